@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The layout of everything that BPF programs and user space share: map keys and values, events, names.
+ * One header for BPF (C11) and C++; sizes are asserted on both sides. Changing a layout means raising
+ * SHOAL_ABI_VERSION: pinned maps of another version are migrated or made anew, never reinterpreted.
+ *
+ * Byte order: addresses and fields named be* are in network order, all else in host order. Addresses are 16
+ * bytes; an IPv4 address is held IPv4-mapped (::ffff:a.b.c.d), so that one key serves both families.
+ */
+#ifndef SHOAL_ABI_H
+#define SHOAL_ABI_H
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+#define SHOAL_STATIC_ASSERT(cond, text) static_assert(cond, text)
+#else
+#define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+
+#define SHOAL_ABI_VERSION 1
+
+/* ---- limits ------------------------------------------------------------------------------------ */
+
+#define SHOAL_BACKENDS_DEFAULT 131072 /* entries of shoal_backends: ids 1 .. n-1; 0 means none */
+#define SHOAL_SERVICES_DEFAULT 65536 /* entries of shoal_ring_refs: one a service port and scope */
+#define SHOAL_FRONTENDS_DEFAULT 131072
+#define SHOAL_FLOWS_DEFAULT 262144
+#define SHOAL_RING_BLOCK_SLOTS 64 /* slots in one element of shoal_ring_blocks */
+#define SHOAL_RING_BLOCKS_DEFAULT 262144 /* 64 MiB when full; memory is taken at creation */
+#define SHOAL_RING_SLOTS_MAX 1048576
+
+struct shoal_addr {
+	__u8 b[16];
+} __attribute__((aligned(4)));
+
+/* ---- frontends: shoal_frontends, HASH ------------------------------------------------------------ */
+
+struct shoal_frontend_key {
+	struct shoal_addr addr;
+	__be16 port;
+	__u8 proto; /* IPPROTO_TCP, IPPROTO_UDP */
+	__u8 pad; /* 0 */
+};
+
+enum shoal_frontend_flags {
+	SHOAL_FE_NORTH_SOUTH = 1, /* outside clients may use it (LoadBalancer, NodePort, external IP) */
+};
+
+struct shoal_frontend {
+	__u32 service; /* index into shoal_ring_refs and shoal_service_stats */
+	__u32 flags;
+};
+
+/*
+ * An address that is some frontend's, whatever the port: shoal_vips, HASH. A packet or connect to a known
+ * VIP on a port without a frontend is refused at once instead of wandering off.
+ */
+enum shoal_vip_flags {
+	SHOAL_VIP_ANNOUNCED = 1, /* this host answers ARP / NDP for it */
+};
+
+struct shoal_vip {
+	__u32 flags;
+};
+
+/* ---- rings --------------------------------------------------------------------------------------- */
+
+/*
+ * shoal_ring_refs, ARRAY of __u64, memory-mapped by user space: the one value that switches a service to a
+ * new ring with a single aligned 8-byte store. High 32 bits: first block in shoal_ring_blocks; low 32 bits:
+ * number of slots. 0: no ring, that is no backend: refuse.
+ * Slot s of a ring lies in block (first + s / 64), element s % 64. A pick is slot = (hash * slots) >> 32 for
+ * a 32-bit hash: the flow's in tc and XDP, random in the socket hooks.
+ */
+#define SHOAL_RING_REF(first_block, slots) (((__u64)(first_block) << 32) | (__u64)(slots))
+
+/* shoal_ring_blocks, ARRAY, written by batches. A block is reused only after a grace (see netplane/apply). */
+struct shoal_ring_block {
+	__u32 backend[SHOAL_RING_BLOCK_SLOTS]; /* index into shoal_backends; 0: none */
+};
+
+/* ---- backends: shoal_backends, ARRAY, index = backend id -------------------------------------------- */
+
+enum shoal_backend_flags {
+	SHOAL_BE_LOCAL = 1, /* a pod of this host: delivered to its veth */
+};
+
+struct shoal_backend {
+	struct shoal_addr addr;
+	__be16 port;
+	__u16 generation; /* of the lease on addr; travels with a frame to the backend's host */
+	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: unused */
+	__u32 flags;
+	__be32 node; /* VXLAN endpoint of its host, IPv4; 0 when local */
+};
+
+/* ---- pods of this host: shoal_pods, HASH by address --------------------------------------------------- */
+
+struct shoal_pod {
+	__u32 ifindex; /* of the host's end of its veth */
+	__u16 generation;
+	__u16 pad;
+	__u8 mac[6]; /* of the pod's end */
+	__u8 host_mac[6];
+};
+
+/* ---- other hosts: shoal_nodes, LPM trie by pod CIDR ---------------------------------------------------- */
+
+struct shoal_node_key {
+	__u32 prefix_bits; /* in mapped form: an IPv4 /24 is 120 */
+	struct shoal_addr addr;
+};
+
+struct shoal_node {
+	__be32 node; /* VXLAN endpoint, IPv4; 0: this host's own CIDR */
+	__u32 flags;
+};
+
+/* ---- flows: shoal_flows, LRU_HASH ------------------------------------------------------------------------ */
+
+/*
+ * FORWARD: on the host that balances; key is the packet as the client sent it (client -> VIP), addr:port is the
+ * backend. REVERSE: on the backend's host; key is the pod's reply as it leaves the pod (pod -> client),
+ * addr:port is the VIP that it must come from. A flow through another host's backend so has one entry on each of
+ * the two hosts; through a local backend it has both here, and every forward packet renews a lost reverse.
+ */
+enum shoal_flow_dir {
+	SHOAL_FLOW_FORWARD = 1,
+	SHOAL_FLOW_REVERSE = 2,
+};
+
+struct shoal_flow_key {
+	struct shoal_addr saddr;
+	struct shoal_addr daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 dir;
+	__u16 pad;
+};
+
+enum shoal_flow_flags {
+	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen */
+};
+
+struct shoal_flow {
+	struct shoal_addr addr;
+	__be16 port;
+	__u16 generation; /* FORWARD: of the backend's lease */
+	__u32 backend; /* FORWARD: id, with epoch */
+	__u32 epoch;
+	__u32 service;
+	__u32 seen_s; /* CLOCK_MONOTONIC, coarse; refreshed at most once a second */
+	__be32 node; /* FORWARD: as in shoal_backend */
+	__u32 flags;
+};
+
+/* ---- sockets ------------------------------------------------------------------------------------------- */
+
+/* What a connected socket asked for: shoal_sk, SK_STORAGE. It goes with the socket. */
+struct shoal_sk {
+	struct shoal_addr addr; /* the frontend */
+	__be16 port;
+	__u16 pad;
+	__u32 backend; /* id */
+	struct shoal_addr backend_addr;
+	__be16 backend_port;
+	__u16 pad2;
+};
+
+/* Unconnected UDP: shoal_udp_rev, LRU_HASH from (socket, backend) to the frontend that was written to. */
+struct shoal_udp_key {
+	__u64 cookie;
+	struct shoal_addr addr;
+	__be16 port;
+	__u16 pad;
+	__u32 pad2;
+};
+
+struct shoal_udp_rev {
+	struct shoal_addr addr;
+	__be16 port;
+	__u16 pad;
+};
+
+/* ---- DSR over the overlay ---------------------------------------------------------------------------------- */
+
+/*
+ * A balanced packet crosses to its backend's host unchanged from the IP header on; which backend was picked is
+ * carried in the inner Ethernet header and never recomputed there:
+ *   VNI     SHOAL_VNI_DSR
+ *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
+ *   dest    02, 'd', then the low 32 bits of the backend's address
+ * The receiver completes the address from its own pod CIDR of that family and compares the generation
+ * with its lease. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
+ * never the VXLAN device's own MAC: the kernel drops those as loops.
+ */
+#define SHOAL_VNI_POD 1
+#define SHOAL_VNI_DSR 2
+
+struct shoal_dsr_eth {
+	__u8 dst_magic[2]; /* 0x02, 'd' */
+	__u8 addr_low[4];
+	__u8 src_magic[2]; /* 0x02, 'D' */
+	__be16 generation;
+	__be16 target_port;
+	__be16 ethertype;
+} __attribute__((packed));
+
+/* ---- counters ------------------------------------------------------------------------------------------------ */
+
+/* shoal_service_stats, PERCPU_ARRAY, index = service. */
+struct shoal_service_stats {
+	__u64 connects; /* picks by the socket hooks */
+	__u64 flows; /* new flows in tc or XDP */
+	__u64 packets; /* balanced, client to backend */
+	__u64 bytes;
+	__u64 refused; /* no backend */
+};
+
+/* shoal_backend_stats, PERCPU_ARRAY, index = backend id. */
+struct shoal_backend_stats {
+	__u64 connects;
+	__u64 flows;
+};
+
+/* shoal_drops, PERCPU_ARRAY of __u64, index = enum shoal_drop_reason: every packet that a program does not
+ * forward has a counted, named reason. */
+enum shoal_drop_reason {
+#define SHOAL_DROP(name, text) SHOAL_DROP_##name,
+#include "drop_reasons.def"
+#undef SHOAL_DROP
+	SHOAL_DROP_COUNT
+};
+
+/* ---- sizes ----------------------------------------------------------------------------------------------------- */
+
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_addr) == 16, "shoal_addr");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend_key) == 20, "shoal_frontend_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend) == 8, "shoal_frontend");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_vip) == 4, "shoal_vip");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_ring_block) == 256, "shoal_ring_block");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_backend) == 32, "shoal_backend");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_pod) == 20, "shoal_pod");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_node_key) == 20, "shoal_node_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_node) == 8, "shoal_node");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow_key) == 40, "shoal_flow_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow) == 44, "shoal_flow");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_dsr_eth) == 14, "shoal_dsr_eth");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_service_stats) == 40, "shoal_service_stats");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_backend_stats) == 16, "shoal_backend_stats");
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small text helpers. Parsers are strict: the whole text or nothing, no locale, no leading blanks.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal {
+
+std::vector<std::string_view> split(std::string_view text, char separator);  // "" gives {""}
+std::string_view trim(std::string_view text);                                // ASCII blanks
+std::string to_lower(std::string_view text);                                 // ASCII
+
+// Decimal, no sign; nothing when not a number or above max.
+std::optional<std::uint64_t> parse_uint(std::string_view text, std::uint64_t max = UINT64_MAX);
+std::optional<std::int64_t> parse_int(std::string_view text);
+
+std::string hex(std::string_view bytes);
+std::optional<std::string> parse_hex(std::string_view text);
+std::string base64(std::string_view bytes);  // RFC 4648 with padding
+std::optional<std::string> parse_base64(std::string_view text);
+
+// For error messages: control characters escaped, cut at `max` bytes with "...".
+std::string printable(std::string_view text, std::size_t max = 80);
+
+// RFC 1123 names, as Kubernetes requires them of object names and hosts.
+bool is_dns_label(std::string_view text);      // at most 63, [a-z0-9-], alphanumeric at both ends
+bool is_dns_subdomain(std::string_view text);  // labels joined by '.', at most 253
+
+}  // namespace shoal

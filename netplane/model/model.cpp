@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/model/model.h"
+
+#include <fmt/format.h>
+
+namespace shoal::model {
+
+std::string_view to_string(FrontendKind kind) {
+  switch (kind) {
+  case FrontendKind::kClusterIp:
+    return "ClusterIP";
+  case FrontendKind::kNodePort:
+    return "NodePort";
+  case FrontendKind::kLoadBalancer:
+    return "LoadBalancer";
+  case FrontendKind::kExternalIp:
+    return "ExternalIP";
+  }
+  return "?";
+}
+
+std::string ServicePort::id() const {
+  return fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto));
+}
+
+}  // namespace shoal::model

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the network of one host should be, as plain values: the input of netplane/plan.
+//
+// The agent computes a Desired from its replica (objects, statuses, membership) and hands it to
+// netplane/apply. Nothing here does IO, reads a clock, or knows Kubernetes' JSON. Every type is comparable,
+// so that "nothing changed" is one comparison, and order never matters: the planner sorts.
+// Ports are in host byte order.
+#pragma once
+
+#include "netplane/base/ip.h"
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace shoal::model {
+
+// One address and port that clients use.
+enum class FrontendKind : std::uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalIp };
+std::string_view to_string(FrontendKind kind);
+
+struct Frontend {
+  IpAddress ip;
+  std::uint16_t port = 0;
+  L4Proto proto = L4Proto::kTcp;
+  FrontendKind kind = FrontendKind::kClusterIp;
+  auto operator<=>(const Frontend&) const = default;
+};
+
+// Where a connection can go.
+enum class BackendState : std::uint8_t {
+  kReady,        // gets new connections
+  kTerminating,  // gets none; established connections drain
+};
+
+struct Backend {
+  IpAddress ip;
+  std::uint16_t port = 0;
+  // Generation of the lease on `ip`: a frame meant for an earlier pod with this address is told apart.
+  std::uint16_t generation = 0;
+  BackendState state = BackendState::kReady;
+  std::string group;  // the weight group it belongs to; empty when the service has no groups
+  std::string host;   // node name
+  std::string pod;    // "namespace/name", for people
+  auto operator<=>(const Backend&) const = default;
+};
+
+// A share of new connections: weight / sum of weights, whatever the number of backends in the group.
+struct WeightGroup {
+  std::string name;  // e.g. "version=blue"
+  std::uint32_t weight = 0;
+  auto operator<=>(const WeightGroup&) const = default;
+};
+inline constexpr std::uint32_t kWeightMax = 1'000'000;
+
+// One port of a Service: what the data plane balances. A Service with two ports is two of these.
+struct ServicePort {
+  std::string ns;
+  std::string name;
+  std::string port_name;  // may be empty when the Service has a single port
+  L4Proto proto = L4Proto::kTcp;
+  std::vector<Frontend> frontends;
+  // Empty: all backends are even. Otherwise a backend in no listed group gets nothing, a group with no
+  // ready backend hands its share to the others in proportion, and weight 0 gets no new connection.
+  std::vector<WeightGroup> groups;
+  std::vector<Backend> backends;
+  auto operator<=>(const ServicePort&) const = default;
+  std::string id() const;  // "ns/name:port_name/PROTO", unique in a cluster
+};
+
+// A pod of this host that has a network namespace of its own.
+struct LocalPod {
+  std::string pod;  // "namespace/name"
+  std::string uid;
+  IpAddress ip;
+  std::uint16_t generation = 0;
+  std::uint32_t host_ifindex = 0;  // of the host's end of its veth
+  MacAddress pod_mac;
+  MacAddress host_mac;
+  auto operator<=>(const LocalPod&) const = default;
+};
+
+// A member host, this one included.
+struct Node {
+  std::string name;
+  IpAddress underlay;              // where its VXLAN endpoint answers
+  std::vector<IpPrefix> pod_cidrs;  // at most one of each family
+  bool alive = true;               // false: routes stay, its backends do not count
+  auto operator<=>(const Node&) const = default;
+};
+
+struct Desired {
+  std::string self;                       // this host's node name
+  std::vector<Node> nodes;
+  std::vector<LocalPod> pods;             // of this host
+  std::vector<ServicePort> services;
+  std::vector<IpAddress> announced_vips;  // that this host answers ARP / NDP for
+  std::vector<IpPrefix> cluster_cidrs;    // pod and service ranges: never masqueraded towards
+  bool operator==(const Desired&) const = default;
+};
+
+}  // namespace shoal::model

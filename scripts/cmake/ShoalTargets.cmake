@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+# The rules every target follows: language level, warnings, sanitizers, precompiled headers, and the two
+# functions that declare a library and a test.
+
+include_guard(GLOBAL)
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(GTest REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json url)
+pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
+pkg_check_modules(LIBNL_ROUTE REQUIRED IMPORTED_TARGET libnl-route-3.0)
+pkg_check_modules(LIBMNL REQUIRED IMPORTED_TARGET libmnl)
+pkg_check_modules(LIBNFTNL REQUIRED IMPORTED_TARGET libnftnl)
+pkg_check_modules(LIBNFCT REQUIRED IMPORTED_TARGET libnetfilter_conntrack)
+pkg_check_modules(SQLITE3 REQUIRED IMPORTED_TARGET sqlite3)
+pkg_check_modules(LIBARCHIVE REQUIRED IMPORTED_TARGET libarchive)
+pkg_check_modules(YAMLCPP REQUIRED IMPORTED_TARGET yaml-cpp)
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE OFF)
+set(SHOAL_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  # pch_defines and time_macros let ccache keep translation units that use a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+endif()
+
+# Release keeps assertions: what only a bug can do must stop the program, not corrupt a host's network.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -g1")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
+
+add_library(shoal_options INTERFACE)
+# Boost.Asio: no deprecated names, and io_uring off, so that every header is seen the same way.
+target_compile_definitions(shoal_options INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_VISIBILITY)
+target_include_directories(shoal_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(shoal_options INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wunused -Wno-missing-field-initializers
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+  -D_FILE_OFFSET_BITS=64)
+if(SHOAL_SANITIZE)
+  target_compile_options(shoal_options INTERFACE -fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(shoal_options INTERFACE -fsanitize=${SHOAL_SANITIZE})
+  # g++ 12 reports false positives from its own inlining under sanitizers.
+  target_compile_options(shoal_options INTERFACE -Wno-maybe-uninitialized)
+else()
+  target_compile_options(shoal_options INTERFACE -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+endif()
+
+# Two precompiled headers for all libraries: a plain one, and one for agent/ that also holds Asio, Beast, JSON and spdlog.
+file(WRITE ${CMAKE_BINARY_DIR}/pch.cpp "// Holds a precompiled header.\n")
+add_library(shoal_pch OBJECT ${CMAKE_BINARY_DIR}/pch.cpp)
+target_link_libraries(shoal_pch PUBLIC shoal_options fmt::fmt)
+target_precompile_headers(shoal_pch PRIVATE <string> <string_view> <vector> <map> <unordered_map> <memory>
+  <optional> <variant> <functional> <expected> <algorithm> <chrono> <span> <filesystem> <fmt/format.h>)
+file(WRITE ${CMAKE_BINARY_DIR}/agent_pch.cpp "// Holds a precompiled header.\n")
+add_library(shoal_agent_pch OBJECT ${CMAKE_BINARY_DIR}/agent_pch.cpp)
+target_link_libraries(shoal_agent_pch PUBLIC shoal_options fmt::fmt spdlog::spdlog Boost::json Boost::url OpenSSL::SSL Threads::Threads)
+target_precompile_headers(shoal_agent_pch PRIVATE <string> <string_view> <vector> <map> <unordered_map> <memory>
+  <optional> <variant> <functional> <expected> <algorithm> <chrono> <span> <filesystem> <fmt/format.h>
+  <boost/asio.hpp> <boost/asio/ssl.hpp> <boost/beast/core.hpp> <boost/beast/http.hpp> <boost/json.hpp> <spdlog/spdlog.h>)
+
+# shoal_library(NAME SOURCES a.cpp ... [DEPS x y] [LIBS PkgConfig::Z])
+# DEPS are Shoal's own targets, LIBS are third-party ones (kept private to the target).
+function(shoal_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC shoal_options fmt::fmt ${A_DEPS} PRIVATE ${A_LIBS})
+  target_precompile_headers(${name} REUSE_FROM shoal_pch)
+endfunction()
+
+# shoal_agent_library: the same for folders under agent/, which may use Boost and spdlog in their headers.
+function(shoal_agent_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC shoal_options fmt::fmt spdlog::spdlog Boost::json Boost::url OpenSSL::SSL
+    Threads::Threads ${A_DEPS} PRIVATE ${A_LIBS})
+  target_precompile_headers(${name} REUSE_FROM shoal_agent_pch)
+endfunction()
+
+# shoal_test(NAME SOURCES a_test.cpp ... [DEPS ...] [LIBS ...] [LABELS unit|lab|bpf|...])
+# A GoogleTest binary and its CTest entry; label `unit` (the default) needs no root.
+function(shoal_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  if(NOT A_LABELS)
+    set(A_LABELS unit)
+  endif()
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE shoal_options ${A_DEPS} ${A_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE SHOAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" SHOAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  target_precompile_headers(${name} REUSE_FROM shoal_test_pch)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+endfunction()
