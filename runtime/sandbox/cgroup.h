@@ -23,6 +23,9 @@ struct CgroupTree {
   CgroupLayout layout = CgroupLayout::kV2;
   std::filesystem::path v2;               // mount point; empty for v1
   std::vector<std::filesystem::path> v1;  // mount points of v1 hierarchies; empty for v2
+  std::filesystem::path memory_v1;        // the one with the memory controller
+  std::filesystem::path
+      systemd_v1;  // name=systemd, by which systemd tells units apart where there is no v2
 };
 
 // From the text of /proc/self/mountinfo; pure.
@@ -31,9 +34,11 @@ Result<CgroupTree> detect_cgroups();
 
 std::string pod_cgroup(std::string_view slice, std::string_view pod_uid);  // "shoal.slice/pod-UID"
 
-// Makes the pod's cgroup in cgroup2 with the leaf `shim`; on v2 the controllers that exist are
-// enabled on the way, for the leaves' limits.
-Result<> make_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);
+// Makes the pod's cgroup with the leaf `shim` in cgroup2 and in systemd's v1 hierarchy, and returns
+// these leaves. On v2 the controllers that exist are enabled on the way, for the containers'
+// limits.
+Result<std::vector<std::filesystem::path>> make_pod_cgroup(const CgroupTree& tree,
+                                                           const std::string& pod_cgroup);
 // SIGKILL to whatever is in the pod's cgroup2, and waits until it is empty, at most 2 s. No cgroup:
 // fine.
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);

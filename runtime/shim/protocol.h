@@ -156,8 +156,26 @@ std::string encode(const StopRequest& value);
 std::string encode(const ExecRequest& value);
 std::string encode(const ExecResult& value);
 std::string encode(const Reply& value);
-// decode<T>(payload) for each of the above.
+// decode<T>(payload), for each of the above.
 template <class T>
-Result<T> decode(std::string_view payload);
+Result<T> decode(std::string_view payload) = delete;
+template <>
+Result<ContainerRef> decode(std::string_view payload);
+template <>
+Result<ContainerState> decode(std::string_view payload);
+template <>
+Result<PodState> decode(std::string_view payload);
+template <>
+Result<CreateRequest> decode(std::string_view payload);
+template <>
+Result<SignalRequest> decode(std::string_view payload);
+template <>
+Result<StopRequest> decode(std::string_view payload);
+template <>
+Result<ExecRequest> decode(std::string_view payload);
+template <>
+Result<ExecResult> decode(std::string_view payload);
+template <>
+Result<Reply> decode(std::string_view payload);
 
 }  // namespace shoal::runtime::shim
