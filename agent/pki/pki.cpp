@@ -108,7 +108,8 @@ std::time_t seconds(WallTime time) {
   return std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
 }
 
-// Version, a random 128-bit serial (RFC 5280 asks for 64 bits of entropy at most 20 bytes), the validity.
+// Version, a random 128-bit serial (RFC 5280 asks for 64 bits of entropy at most 20 bytes), the
+// validity.
 Result<CertPtr> blank_cert(const Clock& clock, std::chrono::hours lifetime, Random& random) {
   CertPtr cert(X509_new());
   std::uint8_t serial[16];
@@ -139,7 +140,8 @@ Result<KeyPair> make_ca(std::string_view cluster_id, const Clock& clock, Random&
   SHOAL_TRY(add_name(name, "CN", fmt::format("shoal-ca-{}", cluster_id)));
   X509_set_issuer_name(cert.get(), name);
   X509_set_pubkey(cert.get(), key.get());
-  SHOAL_TRY(add_extension(cert.get(), cert.get(), NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
+  SHOAL_TRY(
+      add_extension(cert.get(), cert.get(), NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
   SHOAL_TRY(add_extension(cert.get(), cert.get(), NID_key_usage, "critical,keyCertSign,cRLSign"));
   SHOAL_TRY(add_extension(cert.get(), cert.get(), NID_subject_key_identifier, "hash"));
   if (X509_sign(cert.get(), key.get(), nullptr) == 0)
@@ -163,8 +165,8 @@ Result<Request> make_request(std::string_view node_name) {
   return out;
 }
 
-Result<std::string> sign_request(const KeyPair& ca, std::string_view csr, const NodeIdentity& identity,
-                                 const Clock& clock, Random& random) {
+Result<std::string> sign_request(const KeyPair& ca, std::string_view csr,
+                                 const NodeIdentity& identity, const Clock& clock, Random& random) {
   if (!is_dns_subdomain(identity.name))
     return fail(Errc::kInvalid,
                 fmt::format("node name \"{}\" is not a DNS name", printable(identity.name)));
@@ -235,9 +237,9 @@ Result<> verify(std::string_view ca, std::string_view cert, const Clock& clock) 
     return fail_ssl(Errc::kInternal, "set up certificate verification");
   X509_STORE_CTX_set_time(context.get(), 0, seconds(clock.wall()));
   if (X509_verify_cert(context.get()) != 1)
-    return fail(Errc::kPermission,
-                fmt::format("certificate is not valid: {}",
-                            X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()))));
+    return fail(Errc::kPermission, fmt::format("certificate is not valid: {}",
+                                               X509_verify_cert_error_string(
+                                                   X509_STORE_CTX_get_error(context.get()))));
   return {};
 }
 
@@ -263,9 +265,11 @@ Result<JoinToken> JoinToken::parse(std::string_view text) {
   coded.append((4 - coded.size() % 4) % 4, '=');
   const auto bytes = parse_base64(coded);
   if (!prefixed || !bytes || bytes->size() != SHA256_DIGEST_LENGTH + kSecretBytes)
-    return fail(Errc::kInvalid, "the join token is malformed or cut short; copy it whole, or make a new one "
-                                "on a member host: shoal token create");
-  return JoinToken{hex(bytes->substr(0, SHA256_DIGEST_LENGTH)), bytes->substr(SHA256_DIGEST_LENGTH)};
+    return fail(Errc::kInvalid,
+                "the join token is malformed or cut short; copy it whole, or make a new one "
+                "on a member host: shoal token create");
+  return JoinToken{hex(bytes->substr(0, SHA256_DIGEST_LENGTH)),
+                   bytes->substr(SHA256_DIGEST_LENGTH)};
 }
 
 JoinToken JoinToken::make(std::string ca_fingerprint, Random& random) {

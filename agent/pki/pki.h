@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cluster's certificate authority and its hosts' certificates: X.509 v3 (RFC 5280) over Ed25519 (RFC 8410),
-// on OpenSSL. Pure but for the time and random source that are handed in: files are the caller's.
+// The cluster's certificate authority and its hosts' certificates: X.509 v3 (RFC 5280) over Ed25519
+// (RFC 8410), on OpenSSL. Pure but for the time and random source that are handed in: files are the
+// caller's.
 //
-// The CA's key lives on the store's host alone. A host's certificate has CN = node name, O = "shoal:nodes", its
-// name and addresses as subject alternative names, and serves both sides of TLS. All texts are PEM.
+// The CA's key lives on the store's host alone. A host's certificate has CN = node name, O =
+// "shoal:nodes", its name and addresses as subject alternative names, and serves both sides of TLS.
+// All texts are PEM.
 #pragma once
 
 #include "netplane/base/clock.h"
@@ -41,8 +43,8 @@ struct Request {
 };
 Result<Request> make_request(std::string_view node_name);
 
-// Signs a request whose own signature is checked. The identity is the signer's word, not the request's: whatever
-// names the request asks for beside its key are ignored.
+// Signs a request whose own signature is checked. The identity is the signer's word, not the
+// request's: whatever names the request asks for beside its key are ignored.
 Result<std::string> sign_request(const KeyPair& ca, std::string_view csr,
                                  const NodeIdentity& identity, const Clock& clock, Random& random);
 
@@ -53,9 +55,9 @@ Result<WallTime> not_after(std::string_view cert);
 // That cert was signed by ca and is valid now.
 Result<> verify(std::string_view ca, std::string_view cert, const Clock& clock);
 
-// A one-time join token: "shoal1." and base64url (no padding) of the CA's fingerprint (32 bytes) and a secret
-// (16 bytes). The joining host trusts the cluster by the fingerprint, the cluster trusts the host by the
-// secret, of which only the hash is stored.
+// A one-time join token: "shoal1." and base64url (no padding) of the CA's fingerprint (32 bytes)
+// and a secret (16 bytes). The joining host trusts the cluster by the fingerprint, the cluster
+// trusts the host by the secret, of which only the hash is stored.
 struct JoinToken {
   std::string ca_fingerprint;  // hex
   std::string secret;          // raw bytes

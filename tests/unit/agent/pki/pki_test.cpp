@@ -9,8 +9,8 @@ namespace {
 class Pki : public testing::Test {
 protected:
   std::string sign(const std::string& csr, std::string name = "h1") {
-    auto cert = sign_request(ca_, csr, {std::move(name), {*IpAddress::parse("198.18.0.11")}}, clock_,
-                             random_);
+    auto cert = sign_request(ca_, csr, {std::move(name), {*IpAddress::parse("198.18.0.11")}},
+                             clock_, random_);
     EXPECT_TRUE(cert) << cert.error().message();
     return cert.value_or("");
   }
