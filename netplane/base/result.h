@@ -84,24 +84,23 @@ inline std::unexpected<Error> fail_errno(int sys_errno, std::string_view what) {
 
 }  // namespace shoal
 
-// Unwraps a Result or returns its error from the enclosing function. It is an expression:
+// Unwraps a Result or returns its error from the enclosing function. It is an expression, and
+// nests:
 //   auto fd = SHOAL_TRY(open_file(path));
 // Not for use in a coroutine (it returns).
-#define SHOAL_TRY(expr)                                                                            \
-  __extension__({                                                                                  \
-    auto&& shoal_try_result = (expr);                                                              \
-    if (!shoal_try_result) [[unlikely]]                                                            \
-      return ::std::unexpected<::shoal::Error>(::std::move(shoal_try_result).error());             \
-    *::std::move(shoal_try_result);                                                                \
-  })
+#define SHOAL_TRY(expr) SHOAL_TRY_IMPL_(SHOAL_TRY_NAME_(__COUNTER__), expr, )
 
 // The same, and wraps the error with what was being done.
-#define SHOAL_TRY_WRAP(expr, what)                                                                 \
+#define SHOAL_TRY_WRAP(expr, what) SHOAL_TRY_IMPL_(SHOAL_TRY_NAME_(__COUNTER__), expr, .wrap(what))
+
+#define SHOAL_TRY_NAME_(counter) SHOAL_TRY_JOIN_(shoal_try_, counter)
+#define SHOAL_TRY_JOIN_(a, b) a##b
+#define SHOAL_TRY_IMPL_(result, expr, wrapped)                                                     \
   __extension__({                                                                                  \
-    auto&& shoal_try_result = (expr);                                                              \
-    if (!shoal_try_result) [[unlikely]]                                                            \
-      return ::std::unexpected<::shoal::Error>(::std::move(shoal_try_result).error().wrap(what));  \
-    *::std::move(shoal_try_result);                                                                \
+    auto&& result = (expr);                                                                        \
+    if (!result) [[unlikely]]                                                                      \
+      return ::std::unexpected<::shoal::Error>(::std::move(result).error() wrapped);               \
+    *::std::move(result);                                                                          \
   })
 
 // Holds in every build.
