@@ -111,8 +111,9 @@ Result<IpPrefix> free_pod_cidr(const ClusterSettings& settings, const store::Rep
 }
 
 ClusterAdmin::ClusterAdmin(const ClusterFiles& files, store::Store& store, store::Replica& replica,
-                           const Clock& clock, Random& random)
-    : files_(files), store_(store), replica_(replica), clock_(clock), random_(random) {
+                           const Clock& clock, Random& random, Post post)
+    : files_(files), store_(store), replica_(replica), clock_(clock), random_(random),
+      post_(std::move(post)) {
   node_changes_ = replica_.subscribe("nodes", [this](const store::Change& change) {
     if (change.kind == store::ChangeKind::kDeleted)
       free_cidrs_of(change.object->name);
@@ -151,10 +152,8 @@ void ClusterAdmin::create_token(std::chrono::seconds lifetime, TokenDone done) {
     return;
   }
   auto print = pki::fingerprint(files_.ca_cert);
-  if (!print) {
-    store_.txn({}, [done, error = print.error()](Result<store::TxnResult>) { done(fail(error)); });
-    return;
-  }
+  if (!print)
+    return post_([done, error = print.error()] { done(fail(error)); });
   const pki::JoinToken token = pki::JoinToken::make(*print, random_);
   const std::string key = std::string(kTokenPrefix) + token.secret_hash();
   txn.compares.push_back({key, 0});
@@ -178,10 +177,7 @@ void ClusterAdmin::admit(JoinRequest request, std::vector<SocketAddress> seeds, 
 void ClusterAdmin::admit_again(std::shared_ptr<JoinRequest> request,
                                std::shared_ptr<std::vector<SocketAddress>> seeds, int tries_left,
                                AdmitDone done) {
-  const auto refuse = [this, done](Error error) {
-    // Through the store's queue, so that done never runs before the call returns.
-    store_.txn({}, [done, error](Result<store::TxnResult>) { done(fail(error)); });
-  };
+  const auto refuse = [this, done](Error error) { post_([done, error] { done(fail(error)); }); };
   const pki::JoinToken token{"", request->secret};
   const std::string token_key = std::string(kTokenPrefix) + token.secret_hash();
   const auto held = replica_.value(token_key);

@@ -35,8 +35,10 @@ Result<IpPrefix> free_pod_cidr(const ClusterSettings& settings, const store::Rep
 
 class ClusterAdmin {
 public:
+  // post: runs something later on the loop.
+  using Post = std::function<void(std::function<void()>)>;
   ClusterAdmin(const ClusterFiles& files, store::Store& store, store::Replica& replica,
-               const Clock& clock, Random& random);
+               const Clock& clock, Random& random, Post post);
 
   using TokenDone = std::function<void(Result<std::string>)>;
   void create_token(std::chrono::seconds lifetime, TokenDone done);
@@ -59,6 +61,7 @@ private:
   store::Replica& replica_;
   const Clock& clock_;
   Random& random_;
+  Post post_;
   store::Subscription node_changes_;
 };
 
