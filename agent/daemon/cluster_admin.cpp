@@ -145,11 +145,9 @@ void ClusterAdmin::create_token(std::chrono::seconds lifetime, TokenDone done) {
       txn.ops.push_back({held.key, std::nullopt});
   });
   if (live >= kTokensMax) {
-    txn = {};
-    const std::string text =
+    std::string text =
         fmt::format("{} unused join tokens exist already; they expire by themselves", live);
-    store_.txn({}, [done, text](Result<store::TxnResult>) { done(fail(Errc::kExhausted, text)); });
-    return;
+    return post_([done, text] { done(fail(Errc::kExhausted, text)); });
   }
   auto print = pki::fingerprint(files_.ca_cert);
   if (!print)
