@@ -59,6 +59,9 @@ struct TxnResult {
   Revision revision = 0;           // of the commit; otherwise the store's present one
   std::vector<Event> events;       // what the commit wrote, in order
   std::vector<std::string> lost;   // keys whose comparison failed
+  // Those keys as they are now, so that the loser can decide again at once. A key that does not exist comes as a
+  // deletion at `revision`. Fit for Replica::apply.
+  std::vector<Event> present;
 };
 
 struct Snapshot {
