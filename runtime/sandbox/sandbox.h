@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sandboxes: the pods' shims of a host: start one, find those that live, sweep what dead ones left.
+//
+// Owns `<pods_dir>/<uid>/`: shim.sock, shim.state (written by the shim: which processes are its
+// own, see ShimRecord), the OCI runtime's state, bundles and mounts of root file systems.
+// Everything of a pod that the host's kernel or disk holds is found from the uid alone, so that a
+// sweep needs no memory of how it was made:
+//   processes: its cgroup2 (cgroup.kill), or pid + start time in shim.state where there is no
+//   cgroup2 mounts: all below the pod's folder cgroups: <slice>/pod-<uid> in every hierarchy
+// The pod's network is not here: it is the caller's, who gets the namespace as an fd.
+// All calls block: worker threads only. One caller a pod at a time.
+#pragma once
+
+#include "netplane/base/process.h"
+#include "netplane/base/result.h"
+#include "netplane/base/unique_fd.h"
+#include "runtime/sandbox/cgroup.h"
+#include "runtime/sandbox/shim_client.h"
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::runtime {
+
+struct SandboxEnv {
+  std::filesystem::path pods_dir = "/run/shoal/pods";
+  std::filesystem::path shim = "/usr/libexec/shoal/shoal-shim";
+  std::filesystem::path oci_runtime = "/usr/bin/crun";
+  std::string slice = "shoal.slice";
+  CgroupTree cgroups;
+
+  std::filesystem::path pod_dir(std::string_view uid) const { return pods_dir / uid; }
+  std::filesystem::path socket(std::string_view uid) const { return pod_dir(uid) / "shim.sock"; }
+};
+
+struct SandboxSpec {
+  std::string uid;
+  std::string hostname;
+};
+
+struct Sandbox {
+  std::string uid;
+  UniqueFd pidfd;        // of the shim: readable when it has died
+  UniqueFd netns;        // the pod's network namespace
+  shim::PodState state;  // as of now
+};
+
+// What shim.state says: lines "boot ID", "shim PID TICKS", "container ID PID TICKS". Pure.
+struct ShimRecord {
+  std::string boot_id;
+  ProcessId shim;
+  std::vector<ProcessId> containers;
+};
+Result<ShimRecord> parse_shim_record(std::string_view text);
+
+// Starts a shim and waits until it answers. kExists when the pod has a folder: find_sandbox or
+// sweep_sandbox first.
+Result<Sandbox> start_sandbox(const SandboxEnv& env, const SandboxSpec& spec);
+// The living sandbox of a pod: kNotFound when there is none, or its shim died (then sweep_sandbox).
+Result<Sandbox> find_sandbox(const SandboxEnv& env, const std::string& uid);
+// Pods that left anything on this host, a folder or a cgroup; living and dead ones, by uid, sorted.
+Result<std::vector<std::string>> list_sandboxes(const SandboxEnv& env);
+// Kills and removes everything of a pod: processes, mounts, cgroups, its folder. Idempotent. Goes
+// on past errors and returns the first one; calling again finishes the job.
+Result<> sweep_sandbox(const SandboxEnv& env, const std::string& uid);
+
+}  // namespace shoal::runtime
