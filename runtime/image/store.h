@@ -9,9 +9,10 @@
 //   layers/<hex of diff id>/     an unpacked layer in overlayfs form, never changed once it has its
 //   name
 //
-// A load is all or nothing: every byte is checked against its digest while it streams in, layers
-// are unpacked and their diff ids checked, everything is synced, and the reference file is written
-// last. What a crash leaves behind is unreferenced and freed by the next open.
+// A load is all or nothing (of an archive with several images, each of them): every byte is checked
+// against its digest while it streams in, layers are unpacked and their diff ids checked,
+// everything is synced, and the reference file is written last. What a crash leaves behind is
+// unreferenced and freed by the next open.
 //
 // An image lives as long as a reference or a lease names it. A container takes a lease before its
 // rootfs is mounted and gives it back after the unmount, so that no layer goes from under a running
