@@ -47,14 +47,14 @@ struct Finding {
   auto operator<=>(const Finding&) const = default;
 };
 
-struct Result {
+struct Computed {
   model::Desired desired;
   std::vector<Finding> findings;  // sorted
-  bool operator==(const Result&) const = default;
+  bool operator==(const Computed&) const = default;
 };
 
 // The whole, from scratch.
-Result compute_desired(const view::View& view, const view::Members& members, const Inputs& inputs);
+Computed compute_desired(const view::View& view, const view::Members& members, const Inputs& inputs);
 // One service's part.
 struct ServiceResult {
   std::vector<model::ServicePort> ports;
@@ -77,7 +77,7 @@ public:
   // After the view has taken the change in.
   void on_change(const view::Change& change);
   // Recomputes what is dirty. The reference holds until the next call.
-  const Result& build(const view::Members& members);
+  const Computed& build(const view::Members& members);
   // Something may differ since the last build.
   bool dirty(const view::Members& members) const;
 
@@ -93,7 +93,7 @@ private:
   std::set<Key> dirty_;
   bool all_dirty_ = true;
   bool nodes_dirty_ = true;
-  Result result_;
+  Computed result_;
 };
 
 }  // namespace shoal::desired
