@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deployment -> ReplicaSets, as Kubernetes' controller does it: one ReplicaSet a template, named
-// DEPLOYMENT-HASH, numbered by the revision annotation, sized by rollout.h, the oldest empty ones removed.
+// DEPLOYMENT-HASH, numbered by the revision annotation, sized by rollout.h, the oldest empty ones
+// removed.
 //
-// What differs: availability is counted from pods and membership, not from the ReplicaSets' stored status.
+// What differs: availability is counted from pods and membership, not from the ReplicaSets' stored
+// status.
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/deployment_status.h"
 #include "agent/controllers/edit.h"
@@ -111,7 +113,8 @@ bool Look::find_sets() {
     return false;
   const auto selector = api::LabelSelector::from_json(*selector_json);
   if (!selector || selector->selects_all())
-    return false;  // the API refuses such a selector; owning everything would be worse than doing nothing
+    return false;  // the API refuses such a selector; owning everything would be worse than doing
+                   // nothing
   auto owned = world_.view.owned_by(deployment_.uid);
   std::erase_if(owned, [](const ObjectPtr& o) { return o->resource != view::kReplicaSets; });
   owned = claim_children(deployment_, std::move(owned),
@@ -294,8 +297,7 @@ void Look::report() {
   if (output.look_again)
     plan_.look_again(*output.look_again);
   if (output.status)
-    plan_.steps.push_back(
-        {UpdateStatus{with_status(deployment_, std::move(*output.status))}, {}});
+    plan_.steps.push_back({UpdateStatus{with_status(deployment_, std::move(*output.status))}, {}});
 }
 
 }  // namespace

@@ -46,8 +46,7 @@ bool has_progressed(const json::object& body, const DeploymentCounts& counts) {
 std::optional<Duration> set_progress(const StatusInput& in, const DeploymentCounts& counts,
                                      json::array& conditions) {
   const auto* before = view::condition(in.deployment, "Progressing");
-  const auto reason_before =
-      before ? api::find_string(*before, "reason") : std::string_view();
+  const auto reason_before = before ? api::find_string(*before, "reason") : std::string_view();
   const std::string set_name = in.newest ? in.sets[*in.newest].object->name : std::string();
   const auto set = [&](std::string_view status, std::string_view reason, std::string message,
                        bool touch = false) {
@@ -67,8 +66,8 @@ std::optional<Duration> set_progress(const StatusInput& in, const DeploymentCoun
   if (counts.replicas == counts.updated && reason_before == kDoneReason)
     return std::nullopt;
   if (is_complete(in.deployment, counts, in.rollout)) {
-    set("True", kDoneReason, fmt::format("ReplicaSet \"{}\" has successfully progressed.", set_name),
-        true);
+    set("True", kDoneReason,
+        fmt::format("ReplicaSet \"{}\" has successfully progressed.", set_name), true);
     return std::nullopt;
   }
   if (!before || reason_before == kDoneReason) {
@@ -90,8 +89,8 @@ std::optional<Duration> set_progress(const StatusInput& in, const DeploymentCoun
   if (left > Duration(0))
     return left;
   if (!has_progressed(in.deployment.body, counts) && reason_before != kDoneReason)
-    set("False", kLateReason,
-        fmt::format("ReplicaSet \"{}\" has timed out progressing.", set_name), true);
+    set("False", kLateReason, fmt::format("ReplicaSet \"{}\" has timed out progressing.", set_name),
+        true);
   return std::nullopt;
 }
 
@@ -119,10 +118,10 @@ StatusOutput deployment_status(const StatusInput& in) {
   put("updatedReplicas", counts.updated);
   put("readyReplicas", counts.ready);
   put("availableReplicas", counts.available);
-  put("unavailableReplicas", std::max<std::int64_t>(
-                                 std::max(in.rollout.replicas, counts.replicas) - counts.available, 0));
-  put("collisionCount", api::find_int(in.deployment.body, "status.collisionCount", 0) +
-                            (in.name_taken ? 1 : 0));
+  put("unavailableReplicas",
+      std::max<std::int64_t>(std::max(in.rollout.replicas, counts.replicas) - counts.available, 0));
+  put("collisionCount",
+      api::find_int(in.deployment.body, "status.collisionCount", 0) + (in.name_taken ? 1 : 0));
   json::array conditions = conditions_of(in.deployment);
   set_available(in, counts, conditions);
   out.look_again = set_progress(in, counts, conditions);

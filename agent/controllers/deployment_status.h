@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Deployment's status: the counts, and the conditions Available and Progressing as `kubectl rollout status` and
-// `kubectl wait` read them.
+// A Deployment's status: the counts, and the conditions Available and Progressing as `kubectl
+// rollout status` and `kubectl wait` read them.
 #pragma once
 
 #include "agent/controllers/plan.h"

@@ -13,8 +13,8 @@ namespace shoal::controllers {
 // The member as an object, made when absent or of another type.
 boost::json::object& sub_object(boost::json::object& parent, std::string_view key);
 
-// Sets a condition of metav1's shape. lastTransitionTime moves only when the status does. Says whether anything but
-// times changed. `touch` also moves lastUpdateTime (Deployments have it).
+// Sets a condition of metav1's shape. lastTransitionTime moves only when the status does. Says
+// whether anything but times changed. `touch` also moves lastUpdateTime (Deployments have it).
 bool set_condition(boost::json::array& conditions, std::string_view type, std::string_view status,
                    std::string_view reason, std::string_view message, WallTime now,
                    bool touch = false);

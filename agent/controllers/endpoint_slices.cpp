@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service with a selector -> EndpointSlices (discovery.k8s.io/v1), for API clients. The data plane does not read them.
+// Service with a selector -> EndpointSlices (discovery.k8s.io/v1), for API clients. The data plane
+// does not read them.
 //
-// A slice holds at most 100 endpoints that resolve the service's ports to the same numbers. An endpoint stays in
-// the slice that it is in, so that one pod's change writes one slice.
+// A slice holds at most 100 endpoints that resolve the service's ports to the same numbers. An
+// endpoint stays in the slice that it is in, so that one pod's change writes one slice.
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
 #include "agent/controllers/names.h"
@@ -59,15 +60,14 @@ json::object endpoint_of(const World& world, const Object& service, const Object
   const bool terminating = view::is_terminating(pod);
   const bool serving =
       view::condition_true(pod, "Ready") && world.members.alive(view::node_of(pod));
-  return {{"addresses", json::array{ip.to_string()}},
-          {"conditions", json::object{{"ready", (serving && !terminating) || publish_all},
-                                      {"serving", serving},
-                                      {"terminating", terminating}}},
-          {"nodeName", view::node_of(pod)},
-          {"targetRef", json::object{{"kind", "Pod"},
-                                     {"namespace", pod.ns},
-                                     {"name", pod.name},
-                                     {"uid", pod.uid}}}};
+  return {
+      {"addresses", json::array{ip.to_string()}},
+      {"conditions", json::object{{"ready", (serving && !terminating) || publish_all},
+                                  {"serving", serving},
+                                  {"terminating", terminating}}},
+      {"nodeName", view::node_of(pod)},
+      {"targetRef",
+       json::object{{"kind", "Pod"}, {"namespace", pod.ns}, {"name", pod.name}, {"uid", pod.uid}}}};
 }
 
 std::map<std::uint64_t, Group> wanted_groups(const World& world, const Object& service) {
@@ -88,9 +88,8 @@ std::map<std::uint64_t, Group> wanted_groups(const World& world, const Object& s
 
 std::uint64_t group_hash_of(const Object& slice) {
   const auto* ports = api::find_array(slice.body, "ports");
-  return Group{std::string(api::find_string(slice.body, "addressType")),
-               ports ? *ports : json::array(),
-               {}}
+  return Group{
+      std::string(api::find_string(slice.body, "addressType")), ports ? *ports : json::array(), {}}
       .hash();
 }
 
@@ -101,9 +100,8 @@ json::array keep_endpoints(const Object& slice, Group& group) {
   if (!present)
     return out;
   for (const json::value& entry : *present) {
-    const std::string uid(entry.is_object()
-                              ? api::find_string(entry.get_object(), "targetRef.uid")
-                              : std::string_view());
+    const std::string uid(entry.is_object() ? api::find_string(entry.get_object(), "targetRef.uid")
+                                            : std::string_view());
     const auto found = group.endpoints.find(uid);
     if (found == group.endpoints.end() || out.size() >= kEndpointsPerSliceMax)
       continue;
@@ -188,11 +186,11 @@ private:
              {"apiVersion", "discovery.k8s.io/v1"},
              {"kind", "EndpointSlice"},
              {"metadata",
-              json::object{{"name", name},
-                           {"namespace", service_.ns},
-                           {"labels", json::object{{kServiceName, service_.name},
-                                                   {kManagedBy, kManager}}},
-                           {"ownerReferences", json::array{view::controller_ref(service_)}}}},
+              json::object{
+                  {"name", name},
+                  {"namespace", service_.ns},
+                  {"labels", json::object{{kServiceName, service_.name}, {kManagedBy, kManager}}},
+                  {"ownerReferences", json::array{view::controller_ref(service_)}}}},
              {"addressType", group.family},
              {"endpoints", std::move(endpoints)},
              {"ports", group.ports}}},

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Garbage collection, in the background: objects whose owners are gone, pods of hosts that were removed from the
-// cluster, and the contents of namespaces that are deleted.
+// Garbage collection, in the background: objects whose owners are gone, pods of hosts that were
+// removed from the cluster, and the contents of namespaces that are deleted.
 //
-// A replica may know a child before its owner, so that absence alone proves nothing. The rule: an owner existed before
-// its child was written, hence one that is absent from a view complete up to the child's revision is gone.
+// A replica may know a child before its owner, so that absence alone proves nothing. The rule: an
+// owner existed before its child was written, hence one that is absent from a view complete up to
+// the child's revision is gone.
 #include "agent/controllers/controllers.h"
 
 namespace shoal::controllers {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A dead host's pods. Those that a controller replaces (ReplicaSets') are deleted without waiting for the host, once
-// membership has called it dead for pod_replace_after; their controllers make new ones elsewhere. Bare pods are left and
-// an event says so: nobody would make them again. When the host returns, its agent stops what has no object any more.
+// A dead host's pods. Those that a controller replaces (ReplicaSets') are deleted without waiting
+// for the host, once membership has called it dead for pod_replace_after; their controllers make
+// new ones elsewhere. Bare pods are left and an event says so: nobody would make them again. When
+// the host returns, its agent stops what has no object any more.
 //
-// When most hosts look dead, this side of a partition is probably the small one: nothing is replaced then.
+// When most hosts look dead, this side of a partition is probably the small one: nothing is
+// replaced then.
 #include "agent/controllers/controllers.h"
 
 #include <fmt/format.h>
@@ -14,8 +16,9 @@ namespace {
 
 constexpr std::string_view kComponent = "node-controller";
 
-// ReplicaSets' pods are made again elsewhere. A bare pod that was being deleted waits for a host that cannot answer.
-// Never those of a kind whose names must not run twice: a dead host may be merely cut off.
+// ReplicaSets' pods are made again elsewhere. A bare pod that was being deleted waits for a host
+// that cannot answer. Never those of a kind whose names must not run twice: a dead host may be
+// merely cut off.
 bool may_be_removed(const Object& pod) {
   const auto controller = view::controller_of(pod);
   return controller ? controller->kind == "ReplicaSet" : view::is_terminating(pod);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Binds pods without a node: fewest pods of the same owner first, then fewest pods, then rendezvous.
+// Binds pods without a node: fewest pods of the same owner first, then fewest pods, then
+// rendezvous.
 //
-// All pending pods are placed in one look, each counting on the ones before it, and one member does it for the
-// whole cluster: placements made apart would each choose the host that is emptiest at the moment. A binding is an update
-// at the revision that was seen, so that two members that do it at once cannot bind a pod twice.
+// All pending pods are placed in one look, each counting on the ones before it, and one member does
+// it for the whole cluster: placements made apart would each choose the host that is emptiest at
+// the moment. A binding is an update at the revision that was seen, so that two members that do it
+// at once cannot bind a pod twice.
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
 #include "netplane/base/hash.h"
@@ -99,9 +101,9 @@ public:
         continue;
       }
       const auto same = place.by_owner.find(owner);
-      const std::pair load{
-          owner.empty() || same == place.by_owner.end() ? std::int64_t{0} : same->second,
-          place.pods};
+      const std::pair load{owner.empty() || same == place.by_owner.end() ? std::int64_t{0}
+                                                                         : same->second,
+                           place.pods};
       if (load > best_load)
         continue;
       if (load < best_load)
@@ -177,8 +179,8 @@ Plan place_pods(const World& world) {
       continue;
     }
     if (plan.notes.size() < kStepsMax)
-      plan.notes.push_back({pod, true, "FailedScheduling", placement.explain(reasons),
-                            std::string(kComponent)});
+      plan.notes.push_back(
+          {pod, true, "FailedScheduling", placement.explain(reasons), std::string(kComponent)});
   }
   return plan;
 }

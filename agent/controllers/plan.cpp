@@ -34,12 +34,13 @@ const json::object* body_of(const Op& op) {
                     op);
 }
 
-// Times are left out: they move with every look, and a plan that differs in them alone is the same plan.
+// Times and the revision that the plan was made at are left out: a plan that differs in them alone
+// wants the same.
 std::uint64_t hash_value(const json::value& value, std::uint64_t seed) {
   if (const auto* object = value.if_object()) {
     std::uint64_t sum = 0;  // order-free, as objects are
     for (const auto& [key, member] : *object)
-      if (!std::string_view(key).ends_with("Time"))
+      if (!std::string_view(key).ends_with("Time") && key != "resourceVersion")
         sum += hash_value(member, hash64(key, seed));
     return mix64(sum ^ seed);
   }

@@ -30,10 +30,9 @@ PodCounts count_pods(const World& world, const Object& replica_set,
     ++out.active;
     out.labeled += template_labels.matches(view::labels(*pod)) ? 1 : 0;
     out.ready += view::is_ready(*pod, world.members) ? 1 : 0;
-    out.available += view::is_available(*pod, world.members, min_ready_s, world.now,
-                                        &out.next_available)
-                         ? 1
-                         : 0;
+    out.available +=
+        view::is_available(*pod, world.members, min_ready_s, world.now, &out.next_available) ? 1
+                                                                                             : 0;
   }
   return out;
 }

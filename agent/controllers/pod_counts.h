@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many pods a ReplicaSet has, in each sense of the word. Counted from the pods themselves and from membership:
-// a ReplicaSet's stored status is for API clients and is always a little behind.
+// How many pods a ReplicaSet has, in each sense of the word. Counted from the pods themselves and
+// from membership: a ReplicaSet's stored status is for API clients and is always a little behind.
 #pragma once
 
 #include "agent/controllers/plan.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReplicaSet -> Pods: as many active pods as asked for, adopted and released by the selector.
 //
-// A pod's name is SET-SUFFIX with a suffix hashed from the set's uid and a small number; a look takes
-// the first numbers whose names are free. Two actors that see the same pods so make the same names, and one that sees
-// fewer makes names that exist already: neither gives a pod too many.
+// A pod's name is SET-SUFFIX with a suffix hashed from the set's uid and a small number; a look
+// takes the first numbers whose names are free. Two actors that see the same pods so make the same
+// names, and one that sees fewer makes names that exist already: neither gives a pod too many.
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
 #include "agent/controllers/names.h"
@@ -54,9 +54,9 @@ void create_pods(const World& world, const Object& set, std::int64_t missing, Pl
     std::string name = pod_name(set, number);
     if (world.view.get(view::kPods, set.ns, name) || !taken.insert(name).second)
       continue;
-    plan.steps.push_back({Create{pod_body(set, name)},
-                          Note{self, false, "SuccessfulCreate", "Created pod: " + name,
-                               std::string(kComponent)}});
+    plan.steps.push_back(
+        {Create{pod_body(set, name)},
+         Note{self, false, "SuccessfulCreate", "Created pod: " + name, std::string(kComponent)}});
     --missing;
   }
 }
@@ -73,8 +73,7 @@ void remove_pods(const World& world, const Object& set, const std::vector<Object
   }
 }
 
-void report(const World& world, const Object& set, const std::vector<ObjectPtr>& pods,
-            Plan& plan) {
+void report(const World& world, const Object& set, const std::vector<ObjectPtr>& pods, Plan& plan) {
   const PodCounts counts = count_pods(world, set, pods);
   if (counts.next_available)
     plan.look_again(*counts.next_available);

@@ -60,7 +60,8 @@ std::int64_t wanted_total(const std::vector<SetSize>& sets) {
                          [](std::int64_t sum, const SetSize& set) { return sum + set.wanted; });
 }
 
-// A set that was just made smaller may still have more pods than it wants: those are as good as gone.
+// A set that was just made smaller may still have more pods than it wants: those are as good as
+// gone.
 std::int64_t available_of(const SetSize& set) { return std::min(set.available, set.wanted); }
 
 std::int64_t next_newest_size(const Rollout& rollout, const std::vector<SetSize>& sets,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arithmetic of a rollout: how large each ReplicaSet of a Deployment should be next. Numbers in, numbers out;
-// the rules and the rounding are Kubernetes' (maxSurge up, maxUnavailable down, never both 0).
+// The arithmetic of a rollout: how large each ReplicaSet of a Deployment should be next. Numbers
+// in, numbers out; the rules and the rounding are Kubernetes' (maxSurge up, maxUnavailable down,
+// never both 0).
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -31,8 +32,8 @@ struct SetSize {
   std::optional<std::int64_t> asked_max;  // replicas + surge
 };
 
-// Sets from the oldest to the newest by creation. `newest` is the index of the one with the present template.
-// Answers the next wanted size of each.
+// Sets from the oldest to the newest by creation. `newest` is the index of the one with the present
+// template. Answers the next wanted size of each.
 std::vector<std::int64_t> next_sizes(const Rollout& rollout, const std::vector<SetSize>& sets,
                                      std::size_t newest);
 // The Deployment was scaled since the sets were sized: the sets grow or shrink in proportion.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which pods a ReplicaSet gives up when it shrinks. Kubernetes' order: those that serve least and have lived
-// shortest go first. Ties end at the name, so that every host chooses the same.
+// Which pods a ReplicaSet gives up when it shrinks. Kubernetes' order: those that serve least and
+// have lived shortest go first. Ties end at the name, so that every host chooses the same.
 #pragma once
 
 #include "agent/controllers/plan.h"

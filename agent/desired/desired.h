@@ -54,7 +54,8 @@ struct Computed {
 };
 
 // The whole, from scratch.
-Computed compute_desired(const view::View& view, const view::Members& members, const Inputs& inputs);
+Computed compute_desired(const view::View& view, const view::Members& members,
+                         const Inputs& inputs);
 // One service's part.
 struct ServiceResult {
   std::vector<model::ServicePort> ports;
