@@ -112,8 +112,6 @@ private:
       if (!ip || view::is_finished(*pod) || view::node_of(*pod).empty())
         continue;
       const bool ready = view::is_ready(*pod, members_);
-      if (!ready && !view::is_terminating(*pod))
-        continue;
       Candidate candidate;
       candidate.backend.ip = *ip;
       candidate.backend.generation = view::lease_generation(*pod);
