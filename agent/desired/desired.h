@@ -3,11 +3,11 @@
 // computed on every host from its own replica and membership, so that the data plane goes on
 // without the store.
 //
-// Backends of a service with a selector: its pods that have an IP and are bound to a host; ready
-// when their host reports them ready and is alive; terminating ones drain; the rest do not appear.
-// Of a service without a selector: the EndpointSlices that name it. Stored EndpointSlices of
-// services with a selector are never read. Desired::pods is left empty: only the node agent knows
-// interfaces and MACs, and adds them.
+// Backends of a service with a selector: its pods that have an IP and are bound to a host; kReady
+// when their host reports them ready and is alive, else kTerminating: a pod that stops being ready,
+// or whose host is away, gets no new connections and keeps those it has. Of a service without a
+// selector: the EndpointSlices that name it; stored ones of services with a selector are never read.
+// Desired::pods is left empty: only the node agent knows interfaces and MACs, and adds them.
 #pragma once
 
 #include "agent/view/members.h"
