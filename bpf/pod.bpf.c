@@ -7,8 +7,7 @@
  */
 #include "lib/balance.h"
 
-static __always_inline int send_reply(struct __sk_buff *skb, struct shoal_pkt *p,
-				      const struct shoal_flow *flow)
+static __always_inline int send_reply(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_flow *flow)
 {
 	struct shoal_addr vip;
 	int verdict;

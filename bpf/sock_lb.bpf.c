@@ -40,8 +40,7 @@ static __always_inline void ctx_read(struct bpf_sock_addr *ctx, bool v6, struct 
 	}
 }
 
-static __always_inline void ctx_write(struct bpf_sock_addr *ctx, bool v6,
-				      const struct shoal_addr *addr, __be16 port)
+static __always_inline void ctx_write(struct bpf_sock_addr *ctx, bool v6, const struct shoal_addr *addr, __be16 port)
 {
 	const __u32 *w = (const __u32 *)addr->b;
 
@@ -96,8 +95,8 @@ static __always_inline void rev_store(struct bpf_sock_addr *ctx, const struct sh
 	bpf_map_update_elem(&shoal_udp_rev, &key, &rev, BPF_ANY);
 }
 
-static __always_inline void sk_store(struct bpf_sock_addr *ctx, const struct shoal_backend *be,
-				     __u32 id, const struct shoal_addr *vip, __be16 vip_port)
+static __always_inline void sk_store(struct bpf_sock_addr *ctx, const struct shoal_backend *be, __u32 id,
+				     const struct shoal_addr *vip, __be16 vip_port)
 {
 	struct shoal_sk *sk;
 
@@ -188,10 +187,8 @@ static __always_inline int do_connect(struct bpf_sock_addr *ctx, bool v6)
 
 /* Datagrams of one socket to one frontend stay with one backend for as long as it is that backend.
  */
-static __always_inline const struct shoal_backend *udp_pick(struct bpf_sock_addr *ctx,
-							    const struct shoal_frontend *fe,
-							    const struct shoal_addr *vip,
-							    __be16 port)
+static __always_inline const struct shoal_backend *
+udp_pick(struct bpf_sock_addr *ctx, const struct shoal_frontend *fe, const struct shoal_addr *vip, __be16 port)
 {
 	struct shoal_udp_pick fresh = {.service = fe->service};
 	const struct shoal_udp_pick *kept;

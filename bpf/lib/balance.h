@@ -9,8 +9,7 @@
 
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
-static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p,
-					 __u32 reason)
+static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, __u32 reason)
 {
 	int rc;
 
@@ -22,8 +21,7 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 }
 
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p,
-				      const struct shoal_backend *be)
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_backend *be)
 {
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
@@ -51,8 +49,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
  * are the frontend flags that this side requires: outside clients may use NORTH_SOUTH frontends
  * only.
  */
-static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, __u32 wanted,
-				    int *verdict)
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, __u32 wanted, int *verdict)
 {
 	const struct shoal_frontend *fe = NULL;
 	const struct shoal_backend *be;
@@ -68,8 +65,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 	}
 	if (fe) {
 		be = flow_backend(skb, p, fe);
-		*verdict =
-			be ? to_backend(skb, p, be) : refuse_packet(skb, p, SHOAL_DROP_NO_BACKEND);
+		*verdict = be ? to_backend(skb, p, be) : refuse_packet(skb, p, SHOAL_DROP_NO_BACKEND);
 		return true;
 	}
 	vip = vip_lookup(&p->key.daddr);

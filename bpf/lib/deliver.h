@@ -115,8 +115,7 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
  * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
  * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
  */
-static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p,
-					 int *verdict)
+static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, int *verdict)
 {
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;

@@ -9,8 +9,7 @@
 #include "parse.h"
 
 /* Touched at most once a second: a write dirties a cache line that every CPU reads. */
-static __always_inline void flow_touch(struct shoal_flow *flow, const struct shoal_pkt *p,
-				       __u32 now)
+static __always_inline void flow_touch(struct shoal_flow *flow, const struct shoal_pkt *p, __u32 now)
 {
 	if (flow->seen_s != now)
 		flow->seen_s = now;
@@ -23,8 +22,8 @@ static __always_inline void flow_touch(struct shoal_flow *flow, const struct sho
  * Does this packet begin something new under a key that the table knows? A SYN on an open flow does
  * not: it may be a repetition, or somebody else's forgery to have a connection moved.
  */
-static __always_inline bool flow_begins_anew(const struct shoal_flow *flow,
-					     const struct shoal_pkt *p, __u32 service, __u32 now)
+static __always_inline bool flow_begins_anew(const struct shoal_flow *flow, const struct shoal_pkt *p, __u32 service,
+					     __u32 now)
 {
 	if (p->key.proto == IPPROTO_UDP)
 		return now - flow->seen_s > SHOAL_UDP_IDLE_S || flow->service != service;
@@ -48,8 +47,8 @@ static __always_inline void flow_count(__u32 service, __u32 bytes, bool fresh)
  * backend, in the ring or not; what is not in the table picks by its hash, a TCP packet in mid-flow
  * too, so that a host that takes over a VIP finds the backends of flows it has never seen.
  */
-static __always_inline const struct shoal_backend *
-flow_backend(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_frontend *fe)
+static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff *skb, struct shoal_pkt *p,
+								const struct shoal_frontend *fe)
 {
 	struct shoal_backend_stats *stats;
 	const struct shoal_backend *be;
@@ -96,8 +95,8 @@ flow_backend(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_fron
  * Before a packet is given to a backend of this host: makes sure that the reply will be sent from
  * the VIP. p is as the client sent it.
  */
-static __always_inline void flow_expect_reply(const struct shoal_pkt *p,
-					      const struct shoal_addr *backend, __be16 backend_port)
+static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const struct shoal_addr *backend,
+					      __be16 backend_port)
 {
 	struct shoal_flow_key key;
 	struct shoal_flow fresh;

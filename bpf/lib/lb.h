@@ -6,8 +6,8 @@
 
 #include "maps_lb.h"
 
-static __always_inline const struct shoal_frontend *frontend_lookup(const struct shoal_addr *addr,
-								    __be16 port, __u8 proto)
+static __always_inline const struct shoal_frontend *frontend_lookup(const struct shoal_addr *addr, __be16 port,
+								    __u8 proto)
 {
 	struct shoal_frontend_key key = {.port = port, .proto = proto};
 

@@ -42,8 +42,7 @@ static __always_inline int nat(struct __sk_buff *skb, struct shoal_pkt *p, bool 
 		mangled = BPF_F_MARK_MANGLED_0; /* 0 means "no checksum" and stays 0 */
 	}
 	if (old_addr != new_addr) {
-		if (bpf_l4_csum_replace(skb, check_off, old_addr, new_addr,
-					BPF_F_PSEUDO_HDR | mangled | 4) ||
+		if (bpf_l4_csum_replace(skb, check_off, old_addr, new_addr, BPF_F_PSEUDO_HDR | mangled | 4) ||
 		    bpf_l3_csum_replace(skb, IP_CHECK_OFF, old_addr, new_addr, 4) ||
 		    bpf_skb_store_bytes(skb, addr_off, &new_addr, 4, 0))
 			return -1;

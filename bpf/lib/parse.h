@@ -31,8 +31,7 @@ enum parse_result {
 };
 
 struct shoal_pkt {
-	struct shoal_flow_key
-		key; /* as the packet has it; ports 0 until parse_l4; dir is the user's */
+	struct shoal_flow_key key; /* as the packet has it; ports 0 until parse_l4; dir is the user's */
 	__u16 l4_off;
 	__u16 l4_bytes; /* from l4_off to the end of the datagram, by the IP header */
 	__u16 frag; /* 0: whole */

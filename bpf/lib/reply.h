@@ -41,8 +41,7 @@ struct arphdr {
 };
 
 #define REPLY_TTL 64
-#define ICMP_UNREACH_BYTES                                                                         \
-	(sizeof(struct icmphdr) + sizeof(struct iphdr) + 8) /* RFC 792: IP header + 64 bits */
+#define ICMP_UNREACH_BYTES (sizeof(struct icmphdr) + sizeof(struct iphdr) + 8) /* RFC 792: IP header + 64 bits */
 
 static __always_inline __u16 sum_fold(__u32 sum)
 {
@@ -62,8 +61,7 @@ static __always_inline int swap_macs(struct __sk_buff *skb)
 	return (int)bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
 }
 
-static __always_inline void ip_header(struct iphdr *ip, const struct shoal_pkt *p, __u8 proto,
-				      __u16 l4_bytes)
+static __always_inline void ip_header(struct iphdr *ip, const struct shoal_pkt *p, __u8 proto, __u16 l4_bytes)
 {
 	__builtin_memset(ip, 0, sizeof(*ip));
 	ip->version = 4;
@@ -105,8 +103,8 @@ static __noinline int reply_rst(struct __sk_buff *skb, const struct shoal_pkt *p
 		r.tcp.seq = asked.ack_seq;
 	} else {
 		r.tcp.ack = 1;
-		r.tcp.ack_seq = bpf_htonl(bpf_ntohl(asked.seq) + data_bytes +
-					  !!(p->tcp_flags & TCP_SYN) + !!(p->tcp_flags & TCP_FIN));
+		r.tcp.ack_seq = bpf_htonl(bpf_ntohl(asked.seq) + data_bytes + !!(p->tcp_flags & TCP_SYN) +
+					  !!(p->tcp_flags & TCP_FIN));
 	}
 	ip_header(&r.ip, p, IPPROTO_TCP, sizeof(r.tcp));
 	pseudo[0] = r.ip.saddr;
@@ -149,8 +147,7 @@ static __noinline int reply_port_unreachable(struct __sk_buff *skb, const struct
 		return -1;
 	r.icmp.type = ICMP_DEST_UNREACH;
 	r.icmp.code = ICMP_PORT_UNREACH;
-	r.icmp.checksum =
-		~sum_fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&r.icmp, ICMP_UNREACH_BYTES, 0));
+	r.icmp.checksum = ~sum_fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)&r.icmp, ICMP_UNREACH_BYTES, 0));
 	ip_header(&r.ip, p, IPPROTO_ICMP, ICMP_UNREACH_BYTES);
 	if (bpf_skb_change_tail(skb, L3_OFF + sizeof(r), 0) || swap_macs(skb))
 		return -1;
@@ -169,8 +166,7 @@ static __noinline int reply_echo(struct __sk_buff *skb, const struct shoal_pkt *
 	if (!p || p->l4_bytes < sizeof(icmp))
 		return -1;
 	off = p->l4_off;
-	if (bpf_skb_load_bytes(skb, off, &icmp, sizeof(icmp)) || icmp.type != ICMP_ECHO ||
-	    icmp.code)
+	if (bpf_skb_load_bytes(skb, off, &icmp, sizeof(icmp)) || icmp.type != ICMP_ECHO || icmp.code)
 		return -1;
 	if (bpf_skb_load_bytes(skb, L3_OFF + offsetof(struct iphdr, ttl), &old, sizeof(old)))
 		return -1;
@@ -181,13 +177,10 @@ static __noinline int reply_echo(struct __sk_buff *skb, const struct shoal_pkt *
 	back[1] = addrs[0];
 	icmp.type = ICMP_ECHOREPLY;
 	if (swap_macs(skb) ||
-	    bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct iphdr, saddr), back, sizeof(back),
-				0) ||
+	    bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct iphdr, saddr), back, sizeof(back), 0) ||
 	    bpf_l3_csum_replace(skb, IP_CHECK_OFF, old, word, 2) ||
-	    bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct iphdr, ttl), &word, sizeof(word),
-				0) ||
-	    bpf_l4_csum_replace(skb, off + offsetof(struct icmphdr, checksum),
-				bpf_htons(ICMP_ECHO << 8), 0, 2))
+	    bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct iphdr, ttl), &word, sizeof(word), 0) ||
+	    bpf_l4_csum_replace(skb, off + offsetof(struct icmphdr, checksum), bpf_htons(ICMP_ECHO << 8), 0, 2))
 		return -1;
 	return (int)bpf_skb_store_bytes(skb, off, &icmp.type, 1, 0);
 }
@@ -205,9 +198,8 @@ struct arp_frame {
 /* Is it a question for somebody's address, and not an announcement of its sender's? */
 static __always_inline bool arp_read_request(struct __sk_buff *skb, struct arp_frame *f)
 {
-	return bpf_skb_load_bytes(skb, 0, f, sizeof(*f)) == 0 &&
-	       f->arp.ar_hrd == bpf_htons(ARPHRD_ETHER) && f->arp.ar_pro == bpf_htons(ETH_P_IP) &&
-	       f->arp.ar_hln == ETH_ALEN && f->arp.ar_pln == 4 &&
+	return bpf_skb_load_bytes(skb, 0, f, sizeof(*f)) == 0 && f->arp.ar_hrd == bpf_htons(ARPHRD_ETHER) &&
+	       f->arp.ar_pro == bpf_htons(ETH_P_IP) && f->arp.ar_hln == ETH_ALEN && f->arp.ar_pln == 4 &&
 	       f->arp.ar_op == bpf_htons(ARPOP_REQUEST) && f->sender_ip != f->target_ip;
 }
 
