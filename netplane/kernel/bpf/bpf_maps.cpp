@@ -146,8 +146,7 @@ T load(const void* bytes) {
   return out;
 }
 
-// ---- the mapped array of ring references
-// ---------------------------------------------------------------
+// ---- the mapped array of ring references --------------------------------------------------------
 
 class MappedRefs {
 public:
@@ -184,8 +183,7 @@ private:
   std::size_t bytes_ = 0;
 };
 
-// ---- the maps
-// ---------------------------------------------------------------------------------------------
+// ---- the maps -----------------------------------------------------------------------------------
 
 struct Fds {
   UniqueFd frontends, vips, ring_refs, ring_blocks, backends, pods, nodes, peers, flows, udp_pick,

@@ -31,8 +31,7 @@ namespace {
 
 constexpr std::size_t kVerifierLogBytesMax = 4096;  // the last of it: where the verifier gave up
 
-// ---- libbpf's messages, into the error of the call at hand
-// -------------------------------------------
+// ---- libbpf's messages, into the error of the call at hand --------------------------------------
 
 thread_local std::string t_libbpf_log;
 
@@ -65,8 +64,7 @@ private:
   libbpf_print_fn_t before_;
 };
 
-// ---- the four skeletons
-// ---------------------------------------------------------------------------------
+// ---- the four skeletons -------------------------------------------------------------------------
 
 template <class S, void (*Destroy)(S*)>
 struct SkeletonDeleter {
@@ -168,8 +166,7 @@ Result<> load_skeleton(S* skeleton, int (*load)(S*), std::string_view name,
   return {};
 }
 
-// ---- the host
-// -----------------------------------------------------------------------------------------------
+// ---- the host -----------------------------------------------------------------------------------
 
 Result<> need_bpffs(const std::filesystem::path& root) {
   struct statfs fs{};
@@ -199,8 +196,7 @@ Result<shoal_uplink> read_mac(std::uint32_t ifindex) {
 
 }  // namespace
 
-// ---- Loader
-// --------------------------------------------------------------------------------------------------
+// ---- Loader -------------------------------------------------------------------------------------
 
 class Loader::Impl {
 public:
