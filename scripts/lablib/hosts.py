@@ -24,7 +24,7 @@ def node_addresses(node):
     if node == ROUTER:
         return "198.18.0.1", "2001:db8:1::1"
     number = int(node[1:]) + (10 if node[0] == "h" else 100)
-    return f"198.18.0.{number}", f"2001:db8:1::{number:x}"
+    return f"198.18.0.{number}", f"2001:db8:1::{number}"
 
 
 def _mac(node, end):
