@@ -84,13 +84,18 @@ struct shoal_ring_block {
 
 enum shoal_backend_flags {
 	SHOAL_BE_LOCAL = 1, /* a pod of this host: delivered to its veth */
+	/*
+	 * The id is given to a backend. Without it the id is free and only the epoch counts: it stays in the
+	 * map, so that the next owner's is larger even when the agent has restarted in between.
+	 */
+	SHOAL_BE_VALID = 2,
 };
 
 struct shoal_backend {
 	struct shoal_addr addr;
 	__be16 port;
 	__u16 generation; /* of the lease on addr; travels with a frame to the backend's host */
-	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: unused */
+	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: never used */
 	__u32 flags;
 	__be32 node; /* VXLAN endpoint of its host, IPv4; 0 when local */
 };
@@ -117,6 +122,24 @@ struct shoal_node {
 	__u32 flags;
 };
 
+/*
+ * Underlay addresses of member hosts: shoal_peers, HASH from __be32 to __u8 (1). Derived from shoal_nodes by user
+ * space (a set, so that an overlay packet's sender is checked in one lookup).
+ */
+
+/* ---- this host: shoal_config, ARRAY of one; shoal_uplinks, HASH from ifindex ------------------------------- */
+
+struct shoal_config {
+	__u32 abi_version;
+	__u32 overlay_ifindex; /* 0: no overlay, other hosts are not reached */
+	__u64 hash_seed; /* the same on every host of a cluster, or a takeover moves flows */
+};
+
+struct shoal_uplink {
+	__u8 mac[6]; /* what ARP replies say */
+	__u16 pad;
+};
+
 /* ---- flows: shoal_flows, LRU_HASH ------------------------------------------------------------------------ */
 
 /*
@@ -141,8 +164,11 @@ struct shoal_flow_key {
 };
 
 enum shoal_flow_flags {
-	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen */
+	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen: a SYN is a new connection and picks anew */
 };
+
+/* A UDP flow that was idle for longer is a new one. */
+#define SHOAL_UDP_IDLE_S 180
 
 struct shoal_flow {
 	struct shoal_addr addr;
@@ -158,7 +184,10 @@ struct shoal_flow {
 
 /* ---- sockets ------------------------------------------------------------------------------------------- */
 
-/* What a connected socket asked for: shoal_sk, SK_STORAGE. It goes with the socket. */
+/*
+ * What a connected socket asked for: shoal_sk, SK_STORAGE. It goes with the socket. Kernels without it in these
+ * hooks use shoal_udp_rev for connected sockets too.
+ */
 struct shoal_sk {
 	struct shoal_addr addr; /* the frontend */
 	__be16 port;
@@ -184,6 +213,16 @@ struct shoal_udp_rev {
 	__u16 pad;
 };
 
+/*
+ * Unconnected UDP, the other way: shoal_udp_pick, LRU_HASH from (socket, frontend) to the backend that its datagrams
+ * go to, as long as that id is still the same backend's. The key is a shoal_udp_key with the frontend's address.
+ */
+struct shoal_udp_pick {
+	__u32 backend;
+	__u32 epoch;
+	__u32 service;
+};
+
 /* ---- DSR over the overlay ---------------------------------------------------------------------------------- */
 
 /*
@@ -198,6 +237,10 @@ struct shoal_udp_rev {
  */
 #define SHOAL_VNI_POD 1
 #define SHOAL_VNI_DSR 2
+
+/* Initialisers of __u8[6]. */
+#define SHOAL_OVERLAY_MAC {0x02, 's', 'h', 'o', 'a', 'l'}
+#define SHOAL_OVERLAY_SRC_MAC {0x02, 'S', 'H', 'O', 'A', 'L'}
 
 struct shoal_dsr_eth {
 	__u8 dst_magic[2]; /* 0x02, 'd' */
@@ -249,6 +292,9 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow_key) == 40, "shoal_flow_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow) == 44, "shoal_flow");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 16, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_dsr_eth) == 14, "shoal_dsr_eth");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_service_stats) == 40, "shoal_service_stats");

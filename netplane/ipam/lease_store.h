@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// LeaseStore: a LeasePool that survives kill -9 and power loss.
+//
+// A journal file: a header line with the CIDR, then one text line a change, each with its CRC-32C:
+//   shoal-leases 1 10.244.1.0/24 #crc
+//   lease 10.244.1.7 3 1770000000000 BOOT-ID OWNER #crc
+//   free 10.244.1.7 3 1770000000000 #crc
+// (address, generation, milliseconds since the epoch). A line counts once it is whole: a torn last
+// line is what a crash left of a change that was never acknowledged, and is cut off at open. A bad
+// line with good ones after it is damage, and is refused with the line's number. A change is on
+// disk (fdatasync) before it is answered. The file is rewritten, atomically, when it has grown past
+// kJournalRecordsMax records. An flock on the file keeps a second process out. Blocking: one
+// fdatasync a change. Threading: one thread at a time.
+#pragma once
+
+#include "netplane/base/clock.h"
+#include "netplane/base/unique_fd.h"
+#include "netplane/ipam/lease_pool.h"
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace shoal::ipam {
+
+inline constexpr std::size_t kJournalRecordsMax = 8192;  // beyond the addresses in use
+
+class LeaseStore {
+public:
+  // Makes the file when it is not there. kConflict: another process has it, or it is of another
+  // CIDR and still holds leases.
+  static Result<LeaseStore> open(std::filesystem::path path, const IpPrefix& cidr,
+                                 std::string boot_id, const Clock& clock, PoolOptions options = {});
+
+  Result<Lease> allocate(std::string_view owner);
+  Result<> release(const IpAddress& ip);               // kNotFound when it is not leased
+  Result<bool> release_owner(std::string_view owner);  // false: it had none
+  // Gives back every lease for which `alive` says no; for the start, with the pods that are found
+  // running. The leases given back are returned.
+  Result<std::vector<Lease>> release_unless(const std::function<bool(const Lease&)>& alive);
+
+  const LeasePool& pool() const { return pool_; }
+  const std::string& boot_id() const { return boot_id_; }
+  PoolUsage usage() const { return pool_.usage(clock_->wall()); }
+
+private:
+  LeaseStore(std::filesystem::path path, std::string boot_id, const Clock& clock, LeasePool pool);
+  Result<> load();
+  Result<> append(const std::string& line);
+  Result<> compact();
+
+  std::filesystem::path path_;
+  std::string boot_id_;
+  const Clock* clock_;
+  LeasePool pool_;
+  UniqueFd lock_;
+  UniqueFd file_;
+  std::uint64_t file_bytes_ = 0;  // of whole, good lines
+  std::size_t records_ = 0;
+};
+
+}  // namespace shoal::ipam

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nft: Shoal's own nftables table, `inet shoal`, written whole in one transaction over libmnl and
+// libnftnl.
+//
+// What it holds now: masquerade for packets of this host's pods that leave for anything but the
+// cluster:
+//   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
+//     ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "shl*" oifname !=
+//     "shoal-vxlan" masquerade }
+// Other tables are never touched, and other programs' flushes of their own tables do not touch this
+// one. A replaced table changes nothing for connections that conntrack already knows.
+//
+// open_nft gives the real one; tests/fakes/fake_nft.h one in memory. Threading: one thread at a
+// time.
+#pragma once
+
+#include "netplane/base/ip.h"
+#include "netplane/base/result.h"
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::kernel {
+
+inline constexpr std::string_view kNftTable = "shoal";
+inline constexpr std::size_t kNftSetElementsMax = 4096;  // of each set: prefixes, hosts
+
+// Order does not matter, doubles are dropped; prefixes that overlap are merged.
+struct NftRules {
+  std::vector<IpPrefix> pods;     // this host's pod CIDRs
+  std::vector<IpPrefix> cluster;  // pod and service ranges of the whole cluster
+  std::vector<IpAddress> nodes;   // the member hosts' underlay addresses
+  std::vector<std::string> internal_links = {"shl*",
+                                             "shoal-vxlan"};  // a trailing '*' is a wildcard
+  auto operator<=>(const NftRules&) const = default;
+};
+
+class Nft {
+public:
+  virtual ~Nft() = default;
+  // Replaces the table by these rules, all or nothing.
+  virtual Result<> apply(const NftRules& rules) = 0;
+  // What the kernel holds of our table, as sorted text, one chain, rule or set element a line;
+  // empty: no table. Equal to render(rules) after apply(rules).
+  virtual Result<std::string> dump() = 0;
+  virtual Result<> remove() = 0;  // no table is success
+  // Base chains of other tables that drop what they do not name: "ip filter FORWARD policy drop".
+  // They can eat pods' packets; Shoal reports them and does not change them.
+  virtual Result<std::vector<std::string>> foreign_drops() = 0;
+};
+
+// Pure: the text that dump() gives for a table made from these rules.
+std::string render(const NftRules& rules);
+
+// Opens the real one in that namespace; -1: the calling thread's own.
+Result<std::unique_ptr<Nft>> open_nft(int netns_fd = -1);
+
+}  // namespace shoal::kernel

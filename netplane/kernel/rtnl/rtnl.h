@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rtnl: links, addresses, routes, neighbours and per-interface sysctls of one network namespace.
+//
+// An Rtnl is bound to its namespace when it is opened and stays bound, whatever namespace the
+// calling thread is in. open_rtnl gives the real one (libnl-route); tests/fakes/fake_rtnl.h gives
+// one that lives in memory and fails on request; one scenario suite runs on both.
+//
+// Names follow the kernel's: a set_/replace_ call gives the same state however often it is made; a
+// delete_ of what is not there answers kNotFound. Every call waits for the kernel's answer, at most
+// kRtnlTimeout. Errors carry the kernel's errno and extended-ack text. Threading: one thread at a
+// time.
+#pragma once
+
+#include "netplane/base/ip.h"
+#include "netplane/base/result.h"
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::kernel {
+
+inline constexpr std::chrono::milliseconds kRtnlTimeout{5000};
+inline constexpr std::size_t kLinkNameMax = 15;  // IFNAMSIZ - 1
+
+struct Link {
+  std::uint32_t index = 0;
+  std::string name;
+  std::string kind;  // "veth", "vxlan", "bridge", ...; empty for a hardware device and lo
+  MacAddress mac;
+  std::uint32_t mtu = 0;
+  bool up = false;               // IFF_UP: switched on by the administrator
+  bool carrier = false;          // IFF_LOWER_UP: the other end answers
+  std::uint32_t peer_index = 0;  // IFLA_LINK: a veth's other end, in that end's namespace; 0: none
+  std::uint32_t group = 0;
+  auto operator<=>(const Link&) const = default;
+};
+
+// Both ends are made in one request, with their MACs: a manager such as networkd or udev never sees
+// a random one to replace.
+struct VethSpec {
+  std::string name;
+  MacAddress mac;
+  std::string peer_name;
+  MacAddress peer_mac;
+  int peer_netns_fd = -1;    // -1: the same namespace
+  std::uint32_t mtu = 1500;  // of both ends
+  std::uint32_t group = 0;   // of this end
+};
+
+// One device for all remote hosts: the tunnel's far end is chosen per packet by BPF or by a route's
+// encap.
+struct VxlanSpec {
+  std::string name;
+  MacAddress mac;
+  std::uint16_t port =
+      4789;  // UDP; the kernel allows one collect-metadata device a port and namespace
+  std::uint32_t mtu = 1450;
+  std::uint32_t group = 0;
+};
+
+enum class Scope : std::uint8_t { kGlobal = 0, kLink = 253, kHost = 254 };  // RT_SCOPE_*
+std::string_view to_string(Scope scope);
+
+struct LinkAddress {
+  std::uint32_t link = 0;
+  IpAddress ip;
+  unsigned prefix_length = 32;
+  Scope scope = Scope::kGlobal;
+  auto operator<=>(const LinkAddress&) const = default;
+};
+
+// rtm_protocol of the routes that Shoal makes, so that they are told from everybody else's: `ip
+// route show proto 83`.
+inline constexpr std::uint8_t kRouteProtocolShoal = 83;
+
+// One next hop, unicast. Routes of other types and with several next hops are not listed.
+struct Route {
+  IpPrefix destination;  // 0.0.0.0/0 or ::/0: the default route
+  std::uint32_t link = 0;
+  std::optional<IpAddress> gateway;
+  std::optional<IpAddress> source;  // preferred source address
+  bool onlink = false;              // the gateway is on the link although no address covers it
+  Scope scope = Scope::kGlobal;     // kLink for IPv4 routes without a gateway
+  std::uint32_t mtu = 0;            // 0: the link's
+  std::uint32_t metric = 0;
+  std::uint32_t table = 254;  // main
+  std::uint8_t protocol = kRouteProtocolShoal;
+  auto operator<=>(const Route&) const = default;
+};
+
+struct Neighbour {
+  std::uint32_t link = 0;
+  IpAddress ip;
+  MacAddress mac;
+  bool permanent = true;
+  auto operator<=>(const Neighbour&) const = default;
+};
+
+enum class Family : std::uint8_t { kV4, kV6 };
+
+class Rtnl {
+public:
+  virtual ~Rtnl() = default;
+
+  // The namespace this Rtnl works on; valid as long as the Rtnl lives.
+  virtual int netns_fd() const = 0;
+
+  virtual Result<std::vector<Link>> links() = 0;  // by index
+  virtual Result<Link> link(std::string_view name) = 0;
+  virtual Result<Link> link(std::uint32_t index) = 0;
+  virtual Result<Link>
+  create_veth(const VethSpec& spec) = 0;  // this end; kExists when either name is taken
+  virtual Result<Link> create_vxlan(const VxlanSpec& spec) = 0;
+  virtual Result<> set_link_up(std::uint32_t index, bool up) = 0;
+  virtual Result<> set_link_mtu(std::uint32_t index, std::uint32_t mtu) = 0;
+  virtual Result<> set_link_mac(std::uint32_t index, const MacAddress& mac) = 0;
+  // When it returns nobody can find the link any more and its name is free. The kernel's own answer
+  // comes some 20 ms later, after its grace periods; that wait is left to a helper thread.
+  virtual Result<> delete_link(std::uint32_t index) = 0;
+
+  virtual Result<std::vector<LinkAddress>> addresses() = 0;  // sorted
+  virtual Result<>
+  replace_address(const LinkAddress& address) = 0;  // IPv6: without duplicate detection
+  virtual Result<> delete_address(const LinkAddress& address) = 0;
+
+  virtual Result<std::vector<Route>>
+  routes(Family family) = 0;  // of all tables but `local`; sorted
+  virtual Result<>
+  replace_route(const Route& route) = 0;  // replaces the one of equal destination, table, metric
+  virtual Result<>
+  delete_route(const Route& route) = 0;  // destination, table, metric and link count
+
+  virtual Result<std::vector<Neighbour>> neighbours() = 0;  // with a MAC; sorted
+  virtual Result<> replace_neighbour(const Neighbour& neighbour) = 0;
+  virtual Result<> delete_neighbour(const Neighbour& neighbour) = 0;
+
+  // key: below net/, with slashes: "ipv4/conf/eth0/rp_filter". value: without a newline.
+  virtual Result<> set_sysctl(std::string_view key, std::string_view value) = 0;
+  virtual Result<std::string> sysctl(std::string_view key) = 0;
+};
+
+// Opens the real one in that namespace (the fd is duplicated); -1: the calling thread's own.
+Result<std::unique_ptr<Rtnl>> open_rtnl(int netns_fd = -1);
+
+// --- The uplink: the device that leads to the other hosts
+// -------------------------------------------
+
+struct Uplink {
+  std::uint32_t index = 0;
+  std::string name;
+  MacAddress mac;
+  std::uint32_t mtu = 0;
+  IpAddress address;                 // the underlay address of this host
+  std::optional<IpAddress> gateway;  // of the default route, when it leads over this device
+  auto operator<=>(const Uplink&) const = default;
+};
+
+// Pure. `wanted_name` (config) wins, then the device that holds `underlay`, then the device of the
+// default route with the lowest metric, then the only device that is up and is no loopback.
+Result<Uplink> choose_uplink(const std::vector<Link>& links,
+                             const std::vector<LinkAddress>& addresses,
+                             const std::vector<Route>& routes, std::string_view wanted_name,
+                             std::optional<IpAddress> underlay);
+Result<Uplink> find_uplink(Rtnl& rtnl, std::string_view wanted_name = {},
+                           std::optional<IpAddress> underlay = std::nullopt);
+
+// --- Audit
+// ------------------------------------------------------------------------------------------
+
+// Sorted one-line text of everything above, for golden files and `shoal` commands; link indices are
+// given as names.
+Result<std::string> dump_network(Rtnl& rtnl);
+
+}  // namespace shoal::kernel

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the eBPF data plane of one host holds, entry by entry, in host types: the planner's
+// "actual", the applier's operands, and what kernel::DataMaps reads back. The maps themselves and
+// their byte order are in bpf/abi/shoal_abi.h; kernel/bpf converts. Ports and numbers are in host
+// byte order.
+//
+// Two rules tie entries together, and whoever writes them (netplane/plan) keeps them:
+//   - an id in a ring names a valid backend; a frontend names a service whose ring ref may be empty
+//   (refuse);
+//   - a backend id that is given to another address gets a larger epoch. A freed id keeps its epoch
+//   in the
+//     map (see BackendEntry::valid), so that this holds across restarts of the agent.
+#pragma once
+
+#include "netplane/base/ip.h"
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace shoal::model {
+
+using ServiceIndex =
+    std::uint32_t;  // into shoal_ring_refs and shoal_service_stats; 0 is a service like any other
+using BackendId = std::uint32_t;  // 1 .. backends_max - 1; 0 means none
+inline constexpr BackendId kNoBackend = 0;
+inline constexpr std::uint32_t kRingBlockSlots = 64;
+inline constexpr std::uint32_t kRingSlotsMax = 1'048'576;
+
+struct FrontendKey {
+  IpAddress ip;
+  std::uint16_t port = 0;
+  L4Proto proto = L4Proto::kTcp;
+  auto operator<=>(const FrontendKey&) const = default;
+};
+
+struct FrontendEntry {
+  ServiceIndex service = 0;
+  bool north_south = false;  // outside clients may use it (LoadBalancer, NodePort, external IP)
+  auto operator<=>(const FrontendEntry&) const = default;
+};
+
+// An address that is some frontend's: other ports of it are refused at once.
+struct VipEntry {
+  bool announced = false;  // this host answers ARP for it
+  auto operator<=>(const VipEntry&) const = default;
+};
+
+// Where a ring lies. slots == 0: there is none, the service refuses.
+struct RingRef {
+  std::uint32_t first_block = 0;
+  std::uint32_t slots = 0;
+  std::uint32_t blocks() const { return (slots + kRingBlockSlots - 1) / kRingBlockSlots; }
+  bool empty() const { return slots == 0; }
+  auto operator<=>(const RingRef&) const = default;
+};
+
+struct Ring {
+  RingRef ref;
+  std::vector<BackendId> backends;  // ref.slots of them
+  bool operator==(const Ring&) const = default;
+};
+
+struct BackendEntry {
+  IpAddress ip;
+  std::uint16_t port = 0;
+  std::uint16_t generation = 0;  // of the lease on ip
+  std::uint32_t epoch = 0;       // of the id
+  bool local = false;            // a pod of this host
+  IpAddress node;                // VXLAN endpoint of its host; unspecified when local or not a pod
+  bool valid = true;             // false: the id is free, only the epoch counts
+  auto operator<=>(const BackendEntry&) const = default;
+};
+
+struct PodEntry {
+  std::uint32_t ifindex = 0;  // of the host's end of its veth
+  std::uint16_t generation = 0;
+  MacAddress pod_mac;
+  MacAddress host_mac;
+  auto operator<=>(const PodEntry&) const = default;
+};
+
+struct NodeEntry {
+  IpAddress underlay;  // VXLAN endpoint; unspecified: this host's own pod CIDR
+  auto operator<=>(const NodeEntry&) const = default;
+};
+
+// Everything that user space writes. Rings hold only services with a ring; free backend ids that
+// were used before are in `backends` with valid == false.
+struct DataPlane {
+  std::map<FrontendKey, FrontendEntry> frontends;
+  std::map<IpAddress, VipEntry> vips;
+  std::map<ServiceIndex, Ring> rings;
+  std::map<BackendId, BackendEntry> backends;
+  std::map<IpAddress, PodEntry> pods;
+  std::map<IpPrefix, NodeEntry> nodes;
+  bool operator==(const DataPlane&) const = default;
+};
+
+}  // namespace shoal::model
