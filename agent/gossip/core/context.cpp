@@ -6,6 +6,8 @@
 
 namespace shoal::gossip {
 
+void Context::notify(Effect effect) { out->push_back(std::move(effect)); }
+
 void Context::send_datagram(const SocketAddress& to, std::string bytes) {
   SHOAL_ASSERT(bytes.size() <= config.datagram_bytes_max);
   ++stats.datagrams_out;

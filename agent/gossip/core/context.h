@@ -35,7 +35,8 @@ struct Context {
                     std::uint64_t number = 0) {
     return timers.arm(Timer{kind, std::move(subject), number, now + after}, *out);
   }
-  void notify(Effect effect) { out->push_back(std::move(effect)); }
+  // Out of line: inlined, g++ 12 sees uninitialised members of the variant's other alternatives.
+  void notify(Effect effect);
   void send_datagram(const SocketAddress& to, std::string bytes);
   void send_stream(const SocketAddress& to, std::string bytes);
   // Encoded messages to one peer: in a few datagrams when they fit, by stream otherwise.
