@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading objects that the schema has validated: what is absent or of another type counts as absent.
+// Reading objects that the schema has validated: what is absent or of another type counts as
+// absent.
 #pragma once
 
 #include <boost/json/array.hpp>
@@ -16,11 +17,13 @@ inline const boost::json::value* get(const boost::json::object& object, std::str
   const auto it = object.find(key);
   return it == object.end() ? nullptr : &it->value();
 }
-inline const boost::json::object* get_object(const boost::json::object& object, std::string_view key) {
+inline const boost::json::object* get_object(const boost::json::object& object,
+                                             std::string_view key) {
   const auto* value = get(object, key);
   return value ? value->if_object() : nullptr;
 }
-inline const boost::json::array* get_array(const boost::json::object& object, std::string_view key) {
+inline const boost::json::array* get_array(const boost::json::object& object,
+                                           std::string_view key) {
   const auto* value = get(object, key);
   return value ? value->if_array() : nullptr;
 }
@@ -30,7 +33,8 @@ inline std::string get_text(const boost::json::object& object, std::string_view 
   const auto* text = value ? value->if_string() : nullptr;
   return text ? std::string(*text) : std::string(fallback);
 }
-inline std::optional<std::int64_t> get_int(const boost::json::object& object, std::string_view key) {
+inline std::optional<std::int64_t> get_int(const boost::json::object& object,
+                                           std::string_view key) {
   const auto* value = get(object, key);
   if (value && value->is_int64())
     return value->get_int64();
@@ -38,7 +42,8 @@ inline std::optional<std::int64_t> get_int(const boost::json::object& object, st
     return static_cast<std::int64_t>(value->get_uint64());
   return std::nullopt;
 }
-inline bool get_bool(const boost::json::object& object, std::string_view key, bool fallback = false) {
+inline bool get_bool(const boost::json::object& object, std::string_view key,
+                     bool fallback = false) {
   const auto* value = get(object, key);
   return value && value->is_bool() ? value->get_bool() : fallback;
 }

@@ -13,7 +13,9 @@ constexpr int kKilled = 137;  // 128 + SIGKILL
 
 Step wait_until(std::optional<MonoTime> wake) { return {StepKind::kNone, 0, wake}; }
 
-std::optional<MonoTime> earlier(std::optional<MonoTime> a, MonoTime b) { return a ? std::min(*a, b) : b; }
+std::optional<MonoTime> earlier(std::optional<MonoTime> a, MonoTime b) {
+  return a ? std::min(*a, b) : b;
+}
 
 bool any_running(const PodObserved& observed) {
   return std::ranges::any_of(observed.containers, &ContainerObserved::running);
@@ -25,8 +27,9 @@ bool holds_something(const PodObserved& observed) {
 
 Step next_to_stop(const Intent& intent, const PodObserved& observed, MonoTime now) {
   if (observed.sandbox == SandboxState::kLive && any_running(observed)) {
-    const bool all_told = std::ranges::all_of(
-        observed.containers, [](const ContainerObserved& c) { return !c.running() || c.stop_sent; });
+    const bool all_told = std::ranges::all_of(observed.containers, [](const ContainerObserved& c) {
+      return !c.running() || c.stop_sent;
+    });
     if (all_told)
       return wait_until(std::nullopt);  // the shim kills when the grace is over
     return now < intent.stop_at ? wait_until(intent.stop_at) : Step{StepKind::kStop};
@@ -38,7 +41,8 @@ Step next_start(const PodSpec& spec, const PodObserved& observed, MonoTime now) 
   std::optional<MonoTime> wake;
   for (std::size_t i = 0; i < spec.containers.size(); ++i) {
     const ContainerObserved& container = observed.containers[i];
-    if (container.running() || (container.exited() && !should_restart(spec.restart, *container.current)))
+    if (container.running() ||
+        (container.exited() && !should_restart(spec.restart, *container.current)))
       continue;
     if (now >= container.retry_at)
       return {StepKind::kStart, i, std::nullopt};
@@ -49,17 +53,23 @@ Step next_start(const PodSpec& spec, const PodObserved& observed, MonoTime now) 
 
 }  // namespace
 
-bool ContainerObserved::running() const { return current && current->phase != ContainerPhase::kExited; }
-bool ContainerObserved::exited() const { return current && current->phase == ContainerPhase::kExited; }
+bool ContainerObserved::running() const {
+  return current && current->phase != ContainerPhase::kExited;
+}
+bool ContainerObserved::exited() const {
+  return current && current->phase == ContainerPhase::kExited;
+}
 
 bool should_restart(RestartPolicy policy, const ContainerState& ended) {
-  return policy == RestartPolicy::kAlways || (policy == RestartPolicy::kOnFailure && ended.exit_code != 0);
+  return policy == RestartPolicy::kAlways ||
+         (policy == RestartPolicy::kOnFailure && ended.exit_code != 0);
 }
 
 bool ended_for_good(const PodSpec& spec, const PodObserved& observed) {
-  return !observed.containers.empty() && std::ranges::all_of(observed.containers, [&](const ContainerObserved& c) {
-    return c.exited() && !should_restart(spec.restart, *c.current);
-  });
+  return !observed.containers.empty() &&
+         std::ranges::all_of(observed.containers, [&](const ContainerObserved& c) {
+           return c.exited() && !should_restart(spec.restart, *c.current);
+         });
 }
 
 std::chrono::seconds restart_delay(std::uint32_t crashes) {
@@ -69,7 +79,8 @@ std::chrono::seconds restart_delay(std::uint32_t crashes) {
   return std::min(kRestartDelayFirst * (1 << doublings), kRestartDelayMax);
 }
 
-Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& observed, MonoTime now) {
+Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& observed,
+               MonoTime now) {
   if (observed.sandbox == SandboxState::kUnknown)
     return {StepKind::kFind};
   if (!intent.run)
@@ -90,7 +101,8 @@ Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& obs
   return next_start(spec, observed, now);
 }
 
-bool note_state(PodObserved& observed, const PodSpec& spec, const ContainerState& state, MonoTime now) {
+bool note_state(PodObserved& observed, const PodSpec& spec, const ContainerState& state,
+                MonoTime now) {
   for (std::size_t i = 0; i < spec.containers.size(); ++i) {
     if (spec.containers[i].name != state.ref.name)
       continue;
@@ -103,7 +115,8 @@ bool note_state(PodObserved& observed, const PodSpec& spec, const ContainerState
     }
     if (container.current == state)
       return false;
-    const bool was_running = !container.exited() || container.current->ref.attempt != state.ref.attempt;
+    const bool was_running =
+        !container.exited() || container.current->ref.attempt != state.ref.attempt;
     if (container.current && container.current->ref.attempt != state.ref.attempt)
       container.last = std::move(container.current);
     container.current = state;
@@ -137,10 +150,12 @@ void note_sandbox_failure(PodObserved& observed, std::string trouble, MonoTime n
   observed.sandbox_failures = std::min(observed.sandbox_failures, 1000U) + 1;
   // The first tries come quickly: most such failures are a daemon that is not up yet.
   observed.sandbox_retry_at =
-      now + (observed.sandbox_failures <= 5 ? std::chrono::seconds(1) : restart_delay(observed.sandbox_failures - 4));
+      now + (observed.sandbox_failures <= 5 ? std::chrono::seconds(1)
+                                            : restart_delay(observed.sandbox_failures - 4));
 }
 
-void note_sandbox_death(PodObserved& observed, const PodSpec& spec, std::int64_t wall_ns, MonoTime now) {
+void note_sandbox_death(PodObserved& observed, const PodSpec& spec, std::int64_t wall_ns,
+                        MonoTime now) {
   observed.sandbox = SandboxState::kDead;
   observed.attached = false;
   for (ContainerObserved& container : observed.containers)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What to do next for one pod of this host: next_step(spec, intent, observed, now), pure and level-triggered. The
-// worker does one step, notes what came of it in PodObserved, and asks again.
+// What to do next for one pod of this host: next_step(spec, intent, observed, now), pure and
+// level-triggered. The worker does one step, notes what came of it in PodObserved, and asks again.
 //
-// The rules are kubelet's: a container is restarted after its end as the restart policy says, at once the first time and
-// then after 10 s, doubling to 300 s; a run of 10 minutes clears the count. A pod whose containers have all ended for good
-// gives back its sandbox and address, and keeps its logs and its status.
+// The rules are kubelet's: a container is restarted after its end as the restart policy says, at
+// once the first time and then after 10 s, doubling to 300 s; a run of 10 minutes clears the count.
+// A pod whose containers have all ended for good gives back its sandbox and address, and keeps its
+// logs and its status.
 #pragma once
 
 #include "agent/node/pod_spec.h"
@@ -32,7 +33,8 @@ struct PodAddress {
 };
 
 struct Waiting {
-  std::string reason;  // Kubernetes' words: ErrImagePull, CreateContainerError, CrashLoopBackOff, ...
+  std::string
+      reason;  // Kubernetes' words: ErrImagePull, CreateContainerError, CrashLoopBackOff, ...
   std::string message;
   bool operator==(const Waiting&) const = default;
 };
@@ -63,7 +65,7 @@ enum class SandboxState : std::uint8_t {
 struct PodObserved {
   SandboxState sandbox = SandboxState::kUnknown;
   std::optional<PodAddress> address;
-  bool attached = false;  // the address answers in the sandbox that lives
+  bool attached = false;                      // the address answers in the sandbox that lives
   std::vector<ContainerObserved> containers;  // one for each of the spec's
   std::string trouble;  // the last error of sandbox or network, for status and people
   std::uint32_t sandbox_failures = 0;
@@ -96,7 +98,8 @@ struct Step {
   bool operator==(const Step&) const = default;
 };
 
-Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& observed, MonoTime now);
+Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& observed,
+               MonoTime now);
 
 bool should_restart(RestartPolicy policy, const runtime::shim::ContainerState& ended);
 // All containers have ended and none will be restarted.
@@ -106,10 +109,12 @@ std::chrono::seconds restart_delay(std::uint32_t crashes);
 
 // ---- noting what happened
 // A state that the shim reported. True when it is news.
-bool note_state(PodObserved& observed, const PodSpec& spec, const runtime::shim::ContainerState& state, MonoTime now);
+bool note_state(PodObserved& observed, const PodSpec& spec,
+                const runtime::shim::ContainerState& state, MonoTime now);
 void note_start_failure(ContainerObserved& container, Waiting why, MonoTime now);
 void note_sandbox_failure(PodObserved& observed, std::string trouble, MonoTime now);
 // The shim has gone: whatever ran has ended with it.
-void note_sandbox_death(PodObserved& observed, const PodSpec& spec, std::int64_t wall_ns, MonoTime now);
+void note_sandbox_death(PodObserved& observed, const PodSpec& spec, std::int64_t wall_ns,
+                        MonoTime now);
 
 }  // namespace shoal::node

@@ -14,13 +14,15 @@ namespace json = boost::json;
 
 constexpr std::size_t kHostnameMax = 63;
 
-std::uint32_t seconds_to_ms(const json::object& object, std::string_view key, std::int64_t fallback) {
+std::uint32_t seconds_to_ms(const json::object& object, std::string_view key,
+                            std::int64_t fallback) {
   const std::int64_t seconds = get_int(object, key).value_or(fallback);
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(seconds, 0, 4'000'000) * 1000);
 }
 
 std::uint32_t count(const json::object& object, std::string_view key, std::int64_t fallback) {
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(get_int(object, key).value_or(fallback), 1, INT32_MAX));
+  return static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(get_int(object, key).value_or(fallback), 1, INT32_MAX));
 }
 
 // A number, or the name of one of the container's ports.
@@ -33,7 +35,8 @@ Result<std::uint16_t> parse_port(const json::object& action, const json::object&
       if (port.is_object() && !name.empty() && get_text(port.get_object(), "name") == name)
         if (const auto number = get_int(port.get_object(), "containerPort"))
           return static_cast<std::uint16_t>(*number);
-  return fail(Errc::kInvalid, fmt::format("readinessProbe: the container has no port named '{}'", name));
+  return fail(Errc::kInvalid,
+              fmt::format("readinessProbe: the container has no port named '{}'", name));
 }
 
 Result<ReadinessProbe> parse_probe(const json::object& probe, const json::object& container) {
@@ -77,7 +80,8 @@ Result<runtime::ResourceLimits> parse_resources(const json::object& resources) {
 
 std::optional<std::uint32_t> id_of(const json::object& object, std::string_view key) {
   const auto id = get_int(object, key);
-  return id && *id >= 0 && *id < UINT32_MAX ? std::optional(static_cast<std::uint32_t>(*id)) : std::nullopt;
+  return id && *id >= 0 && *id < UINT32_MAX ? std::optional(static_cast<std::uint32_t>(*id))
+                                            : std::nullopt;
 }
 
 // The pod's security context is the fallback of each container's.
@@ -87,7 +91,8 @@ void parse_security(const json::object& security, ContainerSpec& container) {
   if (const auto group = id_of(security, "runAsGroup"))
     container.run_as_group = group;
   container.run_as_non_root = get_bool(security, "runAsNonRoot", container.run_as_non_root);
-  container.read_only_rootfs = get_bool(security, "readOnlyRootFilesystem", container.read_only_rootfs);
+  container.read_only_rootfs =
+      get_bool(security, "readOnlyRootFilesystem", container.read_only_rootfs);
   if (const auto* capabilities = get_object(security, "capabilities")) {
     container.capabilities_add = get_texts(*capabilities, "add");
     container.capabilities_drop = get_texts(*capabilities, "drop");
@@ -95,7 +100,9 @@ void parse_security(const json::object& security, ContainerSpec& container) {
 }
 
 PullPolicy parse_pull(std::string_view text) {
-  return text == "Never" ? PullPolicy::kNever : text == "Always" ? PullPolicy::kAlways : PullPolicy::kIfNotPresent;
+  return text == "Never"    ? PullPolicy::kNever
+         : text == "Always" ? PullPolicy::kAlways
+                            : PullPolicy::kIfNotPresent;
 }
 
 Result<ContainerSpec> parse_container(const json::object& body, const json::object& spec) {
@@ -107,7 +114,8 @@ Result<ContainerSpec> parse_container(const json::object& body, const json::obje
   if (const auto* env = get_array(body, "env"))
     for (const auto& entry : *env)
       if (const auto* fields = entry.if_object())
-        container.env.push_back(get_text(*fields, "name") + "=" + expand(get_text(*fields, "value"), container.env));
+        container.env.push_back(get_text(*fields, "name") + "=" +
+                                expand(get_text(*fields, "value"), container.env));
   for (const std::string& text : get_texts(body, "command"))
     container.command.push_back(expand(text, container.env));
   for (const std::string& text : get_texts(body, "args"))
@@ -135,8 +143,10 @@ std::string expand(std::string_view text, const std::vector<std::string>& env) {
       at += 3;
     } else if (text.substr(at, 2) == "$(" && close != std::string_view::npos) {
       const std::string name = std::string(text.substr(at + 2, close - at - 2)) + "=";
-      const auto entry = std::find_if(env.rbegin(), env.rend(), [&](const auto& e) { return e.starts_with(name); });
-      out += entry != env.rend() ? std::string_view(*entry).substr(name.size()) : text.substr(at, close + 1 - at);
+      const auto entry = std::find_if(env.rbegin(), env.rend(),
+                                      [&](const auto& e) { return e.starts_with(name); });
+      out += entry != env.rend() ? std::string_view(*entry).substr(name.size())
+                                 : text.substr(at, close + 1 - at);
       at = close + 1;
     } else {
       out.push_back(text[at++]);
@@ -166,8 +176,9 @@ Result<PodSpec> parse_pod(const json::object& body) {
   if (const auto* containers = get_array(*spec, "containers"))
     for (const auto& container : *containers)
       if (const auto* fields = container.if_object())
-        pod.containers.push_back(SHOAL_TRY_WRAP(parse_container(*fields, *spec),
-                                                fmt::format("container {}", get_text(*fields, "name"))));
+        pod.containers.push_back(
+            SHOAL_TRY_WRAP(parse_container(*fields, *spec),
+                           fmt::format("container {}", get_text(*fields, "name"))));
   if (pod.uid.empty() || pod.containers.empty())
     return fail(Errc::kCorrupt, fmt::format("Pod {}: no uid or no containers", pod.key()));
   return pod;
@@ -180,9 +191,10 @@ PodDeletion parse_deletion(const json::object& body) {
     return deletion;
   deletion.requested = !get_text(*metadata, "deletionTimestamp").empty();
   const auto* spec = get_object(body, "spec");
-  const std::int64_t fallback = spec ? get_int(*spec, "terminationGracePeriodSeconds").value_or(30) : 30;
-  deletion.grace = std::chrono::seconds(
-      std::clamp<std::int64_t>(get_int(*metadata, "deletionGracePeriodSeconds").value_or(fallback), 0, 1'000'000));
+  const std::int64_t fallback =
+      spec ? get_int(*spec, "terminationGracePeriodSeconds").value_or(30) : 30;
+  deletion.grace = std::chrono::seconds(std::clamp<std::int64_t>(
+      get_int(*metadata, "deletionGracePeriodSeconds").value_or(fallback), 0, 1'000'000));
   return deletion;
 }
 

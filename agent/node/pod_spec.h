@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PodSpec: what a host must know of a Pod object to run it, as a value. parse_pod reads an object that the API's schema
-// has accepted; it holds every field that Shoal acts on. Pure.
+// PodSpec: what a host must know of a Pod object to run it, as a value. parse_pod reads an object
+// that the API's schema has accepted; it holds every field that Shoal acts on. Pure.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -69,8 +69,8 @@ struct PodDeletion {
 Result<PodSpec> parse_pod(const boost::json::object& body);
 PodDeletion parse_deletion(const boost::json::object& body);
 
-// Kubernetes' $(NAME): replaced from `env` ("K=V"; the last one of a name counts), $$(NAME) is a literal $(NAME), and
-// what is not known stays as it is.
+// Kubernetes' $(NAME): replaced from `env` ("K=V"; the last one of a name counts), $$(NAME) is a
+// literal $(NAME), and what is not known stays as it is.
 std::string expand(std::string_view text, const std::vector<std::string>& env);
 
 }  // namespace shoal::node
