@@ -132,8 +132,7 @@ void Node::on_leftovers(const Result<std::vector<std::string>>& uids) {
   for (const std::string& uid : *leftovers_)
     awaited_.insert(uid);
   for (const auto& [uid, worker] : workers_by_uid_)
-    if (worker->observed().sandbox != SandboxState::kUnknown &&
-        (worker->observed().attached || worker->observed().sandbox == SandboxState::kNone))
+    if (worker->taken_up())
       awaited_.erase(uid);
   if (synced_)
     remove_orphans();

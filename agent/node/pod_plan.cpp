@@ -34,7 +34,7 @@ Step next_to_stop(const Intent& intent, const PodObserved& observed, MonoTime no
       return wait_until(std::nullopt);  // the shim kills when the grace is over
     return now < intent.stop_at ? wait_until(intent.stop_at) : Step{StepKind::kStop};
   }
-  return holds_something(observed) ? Step{StepKind::kTeardown} : Step{StepKind::kGone};
+  return observed.cleared ? Step{StepKind::kGone} : Step{StepKind::kTeardown};
 }
 
 Step next_start(const PodSpec& spec, const PodObserved& observed, MonoTime now) {

@@ -49,6 +49,7 @@ struct ContainerObserved {
   std::optional<Waiting> waiting;    // why the last start failed
   MonoTime retry_at{};               // not before
   bool probe_passes = false;
+  std::optional<std::uint32_t> ready_attempt;  // that an earlier agent reported as ready
   bool stop_sent = false;
 
   bool running() const;
@@ -71,6 +72,7 @@ struct PodObserved {
   std::uint32_t sandbox_failures = 0;
   MonoTime sandbox_retry_at{};
   bool finished = false;  // ended for good, now or under an earlier agent
+  bool cleared = false;   // everything of it was removed, logs too
 };
 
 struct Intent {

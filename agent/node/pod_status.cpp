@@ -177,6 +177,8 @@ void take_reported(PodObserved& observed, const PodSpec& spec, const json::objec
       const std::int64_t restarts =
           std::clamp<std::int64_t>(get_int(*fields, "restartCount").value_or(0), 0, INT32_MAX);
       container.image_id = get_text(*fields, "imageID");
+      if (get_bool(*fields, "ready"))
+        container.ready_attempt = static_cast<std::uint32_t>(restarts);
       if (!container.current && !get_text(*fields, "containerID").empty())
         container.next_attempt =
             std::max(container.next_attempt, static_cast<std::uint32_t>(restarts) + 1);

@@ -215,7 +215,7 @@ void PodWorker::perform_teardown() {
   observed_.finished = observed_.finished || intent_.run;
   on_worker<Result<>>(
       [&runtime = context_.runtime, uid = spec_.uid, what] { return runtime.teardown(uid, what); },
-      [](PodWorker& self, Result<> torn) {
+      [what](PodWorker& self, Result<> torn) {
         self.netns_.reset();
         if (!torn) {
           self.trouble("FailedKillPod", torn.error());
@@ -232,7 +232,7 @@ void PodWorker::perform_teardown() {
         self.observed_.sandbox = SandboxState::kNone;
         self.busy_ = true;
         self.context_.network.detach(self.spec_.uid,
-                                     [weak = self.weak_from_this()](Result<> detached) {
+                                     [weak = self.weak_from_this(), what](Result<> detached) {
                                        const auto later = weak.lock();
                                        if (!later)
                                          return;
@@ -242,6 +242,7 @@ void PodWorker::perform_teardown() {
                                        if (!detached)
                                          later->trouble("FailedKillPod", detached.error());
                                        later->observed_.address.reset();
+          later->observed_.cleared = what == runtime::Sweep::kAll;
                                        later->kick();
                                      });
       });
@@ -360,9 +361,11 @@ void PodWorker::sync_probes() {
     if (!wanted)
       continue;
     probe.attempt = container.current->ref.attempt;
-    // A pod that was ready under an earlier agent stays so until a probe says otherwise.
+    // What was ready under an earlier agent stays so until a probe says otherwise.
+    ContainerObserved& mine = observed_.containers[i];
+    mine.probe_passes = mine.ready_attempt == probe.attempt;
     probe.machine.emplace(spec_.containers[i].readiness->timing, context_.clock.now(),
-                          container.probe_passes);
+                          mine.probe_passes);
     probe.timer = std::make_unique<asio::steady_timer>(context_.loop);
     arm_probe(i);
   }

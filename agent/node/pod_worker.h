@@ -57,7 +57,7 @@ public:
   void stop(std::chrono::milliseconds grace);
   const PodSpec& spec() const { return spec_; }
   const PodObserved& observed() const { return observed_; }
-  bool stopping() const { return !intent_.run; }
+  bool taken_up() const { return taken_up_; }
 
 private:
   struct Probe {
