@@ -1,199 +1,174 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/node.h"
 
-#include "agent/node/json_get.h"
+#include "agent/view/facts.h"
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/json.hpp>
 #include <spdlog/spdlog.h>
 
 namespace shoal::node {
-namespace {
 
 namespace asio = boost::asio;
-constexpr std::string_view kPods = "pods";
 
-std::string node_of(const store::Object& pod) {
-  const auto* spec = get_object(pod.body, "spec");
-  return spec ? get_text(*spec, "nodeName") : std::string();
+Node::Node(Context context) : context_(std::move(context)) {
+  // Workers say that something changed; the whole list is the node's to know.
+  auto told = std::move(context_.local_pods_changed);
+  context_.local_pods_changed = [this, told](std::vector<model::LocalPod>) { told(local_pods()); };
 }
 
-}  // namespace
-
-Node::Node(asio::io_context& loop, asio::thread_pool& workers, store::Replica& replica,
-           PodRuntime& runtime, PodNetwork& network, const Clock& clock, NodeOptions options,
-           NodeCallbacks callbacks)
-    : loop_(loop), pool_(workers), replica_(replica), runtime_(runtime), network_(network),
-      options_(std::move(options)), callbacks_(std::move(callbacks)),
-      context_{loop,           workers, runtime, network, clock, options_.host_ip,
-               options_.drain, {},      {},      {},      {}} {
-  context_.report = [this](const PodSpec& spec, const boost::json::object& status) {
-    callbacks_.report_status(spec.ns, spec.name, spec.uid, status);
-  };
-  context_.event = [this](const PodSpec& spec, std::string_view type, std::string_view reason,
-                          std::string_view message) {
-    if (const auto pod = replica_.get(kPods, spec.ns, spec.name); pod && pod->uid == spec.uid)
-      callbacks_.event(*pod, type, reason, message);
-  };
-  context_.gone = [this](const PodSpec& spec) { worker_gone(spec); };
-  context_.taken_up = [this](const std::string& uid) { taken_up(uid); };
+Node::~Node() {
+  *alive_ = false;
+  for (auto& [uid, worker] : workers_)
+    worker->abandon();
 }
-
-Node::~Node() { *alive_ = false; }
 
 void Node::start() {
-  asio::post(pool_, [this, alive = alive_, &loop = loop_, &runtime = runtime_] {
-    auto uids = std::make_shared<Result<std::vector<std::string>>>(runtime.list());
-    asio::post(loop, [this, alive, uids] {
-      if (*alive)
-        on_leftovers(*uids);
-    });
-  });
-  changes_ = replica_.subscribe(kPods, [this](const store::Change& change) { on_change(change); });
-  for (const auto& pod : replica_.list(kPods))
-    consider(pod);
-  replica_.when_synced([this, alive = alive_] {
-    if (*alive)
-      on_synced();
-  });
-}
-
-void Node::on_change(const store::Change& change) {
-  if (change.kind != store::ChangeKind::kDeleted)
-    return consider(change.object);
-  // Removed without waiting for us (grace 0, or the store lost it): stop what runs, with its own
-  // grace.
-  if (const auto it = workers_by_uid_.find(change.object->uid); it != workers_by_uid_.end())
-    it->second->stop(parse_deletion(change.object->body).grace);
-}
-
-void Node::consider(const store::ObjectPtr& pod) {
-  if (node_of(*pod) != options_.node_name)
-    return;
-  const PodDeletion deletion = parse_deletion(pod->body);
-  auto it = workers_by_uid_.find(pod->uid);
-  if (it == workers_by_uid_.end()) {
-    if (removing_.contains(pod->uid))
-      return;
-    auto spec = parse_pod(pod->body);
-    if (!spec) {
-      callbacks_.event(*pod, "Warning", "FailedCreatePodContainer", spec.error().message());
-      return;
-    }
-    static const boost::json::object kNothing;
-    const auto* status = get_object(pod->body, "status");
-    auto worker =
-        std::make_shared<PodWorker>(context_, std::move(*spec), status ? *status : kNothing);
-    it = workers_by_uid_.emplace(pod->uid, std::move(worker)).first;
-    if (deletion.requested)
-      it->second->stop(deletion.grace);
+  changes_ = context_.view.subscribe([this](const store::Change& change) {
+    if (change.object->resource == view::kPods)
+      on_pod(change);
     else
-      it->second->start();
-    return;
-  }
-  if (deletion.requested)
-    it->second->stop(deletion.grace);
-}
-
-void Node::worker_gone(const PodSpec& spec) {
-  workers_by_uid_.erase(spec.uid);
-  awaited_.erase(spec.uid);
-  check_settled();
-  remove_object(spec);
-}
-
-void Node::remove_object(const PodSpec& spec) {
-  const auto pod = replica_.get(kPods, spec.ns, spec.name);
-  if (!pod || pod->uid != spec.uid) {
-    removing_.erase(spec.uid);
-    return;
-  }
-  if (!parse_deletion(pod->body).requested)
-    return consider(pod);  // it came back into the replica while it was being stopped
-  removing_.insert(spec.uid);
-  callbacks_.remove_object(spec.ns, spec.name, spec.uid,
-                           [this, alive = alive_, spec](bool removed) {
-                             if (!*alive)
-                               return;
-                             if (removed)
-                               removing_.erase(spec.uid);
-                             else
-                               later(kRemoveRetry, [this, spec] { remove_object(spec); });
-                           });
-}
-
-// ---- what an earlier agent left
-
-void Node::on_leftovers(const Result<std::vector<std::string>>& uids) {
-  if (!uids)
-    spdlog::error("pods that an earlier agent left cannot be listed: {}", uids.error().message());
-  leftovers_.emplace();
-  for (const std::string& uid : uids.value_or(std::vector<std::string>{}))
-    leftovers_->insert(uid);
-  for (const std::string& uid : *leftovers_)
-    awaited_.insert(uid);
-  for (const auto& [uid, worker] : workers_by_uid_)
-    if (worker->taken_up())
-      awaited_.erase(uid);
-  if (synced_)
-    remove_orphans();
-  check_settled();
-}
-
-void Node::on_synced() {
-  synced_ = true;
-  if (leftovers_)
-    remove_orphans();
-  check_settled();
-}
-
-void Node::remove_orphans() {
-  std::set<std::string> known = removing_;
-  for (const auto& [uid, worker] : workers_by_uid_)
-    known.insert(uid);
-  for (const std::string& uid : *leftovers_)
-    if (!known.contains(uid))
-      remove_orphan(uid);
-  network_.keep_only(known, [](Result<> kept) {
-    if (!kept)
-      spdlog::error("addresses of pods that are gone could not be given back: {}",
-                    kept.error().message());
-  });
-}
-
-void Node::remove_orphan(const std::string& uid) {
-  asio::post(pool_, [this, alive = alive_, &loop = loop_, &runtime = runtime_, uid] {
-    auto torn = std::make_shared<Result<>>(runtime.teardown(uid, runtime::Sweep::kAll));
-    asio::post(loop, [this, alive, uid, torn] {
-      if (!*alive)
-        return;
-      if (!*torn) {
-        spdlog::error("pod {} is not in the cluster any more and cannot be removed: {}", uid,
-                      torn->error().message());
-        return later(kOrphanRetry, [this, uid] { remove_orphan(uid); });
-      }
-      awaited_.erase(uid);
       check_settled();
-    });
+  });
+  for (const auto& pod : context_.view.pods_on(context_.node_name))
+    want(*pod);
+  check_settled();
+}
+
+std::vector<model::LocalPod> Node::local_pods() const {
+  std::vector<model::LocalPod> pods;
+  for (const auto& [uid, worker] : workers_)
+    if (worker->local())
+      pods.push_back(*worker->local());
+  return pods;
+}
+
+const PodWorker* Node::find(std::string_view ns, std::string_view name) const {
+  for (const auto& [uid, worker] : workers_)
+    if (worker->spec().ns == ns && worker->spec().name == name)
+      return worker.get();
+  return nullptr;
+}
+
+void Node::on_pod(const store::Change& change) {
+  // Not from within the replica's call: workers report, and so write to it.
+  asio::post(context_.loop, [this, alive = alive_, change] {
+    if (!*alive)
+      return;
+    const store::Object& pod = *change.object;
+    const bool mine = view::node_of(pod) == context_.node_name;
+    if (change.before && change.before->uid != pod.uid)
+      unwanted(change.before->uid);
+    if (change.kind == store::ChangeKind::kDeleted || !mine)
+      unwanted(pod.uid);
+    else
+      want(pod);
   });
 }
 
-void Node::taken_up(const std::string& uid) {
-  awaited_.erase(uid);
-  check_settled();
+void Node::want(const store::Object& pod) {
+  auto spec = read_pod(pod);
+  if (!spec) {
+    if (refused_.insert(pod.uid).second) {
+      spdlog::error("{}", spec.error().message());
+      context_.writer.event(pod, "Warning", "InvalidPod", spec.error().message(), "shoald");
+    }
+    return;
+  }
+  if (const auto it = workers_.find(pod.uid); it != workers_.end()) {
+    if (spec->deleting != it->second->spec().deleting || spec->grace != it->second->spec().grace)
+      it->second->update(std::move(*spec));
+    return;
+  }
+  auto worker = std::make_shared<PodWorker>(context_, std::move(*spec),
+                                            [this, alive = alive_, uid = pod.uid] {
+                                              // After the worker's own call: it is dropped here.
+                                              asio::post(context_.loop, [this, alive, uid] {
+                                                if (*alive)
+                                                  worker_done(uid);
+                                              });
+                                            });
+  workers_.emplace(pod.uid, worker);
+  worker->start();
+}
+
+void Node::unwanted(const std::string& uid) {
+  refused_.erase(uid);
+  // Before the replica has synced, absence says nothing.
+  if (const auto it = workers_.find(uid); it != workers_.end() && context_.view.synced())
+    it->second->gone();
+}
+
+void Node::worker_done(const std::string& uid) {
+  const auto it = workers_.find(uid);
+  if (it == workers_.end())
+    return;
+  const PodSpec spec = it->second->spec();
+  workers_.erase(it);
+  context_.local_pods_changed({});
+  const auto object = context_.view.by_uid(uid);
+  if (!object || !spec.deleting)
+    return;
+  context_.writer.remove("pods", spec.ns, spec.name, {.uid = uid, .revision = std::nullopt}, 0,
+                         [full = spec.full_name()](api::WriteResult result) {
+                           if (!result && result.error().code != 404 && result.error().code != 409)
+                             spdlog::error("remove pod {}: {}", full, result.error().message);
+                         });
 }
 
 void Node::check_settled() {
-  if (settled_ || !synced_ || !leftovers_ || !awaited_.empty())
+  if (settled_ || !context_.view.synced())
     return;
+  if (!looked_) {
+    looked_ = true;
+    for (const auto& pod : context_.view.pods_on(context_.node_name))
+      want(*pod);
+  }
+  for (const auto& [uid, worker] : workers_) {
+    if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network))
+      continue;
+    // Looked at again soon: adoption takes milliseconds, and a failing one must not hold the others
+    // up for ever.
+    auto timer = std::make_shared<asio::steady_timer>(context_.loop, std::chrono::milliseconds(50));
+    timer->async_wait([this, alive = alive_, timer](const boost::system::error_code&) {
+      if (*alive)
+        check_settled();
+    });
+    return;
+  }
   settled_ = true;
-  callbacks_.settled();
+  sweep();
+  context_.settled();
 }
 
-void Node::later(Duration delay, std::function<void()> run) {
-  auto timer = std::make_shared<asio::steady_timer>(loop_, delay);
-  timer->async_wait([alive = alive_, timer, run = std::move(run)](boost::system::error_code error) {
-    if (*alive && !error)
-      run();
+void Node::sweep() {
+  std::set<std::string> known;
+  for (const auto& [uid, worker] : workers_)
+    known.insert(uid);
+  auto released = context_.leases.release_unless(
+      [&](const ipam::Lease& lease) { return known.contains(lease.owner); });
+  if (!released)
+    spdlog::error("sweep address leases: {}", released.error().message());
+  else
+    for (const ipam::Lease& lease : *released)
+      if (auto detached = context_.data_plane.detach_pod(lease.owner, lease.ip); !detached)
+        spdlog::error("sweep pod {}: {}", lease.owner, detached.error().message());
+  asio::post(context_.workers, [env = context_.sandboxes, &images = context_.images, known] {
+    auto found = runtime::list_sandboxes(env);
+    if (!found)
+      return spdlog::error("list sandboxes: {}", found.error().message());
+    for (const std::string& uid : *found) {
+      if (known.contains(uid))
+        continue;
+      spdlog::warn("pod {} is no longer wanted here: removing what is left of it", uid);
+      if (auto swept = teardown_pod(env, images, uid); !swept)
+        spdlog::error("{}", swept.error().message());
+    }
+    for (const std::string& lease : images.leases())
+      if (!known.contains(lease.substr(0, lease.find('_'))))
+        if (auto freed = images.release(lease); !freed)
+          spdlog::error("release image lease {}: {}", lease, freed.error().message());
   });
 }
 

@@ -1,172 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/pod_plan.h"
 
-#include <algorithm>
-
 namespace shoal::node {
 namespace {
 
 using runtime::shim::ContainerPhase;
-using runtime::shim::ContainerState;
 
-constexpr int kKilled = 137;  // 128 + SIGKILL
-
-Step wait_until(std::optional<MonoTime> wake) { return {StepKind::kNone, 0, wake}; }
-
-std::optional<MonoTime> earlier(std::optional<MonoTime> a, MonoTime b) {
-  return a ? std::min(*a, b) : b;
+bool ended(const ContainerSeen& container) {
+  return container.current && container.current->phase == ContainerPhase::kExited;
 }
 
-bool any_running(const PodObserved& observed) {
-  return std::ranges::any_of(observed.containers, &ContainerObserved::running);
+bool alive(const ContainerSeen& container) {
+  return container.current && container.current->phase != ContainerPhase::kExited;
 }
 
-bool holds_something(const PodObserved& observed) {
-  return observed.sandbox != SandboxState::kNone || observed.address.has_value();
+Step wait_until(std::optional<MonoTime> until) { return {StepKind::kWait, 0, until}; }
+
+void sooner(std::optional<MonoTime>& until, MonoTime candidate) {
+  if (!until || candidate < *until)
+    until = candidate;
 }
 
-Step next_to_stop(const Intent& intent, const PodObserved& observed, MonoTime now) {
-  if (observed.sandbox == SandboxState::kLive && any_running(observed)) {
-    const bool all_told = std::ranges::all_of(observed.containers, [](const ContainerObserved& c) {
-      return !c.running() || c.stop_sent;
-    });
-    if (all_told)
-      return wait_until(std::nullopt);  // the shim kills when the grace is over
-    return now < intent.stop_at ? wait_until(intent.stop_at) : Step{StepKind::kStop};
-  }
-  return observed.cleared ? Step{StepKind::kGone} : Step{StepKind::kTeardown};
-}
-
-Step next_start(const PodSpec& spec, const PodObserved& observed, MonoTime now) {
-  std::optional<MonoTime> wake;
-  for (std::size_t i = 0; i < spec.containers.size(); ++i) {
-    const ContainerObserved& container = observed.containers[i];
-    if (container.running() ||
-        (container.exited() && !should_restart(spec.restart, *container.current)))
-      continue;
-    if (now >= container.retry_at)
-      return {StepKind::kStart, i, std::nullopt};
-    wake = earlier(wake, container.retry_at);
-  }
-  return wait_until(wake);
+Step stop_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
+  if (now < seen.retry_at)
+    return wait_until(seen.retry_at);
+  if (!seen.sandbox)
+    return {StepKind::kTeardown, 0, {}};
+  const bool any = std::any_of(seen.containers.begin(), seen.containers.end(), alive);
+  if (!any)
+    return {StepKind::kTeardown, 0, {}};
+  if (!seen.drain_until)
+    return {StepKind::kBeginStop, 0, {}};
+  // A grace of 0 is Kubernetes' word for "at once".
+  if (now < *seen.drain_until && spec.grace.count() > 0)
+    return wait_until(*seen.drain_until);
+  if (!seen.stop_sent)
+    return {StepKind::kStopAll, 0, {}};
+  return wait_until(std::nullopt);  // the shim kills after the grace; the exits come as events
 }
 
 }  // namespace
 
-bool ContainerObserved::running() const {
-  return current && current->phase != ContainerPhase::kExited;
-}
-bool ContainerObserved::exited() const {
-  return current && current->phase == ContainerPhase::kExited;
-}
-
-bool should_restart(RestartPolicy policy, const ContainerState& ended) {
+bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& state) {
   return policy == RestartPolicy::kAlways ||
-         (policy == RestartPolicy::kOnFailure && ended.exit_code != 0);
+         (policy == RestartPolicy::kOnFailure && state.exit_code != 0);
 }
 
-bool ended_for_good(const PodSpec& spec, const PodObserved& observed) {
-  return !observed.containers.empty() &&
-         std::ranges::all_of(observed.containers, [&](const ContainerObserved& c) {
-           return c.exited() && !should_restart(spec.restart, *c.current);
-         });
+void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& state, MonoTime now) {
+  const auto ran = std::chrono::nanoseconds(state.finished_at_ns - state.started_at_ns);
+  if (ran >= kBackoffReset)
+    seen.backoff = std::chrono::seconds(0);
+  seen.not_before = now + seen.backoff;
+  if (seen.backoff.count() > 0)
+    seen.waiting =
+        Waiting{"CrashLoopBackOff",
+                fmt::format("back-off {}s restarting failed container", seen.backoff.count())};
+  seen.backoff =
+      seen.backoff.count() == 0 ? kBackoffFirst : std::min(seen.backoff * 2, kBackoffMax);
 }
 
-std::chrono::seconds restart_delay(std::uint32_t crashes) {
-  if (crashes <= 1)
-    return std::chrono::seconds(0);
-  const std::uint32_t doublings = std::min(crashes - 2, 10U);
-  return std::min(kRestartDelayFirst * (1 << doublings), kRestartDelayMax);
-}
-
-Step next_step(const PodSpec& spec, const Intent& intent, const PodObserved& observed,
-               MonoTime now) {
-  if (observed.sandbox == SandboxState::kUnknown)
-    return {StepKind::kFind};
-  if (!intent.run)
-    return next_to_stop(intent, observed, now);
-  if (observed.finished || ended_for_good(spec, observed))
-    return holds_something(observed) ? Step{StepKind::kTeardown} : wait_until(std::nullopt);
-  if (now < observed.sandbox_retry_at)
-    return wait_until(observed.sandbox_retry_at);
-  if (observed.sandbox == SandboxState::kDead)
-    return {StepKind::kSweep};
-  if (observed.sandbox == SandboxState::kNone) {
-    // A pod that only waits for its restart needs no sandbox yet.
-    const Step start = next_start(spec, observed, now);
-    return start.kind == StepKind::kStart ? Step{StepKind::kSandbox} : start;
-  }
-  if (!observed.attached)
-    return {StepKind::kAttach};
-  return next_start(spec, observed, now);
-}
-
-bool note_state(PodObserved& observed, const PodSpec& spec, const ContainerState& state,
-                MonoTime now) {
-  for (std::size_t i = 0; i < spec.containers.size(); ++i) {
-    if (spec.containers[i].name != state.ref.name)
+Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime now) {
+  if (!seen.adopted)
+    return now < seen.retry_at ? wait_until(seen.retry_at) : Step{StepKind::kAdopt, 0, {}};
+  if (!wanted)
+    return stop_step(spec, seen, now);
+  if (now < seen.retry_at)
+    return wait_until(seen.retry_at);
+  const bool finished =
+      std::all_of(seen.containers.begin(), seen.containers.end(),
+                  [&](const auto& c) { return ended(c) && !restarts(spec.restart, *c.current); });
+  if (!seen.sandbox)
+    return finished ? wait_until(std::nullopt) : Step{StepKind::kStartSandbox, 0, {}};
+  if (!seen.network)
+    return {StepKind::kAttachNetwork, 0, {}};
+  std::optional<MonoTime> until;
+  for (std::size_t i = 0; i < seen.containers.size(); i++) {
+    const ContainerSeen& container = seen.containers[i];
+    if (alive(container))
       continue;
-    ContainerObserved& container = observed.containers[i];
-    if (container.current && state.ref.attempt < container.current->ref.attempt) {
-      if (container.last && container.last->ref.attempt > state.ref.attempt)
-        return false;
-      container.last = state;
-      return true;
-    }
-    if (container.current == state)
-      return false;
-    const bool was_running =
-        !container.exited() || container.current->ref.attempt != state.ref.attempt;
-    if (container.current && container.current->ref.attempt != state.ref.attempt)
-      container.last = std::move(container.current);
-    container.current = state;
-    container.next_attempt = std::max(container.next_attempt, state.ref.attempt + 1);
-    if (state.phase == ContainerPhase::kRunning) {
-      container.waiting.reset();
-      container.start_failures = 0;
-    } else if (state.phase == ContainerPhase::kExited && was_running) {
-      const auto ran = std::chrono::nanoseconds(state.finished_at_ns - state.started_at_ns);
-      container.crashes = ran >= kRestartCountReset ? 1 : std::min(container.crashes, 1000U) + 1;
-      container.retry_at = now + restart_delay(container.crashes);
-      container.probe_passes = false;
-    }
-    return true;
+    if (ended(container) && !container.cleaned)
+      return {StepKind::kCleanContainer, i, {}};
+    if (ended(container) && !restarts(spec.restart, *container.current))
+      continue;
+    if (now >= container.not_before)
+      return {StepKind::kStartContainer, i, {}};
+    sooner(until, container.not_before);
   }
-  return false;
-}
-
-void note_start_failure(ContainerObserved& container, Waiting why, MonoTime now) {
-  const bool image = why.reason.find("Image") != std::string::npos;
-  ++container.start_failures;
-  // kubelet says ErrImagePull once and then that it waits.
-  if (why.reason == "ErrImagePull" && container.start_failures > 1)
-    why.reason = "ImagePullBackOff";
-  container.waiting = std::move(why);
-  container.retry_at = now + (image ? kImageRetry : restart_delay(container.start_failures + 1));
-}
-
-void note_sandbox_failure(PodObserved& observed, std::string trouble, MonoTime now) {
-  observed.trouble = std::move(trouble);
-  observed.sandbox_failures = std::min(observed.sandbox_failures, 1000U) + 1;
-  // The first tries come quickly: most such failures are a daemon that is not up yet.
-  observed.sandbox_retry_at =
-      now + (observed.sandbox_failures <= 5 ? std::chrono::seconds(1)
-                                            : restart_delay(observed.sandbox_failures - 4));
-}
-
-void note_sandbox_death(PodObserved& observed, const PodSpec& spec, std::int64_t wall_ns,
-                        MonoTime now) {
-  observed.sandbox = SandboxState::kDead;
-  observed.attached = false;
-  for (ContainerObserved& container : observed.containers)
-    if (container.running()) {
-      ContainerState ended = *container.current;
-      ended.phase = ContainerPhase::kExited;
-      ended.finished_at_ns = wall_ns;
-      ended.exit_code = kKilled;
-      ended.signal = 9;
-      note_state(observed, spec, ended, now);
-    }
+  return wait_until(until);
 }
 
 }  // namespace shoal::node

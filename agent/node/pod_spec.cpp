@@ -2,200 +2,214 @@
 #include "agent/node/pod_spec.h"
 
 #include "agent/api/quantity.h"
-#include "agent/node/json_get.h"
+#include "runtime/shim/protocol.h"
 
-#include <algorithm>
-#include <fmt/format.h>
+#include <boost/json.hpp>
 
 namespace shoal::node {
 namespace {
 
 namespace json = boost::json;
 
-constexpr std::size_t kHostnameMax = 63;
-
-std::uint32_t seconds_to_ms(const json::object& object, std::string_view key,
-                            std::int64_t fallback) {
-  const std::int64_t seconds = get_int(object, key).value_or(fallback);
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(seconds, 0, 4'000'000) * 1000);
+const json::object* object_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value ? value->if_object() : nullptr;
 }
 
-std::uint32_t count(const json::object& object, std::string_view key, std::int64_t fallback) {
-  return static_cast<std::uint32_t>(
-      std::clamp<std::int64_t>(get_int(object, key).value_or(fallback), 1, INT32_MAX));
+const json::array* array_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value ? value->if_array() : nullptr;
+}
+
+std::string text_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value && value->is_string() ? std::string(value->as_string()) : std::string();
+}
+
+std::optional<std::int64_t> number_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  if (!value || !value->is_number())
+    return std::nullopt;
+  boost::system::error_code error;
+  const auto number = value->to_number<std::int64_t>(error);
+  return error ? std::nullopt : std::optional(number);
+}
+
+bool flag_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value && value->is_bool() && value->as_bool();
+}
+
+std::vector<std::string> texts_at(const json::object& parent, std::string_view key) {
+  std::vector<std::string> out;
+  if (const json::array* list = array_at(parent, key))
+    for (const json::value& value : *list)
+      if (value.is_string())
+        out.emplace_back(value.as_string());
+  return out;
+}
+
+std::uint32_t milliseconds(const json::object& probe, std::string_view key,
+                           std::int64_t otherwise_s) {
+  return static_cast<std::uint32_t>(number_at(probe, key).value_or(otherwise_s) * 1000);
 }
 
 // A number, or the name of one of the container's ports.
-Result<std::uint16_t> parse_port(const json::object& action, const json::object& container) {
-  if (const auto number = get_int(action, "port"); number && *number > 0 && *number <= UINT16_MAX)
+Result<std::uint16_t> probe_port(const json::object& action,
+                                 const std::vector<ContainerPort>& ports) {
+  if (const auto number = number_at(action, "port"))
     return static_cast<std::uint16_t>(*number);
-  const std::string name = get_text(action, "port");
-  if (const auto* ports = get_array(container, "ports"))
-    for (const auto& port : *ports)
-      if (port.is_object() && !name.empty() && get_text(port.get_object(), "name") == name)
-        if (const auto number = get_int(port.get_object(), "containerPort"))
-          return static_cast<std::uint16_t>(*number);
+  const std::string name = text_at(action, "port");
+  for (const ContainerPort& port : ports)
+    if (port.name == name)
+      return port.port;
   return fail(Errc::kInvalid,
-              fmt::format("readinessProbe: the container has no port named '{}'", name));
+              fmt::format("readinessProbe: the container has no port named \"{}\"", name));
 }
 
-Result<ReadinessProbe> parse_probe(const json::object& probe, const json::object& container) {
-  ReadinessProbe parsed;
-  parsed.timing.initial_delay_ms = seconds_to_ms(probe, "initialDelaySeconds", 0);
-  parsed.timing.period_ms = seconds_to_ms(probe, "periodSeconds", 10);
-  parsed.timing.timeout_ms = seconds_to_ms(probe, "timeoutSeconds", 1);
-  parsed.timing.success_threshold = count(probe, "successThreshold", 1);
-  parsed.timing.failure_threshold = count(probe, "failureThreshold", 3);
-  if (const auto* http = get_object(probe, "httpGet")) {
-    parsed.http = true;
-    parsed.port = SHOAL_TRY(parse_port(*http, container));
-    parsed.path = get_text(*http, "path", "/");
-    if (const auto* headers = get_array(*http, "httpHeaders"))
-      for (const auto& header : *headers)
-        if (const auto* fields = header.if_object())
-          parsed.headers.push_back({get_text(*fields, "name"), get_text(*fields, "value")});
-    return parsed;
+Result<std::optional<ReadinessProbe>> read_probe(const json::object& container,
+                                                 const std::vector<ContainerPort>& ports) {
+  const json::object* probe = object_at(container, "readinessProbe");
+  if (!probe)
+    return std::nullopt;
+  ReadinessProbe out;
+  out.timing.initial_delay_ms = milliseconds(*probe, "initialDelaySeconds", 0);
+  out.timing.period_ms = milliseconds(*probe, "periodSeconds", 10);
+  out.timing.timeout_ms = milliseconds(*probe, "timeoutSeconds", 1);
+  out.timing.success_threshold =
+      static_cast<std::uint32_t>(number_at(*probe, "successThreshold").value_or(1));
+  out.timing.failure_threshold =
+      static_cast<std::uint32_t>(number_at(*probe, "failureThreshold").value_or(3));
+  if (const json::object* http = object_at(*probe, "httpGet")) {
+    out.kind = ReadinessProbe::Kind::kHttp;
+    out.port = SHOAL_TRY(probe_port(*http, ports));
+    out.path = text_at(*http, "path");
+    if (out.path.empty())
+      out.path = "/";
+    if (const json::array* headers = array_at(*http, "httpHeaders"))
+      for (const json::value& header : *headers)
+        if (const json::object* h = header.if_object())
+          out.headers.push_back({text_at(*h, "name"), text_at(*h, "value")});
+    return out;
   }
-  const auto* tcp = get_object(probe, "tcpSocket");
-  if (tcp == nullptr)
-    return fail(Errc::kUnsupported, "readinessProbe: only httpGet and tcpSocket are supported");
-  parsed.port = SHOAL_TRY(parse_port(*tcp, container));
-  return parsed;
+  if (const json::object* tcp = object_at(*probe, "tcpSocket")) {
+    out.kind = ReadinessProbe::Kind::kTcp;
+    out.port = SHOAL_TRY(probe_port(*tcp, ports));
+    return out;
+  }
+  return fail(Errc::kUnsupported, "readinessProbe: only httpGet and tcpSocket are supported yet");
 }
 
-Result<runtime::ResourceLimits> parse_resources(const json::object& resources) {
+Result<runtime::ResourceLimits> read_limits(const json::object& container) {
   runtime::ResourceLimits limits;
-  if (const auto* given = get_object(resources, "limits")) {
-    if (const std::string cpu = get_text(*given, "cpu"); !cpu.empty())
-      limits.cpu_milli = SHOAL_TRY(api::parse_quantity_milli(cpu));
-    if (const std::string memory = get_text(*given, "memory"); !memory.empty())
-      limits.memory_bytes = SHOAL_TRY(api::parse_quantity(memory));
-  }
-  if (const auto* asked = get_object(resources, "requests"))
-    if (const std::string cpu = get_text(*asked, "cpu"); !cpu.empty())
-      if (const std::int64_t milli = SHOAL_TRY(api::parse_quantity_milli(cpu)); milli > 0)
-        limits.cpu_request_milli = milli;
+  const json::object* resources = object_at(container, "resources");
+  const json::object* most = resources ? object_at(*resources, "limits") : nullptr;
+  const json::object* least = resources ? object_at(*resources, "requests") : nullptr;
+  const auto quantity = [](const json::object* from, std::string_view key) {
+    const json::value* value = from ? from->if_contains(key) : nullptr;
+    if (!value)
+      return std::string();
+    return value->is_string() ? std::string(value->as_string()) : json::serialize(*value);
+  };
+  if (const std::string text = quantity(most, "memory"); !text.empty())
+    limits.memory_bytes = SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.limits.memory");
+  if (const std::string text = quantity(most, "cpu"); !text.empty())
+    limits.cpu_milli = SHOAL_TRY_WRAP(api::parse_quantity_milli(text), "resources.limits.cpu");
+  if (const std::string text = quantity(least, "cpu"); !text.empty())
+    limits.cpu_request_milli =
+        SHOAL_TRY_WRAP(api::parse_quantity_milli(text), "resources.requests.cpu");
   return limits;
 }
 
-std::optional<std::uint32_t> id_of(const json::object& object, std::string_view key) {
-  const auto id = get_int(object, key);
-  return id && *id >= 0 && *id < UINT32_MAX ? std::optional(static_cast<std::uint32_t>(*id))
-                                            : std::nullopt;
-}
-
-// The pod's security context is the fallback of each container's.
-void parse_security(const json::object& security, ContainerSpec& container) {
-  if (const auto user = id_of(security, "runAsUser"))
-    container.run_as_user = user;
-  if (const auto group = id_of(security, "runAsGroup"))
-    container.run_as_group = group;
-  container.run_as_non_root = get_bool(security, "runAsNonRoot", container.run_as_non_root);
-  container.read_only_rootfs =
-      get_bool(security, "readOnlyRootFilesystem", container.read_only_rootfs);
-  if (const auto* capabilities = get_object(security, "capabilities")) {
-    container.capabilities_add = get_texts(*capabilities, "add");
-    container.capabilities_drop = get_texts(*capabilities, "drop");
+void read_security(const json::object& security, ContainerSpec& out) {
+  if (const auto user = number_at(security, "runAsUser"))
+    out.run_as_user = static_cast<std::uint32_t>(*user);
+  if (const auto group = number_at(security, "runAsGroup"))
+    out.run_as_group = static_cast<std::uint32_t>(*group);
+  if (security.contains("runAsNonRoot"))
+    out.run_as_non_root = flag_at(security, "runAsNonRoot");
+  if (security.contains("readOnlyRootFilesystem"))
+    out.read_only_rootfs = flag_at(security, "readOnlyRootFilesystem");
+  if (const json::object* capabilities = object_at(security, "capabilities")) {
+    out.capabilities_add = texts_at(*capabilities, "add");
+    out.capabilities_drop = texts_at(*capabilities, "drop");
   }
 }
 
-PullPolicy parse_pull(std::string_view text) {
-  return text == "Never"    ? PullPolicy::kNever
-         : text == "Always" ? PullPolicy::kAlways
-                            : PullPolicy::kIfNotPresent;
+PullPolicy read_pull_policy(const std::string& text) {
+  if (text == "Always")
+    return PullPolicy::kAlways;
+  return text == "Never" ? PullPolicy::kNever : PullPolicy::kIfNotPresent;
 }
 
-Result<ContainerSpec> parse_container(const json::object& body, const json::object& spec) {
-  ContainerSpec container;
-  container.name = get_text(body, "name");
-  container.image = get_text(body, "image");
-  container.pull = parse_pull(get_text(body, "imagePullPolicy"));
-  container.working_dir = get_text(body, "workingDir");
-  if (const auto* env = get_array(body, "env"))
-    for (const auto& entry : *env)
-      if (const auto* fields = entry.if_object())
-        container.env.push_back(get_text(*fields, "name") + "=" +
-                                expand(get_text(*fields, "value"), container.env));
-  for (const std::string& text : get_texts(body, "command"))
-    container.command.push_back(expand(text, container.env));
-  for (const std::string& text : get_texts(body, "args"))
-    container.args.push_back(expand(text, container.env));
-  if (const auto* probe = get_object(body, "readinessProbe"))
-    container.readiness = SHOAL_TRY(parse_probe(*probe, body));
-  if (const auto* resources = get_object(body, "resources"))
-    container.resources = SHOAL_TRY(parse_resources(*resources));
-  if (const auto* security = get_object(spec, "securityContext"))
-    parse_security(*security, container);
-  if (const auto* security = get_object(body, "securityContext"))
-    parse_security(*security, container);
-  return container;
+Result<ContainerSpec> read_container(const json::object& container,
+                                     const json::object* pod_security) {
+  ContainerSpec out;
+  out.name = text_at(container, "name");
+  out.image = text_at(container, "image");
+  if (!runtime::shim::is_container_name(out.name) || out.image.empty())
+    return fail(Errc::kInvalid, "a container needs a name that is a DNS label, and an image");
+  out.pull = read_pull_policy(text_at(container, "imagePullPolicy"));
+  out.command = texts_at(container, "command");
+  out.args = texts_at(container, "args");
+  out.working_dir = text_at(container, "workingDir");
+  if (const json::array* env = array_at(container, "env"))
+    for (const json::value& entry : *env)
+      if (const json::object* variable = entry.if_object())
+        out.env.push_back(text_at(*variable, "name") + "=" + text_at(*variable, "value"));
+  if (const json::array* ports = array_at(container, "ports"))
+    for (const json::value& entry : *ports)
+      if (const json::object* port = entry.if_object())
+        out.ports.push_back(
+            {text_at(*port, "name"),
+             static_cast<std::uint16_t>(number_at(*port, "containerPort").value_or(0)),
+             text_at(*port, "protocol")});
+  out.readiness = SHOAL_TRY(read_probe(container, out.ports));
+  out.limits = SHOAL_TRY(read_limits(container));
+  if (pod_security)
+    read_security(*pod_security, out);
+  if (const json::object* security = object_at(container, "securityContext"))
+    read_security(*security, out);
+  return out;
 }
 
 }  // namespace
 
-std::string expand(std::string_view text, const std::vector<std::string>& env) {
-  std::string out;
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const std::size_t close = text.find(')', at);
-    if (text.substr(at, 3) == "$$(") {
-      out += "$(";
-      at += 3;
-    } else if (text.substr(at, 2) == "$(" && close != std::string_view::npos) {
-      const std::string name = std::string(text.substr(at + 2, close - at - 2)) + "=";
-      const auto entry = std::find_if(env.rbegin(), env.rend(),
-                                      [&](const auto& e) { return e.starts_with(name); });
-      out += entry != env.rend() ? std::string_view(*entry).substr(name.size())
-                                 : text.substr(at, close + 1 - at);
-      at = close + 1;
-    } else {
-      out.push_back(text[at++]);
-    }
+Result<PodSpec> read_pod(const store::Object& pod) {
+  PodSpec out;
+  out.ns = pod.ns;
+  out.name = pod.name;
+  out.uid = pod.uid;
+  const json::object* metadata = object_at(pod.body, "metadata");
+  const json::object* spec = object_at(pod.body, "spec");
+  if (!metadata || !spec)
+    return fail(Errc::kInvalid, fmt::format("pod {} has no metadata or no spec", out.full_name()));
+  out.deleting = metadata->contains("deletionTimestamp");
+  out.hostname = text_at(*spec, "hostname");
+  if (out.hostname.empty())
+    out.hostname = pod.name.substr(0, 63);
+  const std::string policy = text_at(*spec, "restartPolicy");
+  out.restart = policy == "Never"       ? RestartPolicy::kNever
+                : policy == "OnFailure" ? RestartPolicy::kOnFailure
+                                        : RestartPolicy::kAlways;
+  // A deletion may ask for less time than the spec.
+  const auto grace = out.deleting && metadata->contains("deletionGracePeriodSeconds")
+                         ? number_at(*metadata, "deletionGracePeriodSeconds")
+                         : number_at(*spec, "terminationGracePeriodSeconds");
+  out.grace = std::chrono::seconds(std::max<std::int64_t>(0, grace.value_or(30)));
+  const json::array* containers = array_at(*spec, "containers");
+  if (!containers || containers->empty())
+    return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));
+  for (const json::value& value : *containers) {
+    const json::object* container = value.if_object();
+    if (!container)
+      return fail(Errc::kInvalid,
+                  fmt::format("pod {}: a container is not an object", out.full_name()));
+    out.containers.push_back(SHOAL_TRY_WRAP(
+        read_container(*container, object_at(*spec, "securityContext")),
+        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
   }
   return out;
-}
-
-Result<PodSpec> parse_pod(const json::object& body) {
-  const auto* metadata = get_object(body, "metadata");
-  const auto* spec = get_object(body, "spec");
-  if (metadata == nullptr || spec == nullptr)
-    return fail(Errc::kCorrupt, "a Pod without metadata or spec");
-  PodSpec pod;
-  pod.ns = get_text(*metadata, "namespace");
-  pod.name = get_text(*metadata, "name");
-  pod.uid = get_text(*metadata, "uid");
-  pod.hostname = get_text(*spec, "hostname", pod.name);
-  if (pod.hostname.size() > kHostnameMax)
-    pod.hostname.resize(kHostnameMax);
-  while (!pod.hostname.empty() && (pod.hostname.back() == '-' || pod.hostname.back() == '.'))
-    pod.hostname.pop_back();
-  const std::string restart = get_text(*spec, "restartPolicy", "Always");
-  pod.restart = restart == "Never"       ? RestartPolicy::kNever
-                : restart == "OnFailure" ? RestartPolicy::kOnFailure
-                                         : RestartPolicy::kAlways;
-  if (const auto* containers = get_array(*spec, "containers"))
-    for (const auto& container : *containers)
-      if (const auto* fields = container.if_object())
-        pod.containers.push_back(
-            SHOAL_TRY_WRAP(parse_container(*fields, *spec),
-                           fmt::format("container {}", get_text(*fields, "name"))));
-  if (pod.uid.empty() || pod.containers.empty())
-    return fail(Errc::kCorrupt, fmt::format("Pod {}: no uid or no containers", pod.key()));
-  return pod;
-}
-
-PodDeletion parse_deletion(const json::object& body) {
-  PodDeletion deletion;
-  const auto* metadata = get_object(body, "metadata");
-  if (metadata == nullptr)
-    return deletion;
-  deletion.requested = !get_text(*metadata, "deletionTimestamp").empty();
-  const auto* spec = get_object(body, "spec");
-  const std::int64_t fallback =
-      spec ? get_int(*spec, "terminationGracePeriodSeconds").value_or(30) : 30;
-  deletion.grace = std::chrono::seconds(std::clamp<std::int64_t>(
-      get_int(*metadata, "deletionGracePeriodSeconds").value_or(fallback), 0, 1'000'000));
-  return deletion;
 }
 
 }  // namespace shoal::node

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// PodSpec: what a host must know of a Pod object to run it, as a value. parse_pod reads an object
-// that the API's schema has accepted; it holds every field that Shoal acts on. Pure.
+// PodSpec: what a Pod object asks of the host it is bound to, as a value. Read from objects that
+// the API has validated and filled with defaults; what cannot be read after all is an error that
+// names the field. Pure.
 #pragma once
 
+#include "agent/store/replica.h"
 #include "netplane/base/result.h"
 #include "runtime/probe/probe.h"
 #include "runtime/spec/container_config.h"
 
-#include <boost/json/object.hpp>
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace shoal::node {
@@ -20,12 +19,20 @@ namespace shoal::node {
 enum class RestartPolicy : std::uint8_t { kAlways, kOnFailure, kNever };
 enum class PullPolicy : std::uint8_t { kAlways, kIfNotPresent, kNever };
 
-struct ReadinessProbe {
-  runtime::ProbeTiming timing;
-  bool http = false;  // otherwise TCP
+struct ContainerPort {
+  std::string name;
   std::uint16_t port = 0;
+  std::string protocol;
+  bool operator==(const ContainerPort&) const = default;
+};
+
+struct ReadinessProbe {
+  enum class Kind : std::uint8_t { kHttp, kTcp };
+  Kind kind = Kind::kTcp;
+  std::uint16_t port = 0;  // named ports are resolved
   std::string path;
   std::vector<runtime::HttpHeader> headers;
+  runtime::ProbeTiming timing;
   bool operator==(const ReadinessProbe&) const = default;
 };
 
@@ -35,10 +42,11 @@ struct ContainerSpec {
   PullPolicy pull = PullPolicy::kIfNotPresent;
   std::vector<std::string> command;
   std::vector<std::string> args;
-  std::vector<std::string> env;  // "K=V", with $(VAR) expanded
-  std::string working_dir;
+  std::vector<std::string> env;  // "K=V"
+  std::string working_dir;       // empty: the image's
+  std::vector<ContainerPort> ports;
   std::optional<ReadinessProbe> readiness;
-  runtime::ResourceLimits resources;
+  runtime::ResourceLimits limits;
   std::optional<std::uint32_t> run_as_user;
   std::optional<std::uint32_t> run_as_group;
   bool run_as_non_root = false;
@@ -54,23 +62,14 @@ struct PodSpec {
   std::string uid;
   std::string hostname;
   RestartPolicy restart = RestartPolicy::kAlways;
+  std::chrono::seconds grace{30};
+  bool deleting = false;  // metadata.deletionTimestamp is set
   std::vector<ContainerSpec> containers;
-  std::string key() const { return ns + "/" + name; }
   bool operator==(const PodSpec&) const = default;
+
+  std::string full_name() const { return ns + "/" + name; }
 };
 
-// What changes while a pod lives.
-struct PodDeletion {
-  bool requested = false;
-  std::chrono::milliseconds grace{30'000};
-  bool operator==(const PodDeletion&) const = default;
-};
-
-Result<PodSpec> parse_pod(const boost::json::object& body);
-PodDeletion parse_deletion(const boost::json::object& body);
-
-// Kubernetes' $(NAME): replaced from `env` ("K=V"; the last one of a name counts), $$(NAME) is a
-// literal $(NAME), and what is not known stays as it is.
-std::string expand(std::string_view text, const std::vector<std::string>& env);
+Result<PodSpec> read_pod(const store::Object& pod);
 
 }  // namespace shoal::node

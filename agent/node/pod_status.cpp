@@ -1,188 +1,176 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/node/pod_status.h"
+// PodStatus in Kubernetes' spelling. `shoalGeneration` is Shoal's own: the generation of the lease
+// on podIP, by which the data plane tells a frame for an earlier pod with this address.
+#include "agent/node/pod_plan.h"
 
-#include "agent/node/json_get.h"
-
-#include <algorithm>
-#include <boost/json/array.hpp>
-#include <fmt/format.h>
+#include <boost/json.hpp>
 
 namespace shoal::node {
 namespace {
 
 namespace json = boost::json;
+using runtime::shim::ContainerPhase;
 using runtime::shim::ContainerState;
 
-std::string time_text(std::int64_t wall_ns) { return rfc3339(WallTime(Duration(wall_ns))); }
+std::string time_text(std::int64_t ns) { return rfc3339(WallTime(std::chrono::nanoseconds(ns))); }
 
-json::object terminated(const PodSpec& pod, const ContainerState& state) {
-  json::object body;
-  body["exitCode"] = state.exit_code;
-  if (state.signal != 0)
-    body["signal"] = state.signal;
-  body["reason"] = state.oom_killed ? "OOMKilled" : state.exit_code == 0 ? "Completed" : "Error";
-  if (state.started_at_ns > 0)
-    body["startedAt"] = time_text(state.started_at_ns);
-  if (state.finished_at_ns > 0)
-    body["finishedAt"] = time_text(state.finished_at_ns);
-  body["containerID"] =
-      fmt::format("shoal://{}.{}", pod.uid, runtime::shim::container_id(state.ref));
-  return body;
+std::string container_id_text(const PodSpec& spec, const ContainerState& state) {
+  return fmt::format("shoal://{}/{}", spec.uid, runtime::shim::container_id(state.ref));
 }
 
-json::object waiting(std::string_view reason, std::string_view message) {
-  json::object body{{"reason", reason}};
-  if (!message.empty())
-    body["message"] = message;
-  return json::object{{"waiting", std::move(body)}};
+std::string reason_of_end(const ContainerState& state) {
+  if (state.oom_killed)
+    return "OOMKilled";
+  return state.exit_code == 0 ? "Completed" : "Error";
 }
 
-json::object present_state(const PodSpec& pod, const ContainerSpec& spec,
-                           const ContainerObserved& container, const PodObserved& observed,
-                           bool stopping) {
-  if (container.running())
-    return {{"running", json::object{{"startedAt", time_text(container.current->started_at_ns)}}}};
-  if (container.waiting)
-    return waiting(container.waiting->reason, container.waiting->message);
-  if (container.exited()) {
-    const bool again =
-        !stopping && !observed.finished && should_restart(pod.restart, *container.current);
-    if (!again || container.crashes <= 1)
-      return {{"terminated", terminated(pod, *container.current)}};
-    return waiting("CrashLoopBackOff",
-                   fmt::format("back-off {}s restarting failed container={} pod={}_{}({})",
-                               restart_delay(container.crashes).count(), spec.name, pod.name,
-                               pod.ns, pod.uid));
+json::object terminated(const PodSpec& spec, const ContainerState& state) {
+  json::object out{{"exitCode", state.exit_code},
+                   {"reason", reason_of_end(state)},
+                   {"startedAt", time_text(state.started_at_ns)},
+                   {"finishedAt", time_text(state.finished_at_ns)},
+                   {"containerID", container_id_text(spec, state)}};
+  if (state.signal)
+    out["signal"] = state.signal;
+  return out;
+}
+
+json::object state_of(const PodSpec& spec, const ContainerSeen& seen) {
+  if (seen.current && seen.current->phase == ContainerPhase::kRunning)
+    return {{"running", {{"startedAt", time_text(seen.current->started_at_ns)}}}};
+  const bool final = seen.current && seen.current->phase == ContainerPhase::kExited &&
+                     !restarts(spec.restart, *seen.current);
+  if (final)
+    return {{"terminated", terminated(spec, *seen.current)}};
+  if (seen.waiting) {
+    json::object waiting{{"reason", seen.waiting->reason}};
+    if (!seen.waiting->message.empty())
+      waiting["message"] = seen.waiting->message;
+    return {{"waiting", std::move(waiting)}};
   }
-  return waiting("ContainerCreating", observed.trouble);
+  if (seen.current && seen.current->phase == ContainerPhase::kExited)
+    return {{"terminated", terminated(spec, *seen.current)}};
+  return {{"waiting", {{"reason", "ContainerCreating"}}}};
 }
 
-json::object container_status(const PodSpec& pod, const ContainerSpec& spec,
-                              const ContainerObserved& container, const PodObserved& observed,
-                              bool stopping) {
-  json::object body;
-  body["name"] = spec.name;
-  body["image"] = spec.image;
-  body["imageID"] = container.image_id;
-  body["containerID"] = container.current
-                            ? fmt::format("shoal://{}.{}", pod.uid,
-                                          runtime::shim::container_id(container.current->ref))
-                            : std::string();
-  body["ready"] = !stopping && container_ready(spec, container);
-  body["started"] = container.running();
-  body["restartCount"] = container.current ? container.current->ref.attempt : 0;
-  body["state"] = present_state(pod, spec, container, observed, stopping);
+json::object container_status(const PodSpec& spec, const ContainerSpec& container,
+                              const ContainerSeen& seen) {
   json::object last;
-  // While a container waits for its restart, the run that ended is its last state.
-  const bool current_is_last =
-      container.exited() && !body["state"].get_object().contains("terminated");
-  if (current_is_last)
-    last["terminated"] = terminated(pod, *container.current);
-  else if (container.last)
-    last["terminated"] = terminated(pod, *container.last);
-  body["lastState"] = std::move(last);
-  return body;
+  if (seen.current && seen.current->phase == ContainerPhase::kExited &&
+      restarts(spec.restart, *seen.current))
+    last["terminated"] = terminated(spec, *seen.current);
+  else if (seen.previous)
+    last["terminated"] = terminated(spec, *seen.previous);
+  json::object out{{"name", container.name},
+                   {"image", container.image},
+                   {"imageID", seen.image_id},
+                   {"ready", seen.ready},
+                   {"started", seen.current && seen.current->phase == ContainerPhase::kRunning},
+                   {"restartCount", seen.restarts},
+                   {"state", state_of(spec, seen)},
+                   {"lastState", std::move(last)}};
+  if (seen.current)
+    out["containerID"] = container_id_text(spec, *seen.current);
+  return out;
 }
 
-// Type, status, reason, message; the time of an unchanged status is kept.
-json::object condition(const StatusFacts& facts, std::string_view type, bool holds,
-                       std::string_view reason = {}, std::string_view message = {}) {
-  json::object body{{"type", type}, {"status", holds ? "True" : "False"}};
-  if (!reason.empty() && !holds)
-    body["reason"] = reason;
-  if (!message.empty() && !holds)
-    body["message"] = message;
-  std::string since = facts.now;
-  if (const auto* before = get_array(facts.before, "conditions"))
-    for (const auto& old : *before)
-      if (const auto* fields = old.if_object())
-        if (get_text(*fields, "type") == type &&
-            get_text(*fields, "status") == (holds ? "True" : "False"))
-          since = get_text(*fields, "lastTransitionTime", since);
-  body["lastTransitionTime"] = since;
-  return body;
+std::string phase_of(const PodSpec& spec, const PodSeen& seen) {
+  std::size_t running = 0, succeeded = 0, failed = 0, waiting = 0;
+  for (const ContainerSeen& container : seen.containers) {
+    if (!container.current || container.current->phase == ContainerPhase::kCreating)
+      waiting++;
+    else if (container.current->phase == ContainerPhase::kRunning)
+      running++;
+    else if (restarts(spec.restart, *container.current))
+      running++;  // it will run again
+    else if (container.current->exit_code == 0)
+      succeeded++;
+    else
+      failed++;
+  }
+  if (waiting)
+    return "Pending";
+  if (running)
+    return "Running";
+  return failed ? "Failed" : "Succeeded";
+}
+
+const json::object* condition_before(const json::object* before, std::string_view type) {
+  const json::value* list = before ? before->if_contains("conditions") : nullptr;
+  if (!list || !list->is_array())
+    return nullptr;
+  for (const json::value& value : list->as_array())
+    if (const json::object* condition = value.if_object())
+      if (const json::value* name = condition->if_contains("type");
+          name && name->is_string() && std::string_view(name->as_string()) == type)
+        return condition;
+  return nullptr;
+}
+
+json::object condition(std::string_view type, bool status, std::string_view reason,
+                       std::string_view message, const StatusFacts& facts,
+                       const json::object* before) {
+  json::object out{
+      {"type", type}, {"status", status ? "True" : "False"}, {"lastProbeTime", nullptr}};
+  const json::object* old = condition_before(before, type);
+  const bool same = old && old->if_contains("status") && old->at("status") == out["status"];
+  out["lastTransitionTime"] =
+      same ? old->at("lastTransitionTime") : json::value(rfc3339(facts.now));
+  if (!status && !reason.empty())
+    out["reason"] = reason;
+  if (!status && !message.empty())
+    out["message"] = message;
+  return out;
+}
+
+std::string unready_names(const PodSpec& spec, const PodSeen& seen) {
+  std::string names;
+  for (std::size_t i = 0; i < seen.containers.size(); i++)
+    if (!seen.containers[i].ready)
+      names += (names.empty() ? "" : " ") + spec.containers[i].name;
+  return fmt::format("containers with unready status: [{}]", names);
 }
 
 }  // namespace
 
-bool container_ready(const ContainerSpec& spec, const ContainerObserved& observed) {
-  return observed.running() && (!spec.readiness || observed.probe_passes);
-}
-
-std::string pod_phase(const PodSpec& spec, const PodObserved& observed) {
-  if (ended_for_good(spec, observed)) {
-    const bool good = std::ranges::all_of(
-        observed.containers, [](const ContainerObserved& c) { return c.current->exit_code == 0; });
-    return good ? "Succeeded" : "Failed";
-  }
-  // Running from when every container has been made.
-  const bool all_made = std::ranges::all_of(
-      observed.containers, [](const ContainerObserved& c) { return c.current.has_value(); });
-  return all_made ? "Running" : "Pending";
-}
-
-json::object pod_status(const PodSpec& spec, const PodObserved& observed,
-                        const StatusFacts& facts) {
-  json::object status;
-  const std::string phase = pod_phase(spec, observed);
-  status["phase"] = phase;
-  const bool ended = phase == "Succeeded" || phase == "Failed";
-  std::string unready;
+json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
+                        const json::object* before) {
   json::array containers;
-  for (std::size_t i = 0; i < spec.containers.size(); ++i) {
-    containers.push_back(container_status(spec, spec.containers[i], observed.containers[i],
-                                          observed, facts.stopping));
-    if (facts.stopping || !container_ready(spec.containers[i], observed.containers[i]))
-      unready += (unready.empty() ? "" : " ") + spec.containers[i].name;
+  bool ready = !seen.containers.empty();
+  for (std::size_t i = 0; i < seen.containers.size(); i++) {
+    containers.push_back(container_status(spec, spec.containers[i], seen.containers[i]));
+    ready = ready && seen.containers[i].ready;
   }
-  const bool ready = unready.empty();
-  const std::string_view reason = ended ? "PodCompleted" : "ContainersNotReady";
-  const std::string message =
-      ended ? std::string() : fmt::format("containers with unready status: [{}]", unready);
-  json::array conditions;
-  conditions.push_back(
-      condition(facts, "PodReadyToStartContainers", observed.attached, "", observed.trouble));
-  conditions.push_back(condition(facts, "Initialized", true));
-  conditions.push_back(condition(facts, "Ready", ready, reason, message));
-  conditions.push_back(condition(facts, "ContainersReady", ready, reason, message));
-  conditions.push_back(condition(facts, "PodScheduled", true));
-  status["conditions"] = std::move(conditions);
-  if (!facts.host_ip.empty()) {
-    status["hostIP"] = facts.host_ip;
-    status["hostIPs"] = json::array{json::object{{"ip", facts.host_ip}}};
+  ready = ready && !spec.deleting;
+  const std::string why = unready_names(spec, seen);
+  json::object out{{"phase", phase_of(spec, seen)},
+                   {"hostIP", facts.host_ip.to_string()},
+                   {"hostIPs", json::array{{{"ip", facts.host_ip.to_string()}}}},
+                   {"qosClass", "BestEffort"},
+                   {"startTime", rfc3339(seen.started)},
+                   {"containerStatuses", std::move(containers)}};
+  if (seen.ip) {
+    out["podIP"] = seen.ip->to_string();
+    out["podIPs"] = json::array{{{"ip", seen.ip->to_string()}}};
+    out["shoalGeneration"] = seen.generation;
   }
-  if (observed.address) {
-    const std::string ip = observed.address->ip.to_string();
-    status["podIP"] = ip;
-    status["podIPs"] = json::array{json::object{{"ip", ip}}};
-    // Generation of the lease: data planes tell frames for an earlier pod with this address apart
-    // by it.
-    status["shoalGeneration"] = observed.address->generation;
+  bool limited = false;
+  for (const ContainerSpec& container : spec.containers)
+    limited = limited || container.limits.memory_bytes || container.limits.cpu_milli ||
+              container.limits.cpu_request_milli;
+  if (limited)
+    out["qosClass"] = "Burstable";
+  if (seen.sandbox_error) {
+    out["reason"] = seen.sandbox_error->reason;
+    out["message"] = seen.sandbox_error->message;
   }
-  status["startTime"] = facts.start_time;
-  status["containerStatuses"] = std::move(containers);
-  return status;
-}
-
-void take_reported(PodObserved& observed, const PodSpec& spec, const json::object& status) {
-  const std::string phase = get_text(status, "phase");
-  observed.finished = phase == "Succeeded" || phase == "Failed";
-  const auto* containers = get_array(status, "containerStatuses");
-  for (std::size_t i = 0; containers != nullptr && i < spec.containers.size(); ++i)
-    for (const auto& value : *containers) {
-      const auto* fields = value.if_object();
-      if (fields == nullptr || get_text(*fields, "name") != spec.containers[i].name)
-        continue;
-      ContainerObserved& container = observed.containers[i];
-      const std::int64_t restarts =
-          std::clamp<std::int64_t>(get_int(*fields, "restartCount").value_or(0), 0, INT32_MAX);
-      container.image_id = get_text(*fields, "imageID");
-      if (get_bool(*fields, "ready"))
-        container.ready_attempt = static_cast<std::uint32_t>(restarts);
-      if (!container.current && !get_text(*fields, "containerID").empty())
-        container.next_attempt =
-            std::max(container.next_attempt, static_cast<std::uint32_t>(restarts) + 1);
-    }
+  out["conditions"] =
+      json::array{condition("PodReadyToStartContainers", seen.network, "", "", facts, before),
+                  condition("Initialized", true, "", "", facts, before),
+                  condition("Ready", ready, "ContainersNotReady", why, facts, before),
+                  condition("ContainersReady", ready, "ContainersNotReady", why, facts, before),
+                  condition("PodScheduled", true, "", "", facts, before)};
+  return out;
 }
 
 }  // namespace shoal::node

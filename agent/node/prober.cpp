@@ -1,124 +1,126 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/prober.h"
 
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/streambuf.hpp>
 #include <boost/asio/write.hpp>
-#include <fmt/format.h>
 
 namespace shoal::node {
-namespace {
 
 namespace asio = boost::asio;
-using boost::system::error_code;
+using asio::ip::tcp;
 
-constexpr std::size_t kStatusLineMax = 8192;
-
-asio::ip::address to_asio(const IpAddress& ip) {
-  if (ip.is_v4())
-    return asio::ip::address_v4(ip.v4_host_order());
-  return asio::ip::address_v6(ip.bytes());
+namespace {
+constexpr std::size_t kHeadBytesMax = 4096;
 }
 
-class Run final : public ProbeRun, public std::enable_shared_from_this<Run> {
-public:
-  Run(asio::io_context& loop, const ReadinessProbe& probe, std::function<void(ProbeOutcome)> done)
-      : probe_(probe), socket_(loop), deadline_(loop), input_(kStatusLineMax),
-        done_(std::move(done)) {}
+struct Prober::Impl : std::enable_shared_from_this<Impl> {
+  Impl(asio::io_context& io, const Clock& c, ReadinessProbe p, const IpAddress& a, MonoTime started,
+       std::function<void(bool)> change)
+      : loop(io), clock(c), probe(std::move(p)), ip(a), machine(probe.timing, started),
+        on_change(std::move(change)), timer(io), deadline(io) {}
 
-  // Handlers hold only weak references: whoever drops the handle ends the probe without an answer.
-  void start(const IpAddress& ip) {
-    deadline_.expires_after(std::chrono::milliseconds(probe_.timing.timeout_ms));
-    deadline_.async_wait(guarded([](Run& run, error_code error) {
-      if (!error)
-        run.finish({false, fmt::format("no answer within {} ms", run.probe_.timing.timeout_ms)});
-    }));
-    if (probe_.http) {
-      auto request =
-          runtime::http_probe_request(ip.to_string(), probe_.port, probe_.path, probe_.headers);
-      if (!request) {
-        asio::post(socket_.get_executor(),
-                   [weak = weak_from_this(), message = request.error().message()] {
-                     if (const auto run = weak.lock())
-                       run->finish({false, message});
-                   });
-        return;
-      }
-      request_ = std::move(*request);
-    }
-    socket_.async_connect({to_asio(ip), probe_.port},
-                          guarded([](Run& run, error_code error) { run.connected(error); }));
+  void arm() {
+    timer.expires_after(std::max(Duration::zero(), machine.due() - clock.now()));
+    timer.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+      if (!error && !self->stopped)
+        self->begin();
+    });
   }
 
-private:
-  template <class F>
-  auto guarded(F&& then) {
-    return [weak = weak_from_this(), then = std::forward<F>(then)](error_code error, auto&&...) {
-      if (const auto run = weak.lock(); run && run->done_)
-        then(*run, error);
-    };
+  void begin() {
+    token = machine.begin(clock.now());
+    head.clear();
+    socket = std::make_unique<tcp::socket>(loop);
+    deadline.expires_after(std::chrono::milliseconds(probe.timing.timeout_ms));
+    deadline.async_wait(
+        [self = shared_from_this(), t = token](const boost::system::error_code& error) {
+          if (!error)
+            self->finish(t, false);
+        });
+    const tcp::endpoint to(asio::ip::make_address(ip.to_string()), probe.port);
+    socket->async_connect(to, [self = shared_from_this(), t = token](
+                                  const boost::system::error_code& e) { self->connected(t, !e); });
   }
 
-  void connected(error_code error) {
-    if (error)
-      return finish({false, fmt::format("connect: {}", error.message())});
-    if (!probe_.http)
-      return finish({true, {}});
-    asio::async_write(socket_, asio::buffer(request_), guarded([](Run& run, error_code written) {
-                        if (written)
-                          return run.finish({false, fmt::format("send: {}", written.message())});
-                        run.read();
-                      }));
+  void connected(std::uint64_t t, bool good) {
+    if (stopped || t != token)
+      return;
+    if (!good || probe.kind == ReadinessProbe::Kind::kTcp)
+      return finish(t, good);
+    auto text = runtime::http_probe_request(ip.to_string(), probe.port, probe.path, probe.headers);
+    if (!text)
+      return finish(t, false);
+    request = std::move(*text);
+    asio::async_write(
+        *socket, asio::buffer(request),
+        [self = shared_from_this(), t](const boost::system::error_code& e, std::size_t) {
+          e ? self->finish(t, false) : self->read(t);
+        });
   }
 
-  void read() {
-    asio::async_read_until(socket_, input_, '\n', guarded([](Run& run, error_code error) {
-                             if (error)
-                               return run.finish(
-                                   {false, fmt::format("receive: {}", error.message())});
-                             run.judge();
-                           }));
+  void read(std::uint64_t t) {
+    if (stopped || t != token)
+      return;
+    socket->async_read_some(
+        asio::buffer(buffer),
+        [self = shared_from_this(), t](const boost::system::error_code& e, std::size_t n) {
+          if (self->stopped || t != self->token)
+            return;
+          self->head.append(self->buffer, n);
+          if (self->head.find('\n') != std::string::npos) {
+            const auto status = runtime::parse_http_status(self->head);
+            return self->finish(t, status && runtime::http_probe_passes(*status));
+          }
+          if (e || self->head.size() > kHeadBytesMax)
+            return self->finish(t, false);
+          self->read(t);
+        });
   }
 
-  void judge() {
-    const auto data = input_.data();
-    const std::string_view head(static_cast<const char*>(data.data()), data.size());
-    const auto status = runtime::parse_http_status(head);
-    if (!status)
-      return finish({false, status.error().message()});
-    finish({runtime::http_probe_passes(*status),
-            fmt::format("HTTP probe failed with statuscode: {}", *status)});
+  void finish(std::uint64_t t, bool good) {
+    if (stopped || t != token)
+      return;
+    token = 0;  // whatever of this probe still comes is late
+    deadline.cancel();
+    socket.reset();
+    if (machine.finish(t, good, clock.now()))
+      on_change(machine.passing());
+    if (!stopped)
+      arm();
   }
 
-  void finish(ProbeOutcome outcome) {
-    auto done = std::exchange(done_, nullptr);
-    error_code ignored;
-    // Reset, not FIN and TIME_WAIT: a probe a second a pod must not fill the host's port table.
-    socket_.set_option(asio::socket_base::linger(true, 0), ignored);
-    socket_.close(ignored);
-    deadline_.cancel();
-    if (done)
-      done(std::move(outcome));
+  void stop() {
+    stopped = true;
+    timer.cancel();
+    deadline.cancel();
+    socket.reset();
   }
 
-  ReadinessProbe probe_;
-  asio::ip::tcp::socket socket_;
-  asio::steady_timer deadline_;
-  asio::streambuf input_;
-  std::string request_;
-  std::function<void(ProbeOutcome)> done_;
+  asio::io_context& loop;
+  const Clock& clock;
+  const ReadinessProbe probe;
+  const IpAddress ip;
+  runtime::ProbeMachine machine;
+  std::function<void(bool)> on_change;
+  asio::steady_timer timer;
+  asio::steady_timer deadline;
+  std::unique_ptr<tcp::socket> socket;
+  std::uint64_t token = 0;
+  std::string request;
+  std::string head;
+  char buffer[1024];
+  bool stopped = false;
 };
 
-}  // namespace
-
-std::shared_ptr<ProbeRun> start_probe(asio::io_context& loop, const ReadinessProbe& probe,
-                                      const IpAddress& ip, std::function<void(ProbeOutcome)> done) {
-  auto run = std::make_shared<Run>(loop, probe, std::move(done));
-  run->start(ip);
-  return run;
+Prober::Prober(asio::io_context& loop, const Clock& clock, ReadinessProbe probe,
+               const IpAddress& ip, MonoTime container_started, std::function<void(bool)> on_change)
+    : impl_(std::make_shared<Impl>(loop, clock, std::move(probe), ip, container_started,
+                                   std::move(on_change))) {
+  impl_->arm();
 }
+
+Prober::~Prober() { impl_->stop(); }
 
 }  // namespace shoal::node

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket work of a readiness probe: TCP connect, or an HTTP GET whose status says it, from the
-// host to the pod's address, within the probe's timeout. Never blocks; bounded in what it reads.
-// Threading: the loop thread.
+// Runs a container's readiness probe from the host to the pod's IP, as the kubelet does: a server
+// bound to 127.0.0.1 fails here as it does elsewhere. One probe at a time, bounded by its timeout;
+// a hung one delays nobody else.
 #pragma once
 
 #include "agent/node/pod_spec.h"
+#include "netplane/base/clock.h"
 #include "netplane/base/ip.h"
 
 #include <boost/asio/io_context.hpp>
 #include <functional>
 #include <memory>
-#include <string>
 
 namespace shoal::node {
 
-struct ProbeOutcome {
-  bool ok = false;
-  std::string message;  // why not, for an event
-};
-
-// done runs once, later, unless the handle is destroyed first.
-class ProbeRun {
+class Prober {
 public:
-  virtual ~ProbeRun() = default;
+  // on_change: the probe passes, or no longer does; runs on the loop.
+  Prober(boost::asio::io_context& loop, const Clock& clock, ReadinessProbe probe,
+         const IpAddress& ip, MonoTime container_started,
+         std::function<void(bool passing)> on_change);
+  ~Prober();  // nothing is called afterwards
+  Prober(const Prober&) = delete;
+  Prober& operator=(const Prober&) = delete;
+
+private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
 };
-std::shared_ptr<ProbeRun> start_probe(boost::asio::io_context& loop, const ReadinessProbe& probe,
-                                      const IpAddress& ip, std::function<void(ProbeOutcome)> done);
 
 }  // namespace shoal::node

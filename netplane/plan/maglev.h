@@ -76,7 +76,6 @@ private:
   };
   void order_members(std::span<const RingMember> members, std::uint32_t slots);
   void reverse_table(std::uint32_t slots);
-  std::uint32_t take(Walker& walker);
 
   std::vector<RingMember> sorted_;
   std::vector<Walker> walkers_;
