@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The replica: every host's own copy of all objects, from which it answers reads and runs its data plane,
-// quorum or not. Two inputs meet here:
-//   committed desired values, from the store (on its host) or from gossip (everywhere else), the larger
-//   revision of a key winning;
-//   actual state, from gossip: the status of an object, written by the one host that the object is about.
-// A reader sees them merged: the stored object with its `status` replaced by the reported one, provided that the
-// reporter is the object's host (pods: spec.nodeName; nodes: the node itself) and the uid is the same.
+// The replica: every host's own copy of all objects, from which it answers reads and runs its data
+// plane, quorum or not. Two inputs meet here:
+//   committed desired values, from the store (on its host) or from gossip (everywhere else), the
+//   larger revision of a key winning; actual state, from gossip: the status of an object, written
+//   by the one host that the object is about.
+// A reader sees them merged: the stored object with its `status` replaced by the reported one,
+// provided that the reporter is the object's host (pods: spec.nodeName; nodes: the node itself) and
+// the uid is the same.
 //
-// Threading: the agent's one loop thread. Subscribers are called synchronously, in order, after the change is visible;
-// they must not write to the replica from within the call.
+// Threading: the agent's one loop thread. Subscribers are called synchronously, in order, after the
+// change is visible; they must not write to the replica from within the call.
 #pragma once
 
 #include "agent/store/store.h"
@@ -32,7 +33,8 @@ struct Object {
   std::string ns;        // empty for cluster-scoped ones
   std::string name;
   std::string uid;
-  Revision revision = 0;  // mod revision of the stored value; also in body's metadata.resourceVersion
+  Revision revision =
+      0;  // mod revision of the stored value; also in body's metadata.resourceVersion
   Revision create_revision = 0;
   boost::json::object body;  // apiVersion, kind, metadata, spec, status, ...
 };
@@ -77,7 +79,8 @@ public:
   std::vector<ObjectPtr> list(std::string_view resource, std::string_view ns = {}) const;
   // A stored value as it is, objects and "/alloc/..." keys alike.
   std::optional<Event> value(std::string_view key) const;
-  void for_each_value(std::string_view prefix, const std::function<void(const Event&)>& visit) const;
+  void for_each_value(std::string_view prefix,
+                      const std::function<void(const Event&)>& visit) const;
   // Everything up to this revision is applied.
   Revision revision() const;
   // The first full state has arrived. Before that nothing may be pruned anywhere.
@@ -90,7 +93,8 @@ public:
   void when_synced(std::function<void()> run);
 
   // ---- writers: the store's watch, gossip
-  // Idempotent and order-free a key. complete_to: every change up to that revision is now known (0: no news).
+  // Idempotent and order-free a key. complete_to: every change up to that revision is now known (0:
+  // no news).
   void apply(std::span<const Event> events, Revision complete_to);
   // A full state: keys that it does not name are gone, unless newer than it. Turns synced() on.
   void reset(const Snapshot& snapshot);

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store contract: where desired state lives, behind one interface with several engines (SQLite now,
-// etcd later). The model is etcd's: a flat ordered key space, one revision that every committed
-// transaction raises by one, compare-and-write transactions that are linearizable, an ordered stream of events.
+// The store contract: where desired state lives, behind one interface with several engines (SQLite
+// now, etcd later). The model is etcd's: a flat ordered key space, one revision that every
+// committed transaction raises by one, compare-and-write transactions that are linearizable, an
+// ordered stream of events.
 //
 // Keys: "/RESOURCE/NAMESPACE/NAME" for objects ("-" for the namespace of cluster-scoped ones), e.g.
-// "/pods/default/web-1", "/deployments.apps/default/web", "/nodes/-/h1"; the value is the object's JSON
-// without resourceVersion. "/alloc/POOL/ITEM" holds unique things (pod CIDRs, ClusterIPs, VIPs, ports):
-// created with "must not exist", so that two allocators cannot both win.
+// "/pods/default/web-1", "/deployments.apps/default/web", "/nodes/-/h1"; the value is the object's
+// JSON without resourceVersion. "/alloc/POOL/ITEM" holds unique things (pod CIDRs, ClusterIPs,
+// VIPs, ports): created with "must not exist", so that two allocators cannot both win.
 //
-// Threading: called and calls back on the agent's one loop thread. No callback runs before the call returns.
-// Errors: kUnavailable when no write is possible now (no quorum, store host away); kExhausted on a full disk:
-// nothing of the transaction was written then. A transaction whose comparison fails is not an error.
+// Threading: called and calls back on the agent's one loop thread. No callback runs before the call
+// returns. Errors: kUnavailable when no write is possible now (no quorum, store host away);
+// kExhausted on a full disk: nothing of the transaction was written then. A transaction whose
+// comparison fails is not an error.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -56,9 +58,12 @@ struct Event {
 
 struct TxnResult {
   bool committed = false;
-  Revision revision = 0;           // of the commit; otherwise the store's present one
-  std::vector<Event> events;       // what the commit wrote, in order
-  std::vector<std::string> lost;   // keys whose comparison failed
+  Revision revision = 0;          // of the commit; otherwise the store's present one
+  std::vector<Event> events;      // what the commit wrote, in order
+  std::vector<std::string> lost;  // keys whose comparison failed
+  // Those keys as they are now, so that the loser can decide again at once. A key that does not
+  // exist comes as a deletion at `revision`. Fit for Replica::apply.
+  std::vector<Event> present;
 };
 
 struct Snapshot {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Clock: time, injected. Code that decides takes a Clock& (or a time point); only main makes the real one.
+// Clock: time, injected. Code that decides takes a Clock& (or a time point); only main makes the
+// real one.
 #pragma once
 
 #include <chrono>
@@ -25,7 +26,8 @@ public:
   WallTime wall() const override;
 };
 
-// RFC 3339 in UTC. rfc3339: seconds (Kubernetes' metav1.Time); rfc3339_nano: nine digits (CRI logs).
+// RFC 3339 in UTC. rfc3339: seconds (Kubernetes' metav1.Time); rfc3339_nano: nine digits (CRI
+// logs).
 std::string rfc3339(WallTime time);
 std::string rfc3339_nano(WallTime time);
 

@@ -78,7 +78,7 @@ Result<> make_dirs(const std::filesystem::path& path, mode_t mode) {
     if (::mkdir(sofar.c_str(), mode) != 0 && errno != EEXIST)
       return fail_errno(fmt::format("mkdir {}", sofar.string()));
   }
-  struct stat st {};
+  struct stat st{};
   if (::stat(path.c_str(), &st) != 0)
     return fail_errno(fmt::format("stat {}", path.string()));
   if (!S_ISDIR(st.st_mode))

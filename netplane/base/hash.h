@@ -15,9 +15,11 @@ namespace shoal {
 std::uint64_t mix64(std::uint64_t value);
 std::uint64_t hash64(std::string_view bytes, std::uint64_t seed = 0);
 
-// Rendezvous (highest random weight, Thaler and Ravishankar 1998): candidates ordered for a key, the
-// owner first. Every host computes the same order from the same candidates, in whatever order given.
-std::vector<std::string> rendezvous_rank(std::string_view key, std::span<const std::string> candidates);
+// Rendezvous (highest random weight, Thaler and Ravishankar 1998): candidates ordered for a key,
+// the owner first. Every host computes the same order from the same candidates, in whatever order
+// given.
+std::vector<std::string> rendezvous_rank(std::string_view key,
+                                         std::span<const std::string> candidates);
 // The owner alone; empty when there are no candidates.
 std::string rendezvous_owner(std::string_view key, std::span<const std::string> candidates);
 

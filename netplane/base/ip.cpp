@@ -54,12 +54,13 @@ Result<IpAddress> IpAddress::parse(std::string_view text) {
       copy.find('\0') == std::string::npos)
     return v4(ntohl(four.s_addr));
   Bytes bytes{};
-  if (copy.find('\0') != std::string::npos || ::inet_pton(AF_INET6, copy.c_str(), bytes.data()) != 1)
+  if (copy.find('\0') != std::string::npos ||
+      ::inet_pton(AF_INET6, copy.c_str(), bytes.data()) != 1)
     return fail(Errc::kInvalid, fmt::format("\"{}\" is not an IP address", printable(text)));
   IpAddress address(bytes);
   if (address.is_v4())
-    return fail(Errc::kInvalid, fmt::format("\"{}\" is an IPv4-mapped address; write it as {}", text,
-                                            address.to_string()));
+    return fail(Errc::kInvalid, fmt::format("\"{}\" is an IPv4-mapped address; write it as {}",
+                                            text, address.to_string()));
   return address;
 }
 
@@ -156,8 +157,8 @@ IpPrefix IpPrefix::host(const IpAddress& address) {
 Result<IpPrefix> IpPrefix::parse(std::string_view text) {
   const std::size_t slash = text.find('/');
   if (slash == std::string_view::npos)
-    return fail(Errc::kInvalid, fmt::format("\"{}\" is not a CIDR: the \"/length\" is missing",
-                                            printable(text)));
+    return fail(Errc::kInvalid,
+                fmt::format("\"{}\" is not a CIDR: the \"/length\" is missing", printable(text)));
   auto address = IpAddress::parse(text.substr(0, slash));
   const auto length = parse_uint(text.substr(slash + 1), 128);
   if (!address || !length)
@@ -176,7 +177,8 @@ bool IpPrefix::contains(const IpPrefix& other) const {
 
 std::uint64_t IpPrefix::size() const {
   const unsigned host_bits = (is_v4() ? 32 : 128) - length_;
-  return host_bits >= 64 ? std::numeric_limits<std::uint64_t>::max() : std::uint64_t{1} << host_bits;
+  return host_bits >= 64 ? std::numeric_limits<std::uint64_t>::max()
+                         : std::uint64_t{1} << host_bits;
 }
 
 std::uint64_t IpPrefix::count_of(unsigned length) const {
@@ -197,7 +199,8 @@ Result<IpPrefix> IpPrefix::nth(unsigned length, std::uint64_t n) const {
   for (unsigned bit = 0; bit < 64 && (n >> bit) != 0; bit++) {
     if ((n >> bit) & 1U) {
       const unsigned position = last_bit - 1 - bit;
-      bytes[position / 8] = static_cast<std::uint8_t>(bytes[position / 8] | (0x80U >> (position % 8)));
+      bytes[position / 8] =
+          static_cast<std::uint8_t>(bytes[position / 8] | (0x80U >> (position % 8)));
     }
   }
   return containing(IpAddress::from_bytes(bytes), length);
@@ -218,8 +221,8 @@ Result<MacAddress> MacAddress::parse(std::string_view text) {
       bytes[i] = static_cast<std::uint8_t>((*byte)[0]);
   }
   if (!good)
-    return fail(Errc::kInvalid,
-                fmt::format("\"{}\" is not a MAC address such as 02:00:5e:10:00:01", printable(text)));
+    return fail(Errc::kInvalid, fmt::format("\"{}\" is not a MAC address such as 02:00:5e:10:00:01",
+                                            printable(text)));
   return from_bytes(bytes);
 }
 
@@ -243,8 +246,8 @@ Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
   if (bracketed)
     host = host.substr(1, host.size() - 2);
-  const auto port = colon == std::string_view::npos ? std::nullopt
-                                                    : parse_uint(text.substr(colon + 1), 65535);
+  const auto port =
+      colon == std::string_view::npos ? std::nullopt : parse_uint(text.substr(colon + 1), 65535);
   auto ip = IpAddress::parse(host);
   if (!port || !ip || (ip->is_v6() && !bracketed))
     return fail(Errc::kInvalid,

@@ -2,7 +2,8 @@
 // IP addresses, prefixes and MAC addresses of both families, as values.
 //
 // Bytes are kept in network order. An IPv4 address is held as its IPv4-mapped IPv6 form (RFC 4291,
-// 2.5.5.2), the form that the BPF maps use too, so that one key type serves both families. A literal
+// 2.5.5.2), the form that the BPF maps use too, so that one key type serves both families. A
+// literal
 // "::ffff:a.b.c.d" is therefore refused by parse: it would be an IPv4 address under another name.
 // Text follows RFC 5952 for IPv6.
 #pragma once
@@ -18,8 +19,8 @@
 namespace shoal {
 
 enum class L4Proto : std::uint8_t { kTcp = 6, kUdp = 17 };  // IANA protocol numbers
-std::string_view to_string(L4Proto proto);                  // "TCP", "UDP", as Kubernetes spells them
-Result<L4Proto> parse_l4_proto(std::string_view text);      // SCTP gives kUnsupported
+std::string_view to_string(L4Proto proto);              // "TCP", "UDP", as Kubernetes spells them
+Result<L4Proto> parse_l4_proto(std::string_view text);  // SCTP gives kUnsupported
 
 class IpAddress {
 public:
@@ -39,7 +40,8 @@ public:
   const Bytes& bytes() const { return bytes_; }
   // The address `offset` further on. Asserts that it does not wrap.
   IpAddress plus(std::uint64_t offset) const;
-  // Distance from `base` (this - base), saturated at UINT64_MAX; asserts the same family and this >= base.
+  // Distance from `base` (this - base), saturated at UINT64_MAX; asserts the same family and this
+  // >= base.
   std::uint64_t minus(const IpAddress& base) const;
   std::string to_string() const;
 
@@ -90,7 +92,8 @@ public:
     return mac;
   }
   static Result<MacAddress> parse(std::string_view text);
-  // A locally administered unicast address derived from a name: the same name gives the same address.
+  // A locally administered unicast address derived from a name: the same name gives the same
+  // address.
   static MacAddress from_name(std::string_view name);
   const Bytes& bytes() const { return bytes_; }
   std::string to_string() const;

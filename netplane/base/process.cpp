@@ -145,8 +145,8 @@ Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOpt
   bool exited = false;
   // The child's exit ends the wait even when a grandchild still holds its pipes.
   while (!exited) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd fds[4] = {{child.pidfd.get(), POLLIN, 0},
                      {child.out.get(), POLLIN, 0},
                      {child.err.get(), POLLIN, 0},
@@ -163,9 +163,11 @@ Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOpt
       return fail(Errc::kTimeout, fmt::format("{} did not finish within {} ms and was killed",
                                               argv[0], options.timeout.count()));
     }
-    if (child.out && fds[1].revents && !drain(child.out.get(), output.out, options.output_bytes_max))
+    if (child.out && fds[1].revents &&
+        !drain(child.out.get(), output.out, options.output_bytes_max))
       child.out.reset();
-    if (child.err && fds[2].revents && !drain(child.err.get(), output.err, options.output_bytes_max))
+    if (child.err && fds[2].revents &&
+        !drain(child.err.get(), output.err, options.output_bytes_max))
       child.err.reset();
     if (child.in && fds[3].revents) {
       const ssize_t n = ::write(child.in.get(), input.data(), input.size());

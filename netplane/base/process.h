@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Child processes, bounded in time and output; and the identity of a process that survives pid reuse.
+// Child processes, bounded in time and output; and the identity of a process that survives pid
+// reuse.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -16,12 +17,15 @@
 namespace shoal {
 
 struct RunOptions {
-  std::chrono::milliseconds timeout{10'000};  // then SIGKILL to the child's process group and kTimeout
-  std::size_t output_bytes_max = 1 << 20;     // of stdout and stderr each; the rest is read and dropped
-  std::string input;                          // given on stdin, then closed
-  std::vector<std::string> env;               // "K=V"; empty: inherit
+  std::chrono::milliseconds timeout{
+      10'000};  // then SIGKILL to the child's process group and kTimeout
+  std::size_t output_bytes_max = 1
+                                 << 20;  // of stdout and stderr each; the rest is read and dropped
+  std::string input;                     // given on stdin, then closed
+  std::vector<std::string> env;          // "K=V"; empty: inherit
   std::string cwd;
-  std::function<int()> in_child;  // after fork, before exec: async-signal-safe calls only; errno or 0
+  std::function<int()>
+      in_child;  // after fork, before exec: async-signal-safe calls only; errno or 0
 };
 
 struct RunOutput {
@@ -30,11 +34,13 @@ struct RunOutput {
   std::string err;
 };
 
-// Runs argv[0] (looked up in PATH) and waits. An exit code other than 0 is a value here, not an error.
+// Runs argv[0] (looked up in PATH) and waits. An exit code other than 0 is a value here, not an
+// error.
 Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOptions& options = {});
 
 // The same, and a non-zero exit is an error that carries the last line of stderr.
-Result<std::string> run_checked(const std::vector<std::string>& argv, const RunOptions& options = {});
+Result<std::string> run_checked(const std::vector<std::string>& argv,
+                                const RunOptions& options = {});
 
 // A process by pid and start time (field 22 of /proc/PID/stat, in clock ticks since boot).
 struct ProcessId {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Result and Error: how every fallible function of Shoal answers.
 //
-// A function that can fail because of its environment or its input returns Result<T>. What only a bug
-// can cause is an assertion (SHOAL_ASSERT), which ends the program in every build. Exceptions do not
-// cross a folder's public headers.
+// A function that can fail because of its environment or its input returns Result<T>. What only a
+// bug can cause is an assertion (SHOAL_ASSERT), which ends the program in every build. Exceptions
+// do not cross a folder's public headers.
 //
-// An Error says what was being done, to what, and how to mend it, and wraps its cause on the way up:
+// An Error says what was being done, to what, and how to mend it, and wraps its cause on the way
+// up:
 //   open image store /var/lib/shoal/images: lock: held by another process (pid 812); stop it first
 // Log an error once, at the top, never where it is merely passed on.
 #pragma once
@@ -20,19 +21,19 @@
 namespace shoal {
 
 enum class Errc : std::uint8_t {
-  kInvalid,        // the input is wrong; trying again with the same input cannot help
-  kNotFound,       // the thing named does not exist
-  kExists,         // the thing to be made exists already
-  kConflict,       // a compare-and-write lost, or two owners claim one thing
-  kExhausted,      // a pool, quota, table or disk is full
-  kUnavailable,    // try again later: a peer or a daemon is away
-  kTimeout,        // a bound on time ran out
-  kPermission,     // the kernel or a policy said no
-  kUnsupported,    // this kernel, build or version does not have it
-  kCorrupt,        // stored or received bytes fail their own checks
-  kCancelled,      // the caller gave up
-  kIo,             // any other failure of a system call
-  kInternal,       // an invariant of ours does not hold, and the program can go on
+  kInvalid,      // the input is wrong; trying again with the same input cannot help
+  kNotFound,     // the thing named does not exist
+  kExists,       // the thing to be made exists already
+  kConflict,     // a compare-and-write lost, or two owners claim one thing
+  kExhausted,    // a pool, quota, table or disk is full
+  kUnavailable,  // try again later: a peer or a daemon is away
+  kTimeout,      // a bound on time ran out
+  kPermission,   // the kernel or a policy said no
+  kUnsupported,  // this kernel, build or version does not have it
+  kCorrupt,      // stored or received bytes fail their own checks
+  kCancelled,    // the caller gave up
+  kIo,           // any other failure of a system call
+  kInternal,     // an invariant of ours does not hold, and the program can go on
 };
 
 std::string_view to_string(Errc code);
@@ -83,25 +84,23 @@ inline std::unexpected<Error> fail_errno(int sys_errno, std::string_view what) {
 
 }  // namespace shoal
 
-// Unwraps a Result or returns its error from the enclosing function. It is an expression:
+// Unwraps a Result or returns its error from the enclosing function. It is an expression, and
+// nests:
 //   auto fd = SHOAL_TRY(open_file(path));
 // Not for use in a coroutine (it returns).
-#define SHOAL_TRY(expr)                                                                            \
-  __extension__({                                                                                  \
-    auto&& shoal_try_result = (expr);                                                              \
-    if (!shoal_try_result) [[unlikely]]                                                            \
-      return ::std::unexpected<::shoal::Error>(::std::move(shoal_try_result).error());             \
-    *::std::move(shoal_try_result);                                                                \
-  })
+#define SHOAL_TRY(expr) SHOAL_TRY_IMPL_(SHOAL_TRY_NAME_(__COUNTER__), expr, )
 
 // The same, and wraps the error with what was being done.
-#define SHOAL_TRY_WRAP(expr, what)                                                                 \
+#define SHOAL_TRY_WRAP(expr, what) SHOAL_TRY_IMPL_(SHOAL_TRY_NAME_(__COUNTER__), expr, .wrap(what))
+
+#define SHOAL_TRY_NAME_(counter) SHOAL_TRY_JOIN_(shoal_try_, counter)
+#define SHOAL_TRY_JOIN_(a, b) a##b
+#define SHOAL_TRY_IMPL_(result, expr, wrapped)                                                     \
   __extension__({                                                                                  \
-    auto&& shoal_try_result = (expr);                                                              \
-    if (!shoal_try_result) [[unlikely]]                                                            \
-      return ::std::unexpected<::shoal::Error>(                                                    \
-          ::std::move(shoal_try_result).error().wrap(what));                                       \
-    *::std::move(shoal_try_result);                                                                \
+    auto&& result = (expr);                                                                        \
+    if (!result) [[unlikely]]                                                                      \
+      return ::std::unexpected<::shoal::Error>(::std::move(result).error() wrapped);               \
+    *::std::move(result);                                                                          \
   })
 
 // Holds in every build.

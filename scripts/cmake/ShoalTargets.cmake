@@ -42,19 +42,18 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
 
 add_library(shoal_options INTERFACE)
-# Boost.Asio: no deprecated names, and io_uring off, so that every header is seen the same way.
-target_compile_definitions(shoal_options INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_VISIBILITY)
+
+target_compile_definitions(shoal_options INTERFACE BOOST_ASIO_NO_DEPRECATED)
 target_include_directories(shoal_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(shoal_options INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wunused -Wno-missing-field-initializers
+  -Wno-maybe-uninitialized # g++ 12 sees uninitialized members in every std::expected that it inlines
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
   -D_FILE_OFFSET_BITS=64)
 if(SHOAL_SANITIZE)
   target_compile_options(shoal_options INTERFACE -fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
   target_link_options(shoal_options INTERFACE -fsanitize=${SHOAL_SANITIZE})
-  # g++ 12 reports false positives from its own inlining under sanitizers.
-  target_compile_options(shoal_options INTERFACE -Wno-maybe-uninitialized)
 else()
   target_compile_options(shoal_options INTERFACE -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 endif()
@@ -91,7 +90,8 @@ function(shoal_agent_library name)
 endfunction()
 
 # shoal_test(NAME SOURCES a_test.cpp ... [DEPS ...] [LIBS ...] [LABELS unit|lab|bpf|...])
-# A GoogleTest binary and its CTest entry; label `unit` (the default) needs no root.
+# A GoogleTest binary and its CTest entry. Label `unit` (the default) needs no root; `root` runs in mount, net
+# and pid namespaces of its own; `lab` drives scripts/lab.
 function(shoal_test name)
   cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   if(NOT A_LABELS)
@@ -104,6 +104,20 @@ function(shoal_test name)
   target_link_libraries(${name} PRIVATE shoal_options ${A_DEPS} ${A_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SHOAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" SHOAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
   target_precompile_headers(${name} REUSE_FROM shoal_test_pch)
-  add_test(NAME ${name} COMMAND ${name})
+  if("root" IN_LIST A_LABELS)
+    # No route out, nothing left behind: the test's first process takes its namespaces with it.
+    add_test(NAME ${name} COMMAND unshare --mount --net --pid --fork --kill-child --mount-proc $<TARGET_FILE:${name}>)
+  else()
+    add_test(NAME ${name} COMMAND ${name})
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+endfunction()
+
+# Adds every direct subfolder that has a CMakeLists.txt: for folders that mirror the tree and hold nothing else.
+function(shoal_add_subfolders)
+  file(GLOB lists CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/CMakeLists.txt)
+  foreach(list ${lists})
+    get_filename_component(folder ${list} DIRECTORY)
+    add_subdirectory(${folder})
+  endforeach()
 endfunction()

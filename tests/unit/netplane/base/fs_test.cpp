@@ -23,7 +23,7 @@ TEST_F(Fs, AtomicWriteReplacesAndLeavesNothingElse) {
   ASSERT_TRUE(write_file_atomic(dir_ / "state", "one", 0640));
   ASSERT_TRUE(write_file_atomic(dir_ / "state", "two", 0640));
   EXPECT_EQ(*read_file(dir_ / "state", 100), "two");
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((dir_ / "state").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0640U);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_), {}), 1);
@@ -54,11 +54,13 @@ TEST_F(Fs, MakeDirsIsIdempotentAndSeesFiles) {
 TEST_F(Fs, ALockNamesItsHolder) {
   auto held = lock_file(dir_ / "lock");
   ASSERT_TRUE(held);
-  // flock belongs to the open file, so a second open in this process conflicts as another process would.
+  // flock belongs to the open file, so a second open in this process conflicts as another process
+  // would.
   const auto second = lock_file(dir_ / "lock");
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code(), Errc::kConflict);
-  EXPECT_NE(second.error().message().find(fmt::format("process {}", ::getpid())), std::string::npos);
+  EXPECT_NE(second.error().message().find(fmt::format("process {}", ::getpid())),
+            std::string::npos);
   held->reset();
   EXPECT_TRUE(lock_file(dir_ / "lock"));
 }

@@ -7,7 +7,8 @@ namespace shoal {
 namespace {
 
 TEST(IpAddress, ParsesAndPrintsBothFamilies) {
-  for (const char* text : {"0.0.0.0", "10.1.2.3", "255.255.255.255", "::", "::1", "2001:db8:1::5"}) {
+  for (const char* text :
+       {"0.0.0.0", "10.1.2.3", "255.255.255.255", "::", "::1", "2001:db8:1::5"}) {
     auto address = IpAddress::parse(text);
     ASSERT_TRUE(address) << text;
     EXPECT_EQ(address->to_string(), text);
@@ -17,7 +18,8 @@ TEST(IpAddress, ParsesAndPrintsBothFamilies) {
 }
 
 TEST(IpAddress, RefusesWhatIsNotAnAddress) {
-  for (const char* text : {"", "10.0.0", "10.0.0.256", "1.2.3.4 ", "2001:db8::g", "::ffff:10.0.0.1"})
+  for (const char* text :
+       {"", "10.0.0", "10.0.0.256", "1.2.3.4 ", "2001:db8::g", "::ffff:10.0.0.1"})
     EXPECT_FALSE(IpAddress::parse(text)) << text;
   EXPECT_FALSE(IpAddress::parse(std::string_view("10.0.0.1\0", 9)));
 }

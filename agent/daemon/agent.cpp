@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/agent.h"
+
+#include "agent/daemon/agent_impl.h"
+#include "agent/daemon/sd_notify.h"
+#include "agent/gossip/net/start_record.h"
+#include "netplane/base/process.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <csignal>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+namespace shoal::daemon {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+
+namespace {
+
+// What the controllers, the data plane and the node agent look at.
+const std::vector<std::string> kViewed = {"pods",
+                                          "services",
+                                          "nodes",
+                                          "namespaces",
+                                          "deployments.apps",
+                                          "replicasets.apps",
+                                          "endpointslices.discovery.k8s.io"};
+
+SocketAddress reachable(const SocketAddress& listen, const IpAddress& underlay) {
+  return {listen.ip.is_unspecified() ? underlay : listen.ip, listen.port};
+}
+
+}  // namespace
+
+void LoopTimers::run_at(MonoTime when, std::function<void()> run) {
+  auto timer = std::make_shared<asio::steady_timer>(loop_);
+  timer->expires_after(std::max(Duration::zero(), when - clock_.now()));
+  timer->async_wait([timer, run = std::move(run)](const boost::system::error_code& error) {
+    if (!error)
+      run();
+  });
+}
+
+Agent::Impl::Impl(const Options& o, ClusterFiles f, const Clock& c, Random& r)
+    : options(o), files(std::move(f)), clock(c), random(r) {}
+
+Agent::Impl::~Impl() {
+  // Callbacks into what is about to go are cut off first; pods, programs and maps stay.
+  if (server)
+    server->stop();
+  if (metrics_server)
+    metrics_server->stop();
+  if (gossip)
+    gossip->stop();
+  workers.join();
+}
+
+Result<> Agent::Impl::open_images() {
+  images = SHOAL_TRY(runtime::ImageStore::open(options.state_dir));
+  return {};
+}
+
+Result<> Agent::Impl::open_store() {
+  if (!files.store_host)
+    return {};
+  store::SqliteOptions sqlite;
+  sqlite.path = options.state_dir / "store.db";
+  store = SHOAL_TRY(store::SqliteStore::open(
+      std::move(sqlite), [this](std::function<void()> run) { asio::post(loop, std::move(run)); }));
+  return {};
+}
+
+Result<> Agent::Impl::make_gossip() {
+  gossip::Key key{};
+  SHOAL_ASSERT(files.gossip_key.size() == key.size());
+  std::copy(files.gossip_key.begin(), files.gossip_key.end(), key.begin());
+  const std::filesystem::path start_file = options.state_dir / "gossip-start";
+  const IpAddress underlay = *options.underlay;
+  gossip::Config config;
+  config.protocol.name = files.node_name;
+  config.protocol.start_id = SHOAL_TRY(gossip::next_start_id(start_file, clock));
+  config.protocol.meta.gossip_address = reachable(options.gossip, underlay);
+  config.protocol.meta.api_address = reachable(options.api, underlay);
+  config.protocol.meta.underlay = underlay;
+  config.protocol.meta.version = kVersion;
+  config.protocol.probe_interval = options.gossip_probe_interval;
+  config.protocol.probe_timeout = options.gossip_probe_timeout;
+  SHOAL_TRY_WRAP(gossip::validate(config.protocol), "config keys gossip.*");
+  config.listen = options.gossip;
+  config.cluster_id = files.cluster_id;
+  config.keys = SHOAL_TRY(gossip::KeyRing::make({key}));
+  gossip = std::make_unique<gossip::Gossip>(loop, std::move(config), clock, random);
+  gossip->on_start_id_raised([start_file](std::uint64_t id) {
+    if (auto saved = gossip::save_start_id(start_file, id); !saved)
+      spdlog::error("{}", saved.error().message());
+  });
+  bridge = std::make_unique<GossipBridge>(*gossip, replica, clock);
+  bridge->on_members_changed([this] {
+    if (runner)
+      runner->members_changed();
+    if (driver)
+      driver->members_changed();
+  });
+  return {};
+}
+
+Result<> Agent::Impl::make_api() {
+  const std::filesystem::path pki = options.state_dir / "pki";
+  if (!files.store_host) {
+    api::ForwarderOptions forward;
+    forward.certificate = pki / "node.crt";
+    forward.key = pki / "node.key";
+    forward.ca = pki / "ca.crt";
+    forwarder =
+        api::make_https_forwarder(loop, std::move(forward), [this] { return store_host(); });
+  }
+  api::WriterOptions writing;
+  writing.service_cidrs = {files.settings.service_cidr};
+  if (files.settings.lb_pool)
+    writing.load_balancer_pools = {*files.settings.lb_pool};
+  writer = api::make_writer(
+      replica,
+      [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); },
+      [this](std::function<void()> run) { asio::post(loop, std::move(run)); }, clock, random,
+      std::move(writing));
+  api::ServerOptions serving;
+  serving.unix_path = options.socket();
+  serving.tls = api::TlsOptions{options.api.ip.to_string(), options.api.port, pki / "node.crt",
+                                pki / "node.key", pki / "ca.crt"};
+  server = std::make_unique<api::Server>(loop, replica, *writer, clock, std::move(serving));
+  if (store) {
+    admin = std::make_unique<ClusterAdmin>(
+        files, *store, replica, clock, random,
+        [this](std::function<void()> run) { asio::post(loop, std::move(run)); });
+    api::serve_store(*server, *store, [](const api::Peer& peer) {
+      return peer.local || peer.organization == pki::kNodesOrganization;
+    });
+  }
+  routes();
+  return {};
+}
+
+void Agent::Impl::make_controllers() {
+  view.attach(replica, kViewed);
+  controllers::RunnerOptions running;
+  running.self = files.node_name;
+  running.controllers.pod_replace_after = options.pod_replace_after;
+  runner = std::make_unique<controllers::Runner>(
+      view, *writer, clock, timers, [this]() -> const view::Members& { return bridge->members(); },
+      std::move(running));
+  own_node = view.subscribe([this](const view::Change& change) {
+    if (change.object->resource != view::kNodes || change.object->name != files.node_name)
+      return;
+    if (change.kind == store::ChangeKind::kDeleted)
+      spdlog::error("this host's Node object was removed: it is no longer part of the cluster. To "
+                    "use it again, "
+                    "stop shoald, empty {} and join",
+                    options.state_dir.string());
+    else
+      on_own_node(*change.object);
+  });
+}
+
+Result<> Agent::Impl::make_metrics() {
+  metrics.add([this] { return collect(); });
+  metrics_server = std::make_unique<metrics::MetricsServer>(loop, metrics);
+  return metrics_server->listen(options.metrics);
+}
+
+Result<> Agent::Impl::start() {
+  SHOAL_TRY(open_images());
+  SHOAL_TRY(open_store());
+  SHOAL_TRY(make_gossip());
+  SHOAL_TRY(make_api());
+  make_controllers();
+  SHOAL_TRY(make_metrics());
+  SHOAL_TRY(gossip->start());
+  gossip->join(files.seeds);
+  SHOAL_TRY(server->start());
+  if (store)
+    load_store();
+  runner->start();
+  return {};
+}
+
+void Agent::Impl::load_store() {
+  bridge->follow(*store, [this](Result<> loaded) {
+    if (!loaded)
+      return fatal(std::move(loaded).error());
+    store->txn(api::bootstrap_txn(clock, random), [this](Result<store::TxnResult> result) {
+      if (!result)
+        return fatal(std::move(result).error().wrap("write the first objects"));
+      register_first_node();
+    });
+  });
+}
+
+void Agent::Impl::register_first_node() {
+  if (replica.get("nodes", "", files.node_name))
+    return;
+  auto cidr = free_pod_cidr(files.settings, replica);
+  if (!cidr)
+    return fatal(std::move(cidr).error());
+  store->txn(register_node_txn(files.node_name, *options.underlay, *cidr, clock, random),
+             [this](Result<store::TxnResult> result) {
+               if (!result)
+                 fatal(std::move(result).error().wrap("register this host"));
+             });
+}
+
+void Agent::Impl::on_own_node(const store::Object& node) {
+  if (node.uid == own_node_uid)
+    return;
+  own_node_uid = node.uid;
+  // Not from within the replica's call: the network's start reads and writes it.
+  asio::post(loop, [this] {
+    const auto object = view.get(view::kNodes, "", files.node_name);
+    if (!object)
+      return;
+    if (auto started = start_network(*object); !started)
+      fatal(std::move(started).error());
+  });
+}
+
+Result<> Agent::Impl::start_network(const store::Object& node) {
+  if (data_plane)
+    return fail(Errc::kConflict, "this host was removed and registered again; restart shoald");
+  apply::Config config = options.data_plane;
+  config.node_name = files.node_name;
+  config.uplink = options.uplink;
+  config.underlay = options.underlay;
+  config.pod_cidrs = view::node_pod_cidrs(node);
+  config.vxlan_port = files.settings.vxlan_port;
+  config.cgroup_root = options.cgroup_root;
+  if (config.pod_cidrs.empty())
+    return fail(Errc::kCorrupt, fmt::format("Node {} has no spec.podCIDR", node.name));
+  data_plane = SHOAL_TRY_WRAP(apply::DataPlane::open(config, clock), "open the data plane");
+  for (const std::string& limit : data_plane->limitations())
+    spdlog::warn("{}", limit);
+  desired::Inputs base{files.node_name, {files.settings.pod_cidr, files.settings.service_cidr}};
+  NetplaneDriver::Inputs inputs;
+  inputs.members = [this]() -> const view::Members& { return bridge->members(); };
+  inputs.statuses_arrived = [this] { return statuses_arrived(); };
+  driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
+                                            std::move(base), std::move(inputs));
+  driver->start();
+  SHOAL_TRY(start_pods(config.pod_cidrs.front()));
+  gossip::MemberMeta meta = gossip->self().meta;
+  meta.pod_cidrs = config.pod_cidrs;
+  gossip->update_meta(std::move(meta));
+  spdlog::info("pods of this host are in {}, over {} ({})", config.pod_cidrs.front().to_string(),
+               data_plane->uplink().name, data_plane->uplink().address.to_string());
+  report_node(true, "shoald is running");
+  arm_node_status();
+  return {};
+}
+
+Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
+  leases = std::make_unique<ipam::LeaseStore>(SHOAL_TRY_WRAP(
+      ipam::LeaseStore::open(options.state_dir / "leases", pod_cidr, SHOAL_TRY(boot_id()), clock),
+      "open the address leases"));
+  runtime::SandboxEnv sandboxes;
+  sandboxes.run_dir = options.run_dir / "pods";
+  sandboxes.data_dir = options.state_dir / "pods";
+  sandboxes.shim = options.shim;
+  sandboxes.oci_runtime = options.oci_runtime;
+  sandboxes.cgroups = SHOAL_TRY(runtime::detect_cgroups());
+  rlimit files_limit{};
+  ::getrlimit(RLIMIT_NOFILE, &files_limit);
+  node::Context context{.loop = loop,
+                        .workers = workers,
+                        .clock = clock,
+                        .view = view,
+                        .writer = *writer,
+                        .data_plane = *data_plane,
+                        .leases = *leases,
+                        .images = *images,
+                        .sandboxes = std::move(sandboxes),
+                        .node_name = files.node_name,
+                        .host_ip = *options.underlay,
+                        .nofile_hard = files_limit.rlim_max,
+                        .report = {},
+                        .local_pods_changed = {},
+                        .settled = {}};
+  context.report = [this](const std::string& ns, const std::string& name, const std::string& uid,
+                          std::optional<json::object> status) {
+    if (auto told = bridge->report("pods", ns, name, uid, std::move(status)); !told)
+      spdlog::error("report pod {}/{}: {}", ns, name, told.error().message());
+  };
+  context.local_pods_changed = [this](std::vector<model::LocalPod> local) {
+    driver->set_local_pods(std::move(local));
+  };
+  context.settled = [this] {
+    gossip->publish_settled();
+    driver->local_pods_settled();
+  };
+  pods = std::make_unique<node::Node>(std::move(context));
+  pods->start();
+  return {};
+}
+
+void Agent::Impl::report_node(bool ready, std::string message) {
+  if (ready != node_ready || node_ready_since == WallTime{})
+    node_ready_since = clock.wall();
+  node_ready = ready;
+  node_message = std::move(message);
+  NodeFacts facts{files.node_name, *options.underlay, node_ready,
+                  node_message,    node_ready_since,  options.oci_runtime.filename().string()};
+  if (auto told = bridge->report("nodes", "", files.node_name, own_node_uid, node_status(facts));
+      !told)
+    spdlog::error("report this host's status: {}", told.error().message());
+}
+
+void Agent::Impl::commit(store::Txn txn, api::TxnDone done) {
+  if (store)
+    store->txn(std::move(txn), std::move(done));
+  else
+    forwarder->txn(std::move(txn), std::move(done));
+}
+
+std::optional<api::StoreHost> Agent::Impl::store_host() const {
+  for (const gossip::Member& member : gossip->members())
+    if (member.meta.api_address == files.store_api)
+      return api::StoreHost{member.name, files.store_api.ip.to_string(), files.store_api.port};
+  return std::nullopt;
+}
+
+bool Agent::Impl::statuses_arrived() const {
+  for (const std::string& name : bridge->members().live()) {
+    if (name == files.node_name)
+      continue;
+    if (!gossip->entry(name, fmt::format("status/nodes/-/{}", name)))
+      return false;
+  }
+  return true;
+}
+
+void Agent::Impl::arm_node_status() {
+  node_timer.expires_after(kNodeStatusInterval);
+  node_timer.async_wait([this](const boost::system::error_code& error) {
+    if (error)
+      return;
+    report_node(node_ready, node_message);
+    arm_node_status();
+  });
+}
+
+void Agent::Impl::arm_watchdog() {
+  const auto interval = sd_watchdog_interval();
+  if (!interval)
+    return;
+  watchdog.expires_after(*interval);
+  watchdog.async_wait([this](const boost::system::error_code& error) {
+    if (error)
+      return;
+    sd_notify("WATCHDOG=1");
+    arm_watchdog();
+  });
+}
+
+void Agent::Impl::fatal(Error error) {
+  failure = std::move(error);
+  loop.stop();
+}
+
+Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Agent::~Agent() = default;
+
+Result<std::unique_ptr<Agent>> Agent::create(const Options& options, ClusterFiles files,
+                                             const Clock& clock, Random& random) {
+  SHOAL_ASSERT(options.underlay.has_value());
+  auto impl = std::make_unique<Impl>(options, std::move(files), clock, random);
+  SHOAL_TRY(impl->start());
+  return std::unique_ptr<Agent>(new Agent(std::move(impl)));
+}
+
+Result<Ended> Agent::run() {
+  Impl& impl = *impl_;
+  for (const int signal : {SIGTERM, SIGINT})
+    impl.signals.add(signal);
+  impl.signals.async_wait([&impl](const boost::system::error_code& error, int signal) {
+    if (error)
+      return;
+    spdlog::info("signal {}: stopping; pods and the data plane go on", signal);
+    sd_notify("STOPPING=1");
+    impl.loop.stop();
+  });
+  impl.arm_watchdog();
+  spdlog::info("host {} of cluster {}, {}", impl.files.node_name, impl.files.cluster_id,
+               impl.files.store_host ? "holds the store"
+                                     : "store at " + impl.files.store_api.to_string());
+  sd_notify("READY=1\nSTATUS=member " + impl.files.node_name);
+  impl.loop.run();
+  if (impl.failure)
+    return fail(std::move(*impl.failure));
+  return Ended::kStopped;
+}
+
+}  // namespace shoal::daemon

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of an Agent, shared by the files that make it up: agent.cpp (order of start and stop)
+// and routes.cpp (Shoal's own endpoints). Not for anyone else.
+#pragma once
+
+#include "agent/api/server.h"
+#include "agent/api/store_writer.h"
+#include "agent/api/txn_forward.h"
+#include "agent/controllers/runner.h"
+#include "agent/daemon/agent.h"
+#include "agent/daemon/cluster_admin.h"
+#include "agent/daemon/gossip_bridge.h"
+#include "agent/daemon/netplane_driver.h"
+#include "agent/daemon/node_status.h"
+#include "agent/metrics/metrics.h"
+#include "agent/node/node.h"
+#include "agent/store/sqlite_store.h"
+#include "runtime/image/store.h"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <optional>
+
+namespace shoal::daemon {
+
+inline constexpr std::size_t kWorkers = 4;  // image loads, OCI runtime calls
+inline constexpr std::chrono::seconds kNodeStatusInterval{60};
+
+class LoopTimers final : public controllers::Timers {
+public:
+  LoopTimers(boost::asio::io_context& loop, const Clock& clock) : loop_(loop), clock_(clock) {}
+  void run_at(MonoTime when, std::function<void()> run) override;
+
+private:
+  boost::asio::io_context& loop_;
+  const Clock& clock_;
+};
+
+struct Agent::Impl {
+  Impl(const Options& o, ClusterFiles f, const Clock& c, Random& r);
+  ~Impl();
+
+  // ---- start, in this order
+  Result<> open_images();
+  Result<> open_store();
+  Result<> make_gossip();
+  Result<> make_api();
+  void make_controllers();
+  Result<> make_metrics();
+  Result<> start();
+  void load_store();
+  void register_first_node();
+  void on_own_node(const store::Object& node);
+  Result<> start_network(const store::Object& node);
+  Result<> start_pods(const IpPrefix& pod_cidr);
+  void report_node(bool ready, std::string message);
+  void commit(store::Txn txn, api::TxnDone done);
+  std::optional<api::StoreHost> store_host() const;
+  bool statuses_arrived() const;
+  std::vector<metrics::Family> collect() const;
+  void arm_watchdog();
+  void arm_node_status();
+  void fatal(Error error);
+
+  // ---- endpoints
+  void routes();
+  void status(const api::ExchangePtr& x);
+  void node_join(const api::ExchangePtr& x);
+  void create_token(const api::ExchangePtr& x);
+  void load_image(const api::ExchangePtr& x);
+  void remove_image(const api::ExchangePtr& x);
+
+  const Options& options;
+  ClusterFiles files;
+  const Clock& clock;
+  Random& random;
+
+  boost::asio::io_context loop{1};
+  boost::asio::thread_pool workers{kWorkers};
+  boost::asio::signal_set signals{loop};
+  boost::asio::steady_timer watchdog{loop};
+  boost::asio::steady_timer node_timer{loop};
+  LoopTimers timers{loop, clock};
+
+  store::Replica replica;
+  std::unique_ptr<store::SqliteStore> store;  // on the store's host
+  std::unique_ptr<gossip::Gossip> gossip;
+  std::unique_ptr<GossipBridge> bridge;
+  std::unique_ptr<api::TxnForwarder> forwarder;  // elsewhere
+  std::unique_ptr<api::Writer> writer;
+  std::unique_ptr<api::Server> server;
+  std::unique_ptr<ClusterAdmin> admin;  // on the store's host
+  view::View view;
+  std::unique_ptr<controllers::Runner> runner;
+  std::unique_ptr<runtime::ImageStore> images;
+  std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
+  std::unique_ptr<NetplaneDriver> driver;
+  std::unique_ptr<ipam::LeaseStore> leases;
+  std::unique_ptr<node::Node> pods;
+  metrics::Metrics metrics;
+  std::unique_ptr<metrics::MetricsServer> metrics_server;
+
+  store::Subscription own_node;
+  std::string own_node_uid;
+  bool node_ready = false;
+  std::string node_message = "starting";
+  WallTime node_ready_since{};
+  std::optional<Error> failure;
+};
+
+}  // namespace shoal::daemon

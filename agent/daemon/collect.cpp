@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent tells Prometheus. docs: each family's help text.
+#include "agent/daemon/agent_impl.h"
+
+namespace shoal::daemon {
+namespace {
+
+using metrics::Family;
+using metrics::Kind;
+
+Family one(std::string name, std::string help, Kind kind, double value) {
+  return {std::move(name), std::move(help), kind, {{{}, value}}};
+}
+
+double number(std::uint64_t value) { return static_cast<double>(value); }
+
+void add_data_plane(std::vector<Family>& out, const apply::Counters& counters) {
+  Family drops{"shoal_drops_total",
+               "Packets that a Shoal program did not forward, by reason.",
+               Kind::kCounter,
+               {}};
+  for (const kernel::DropCount& drop : counters.drops)
+    drops.samples.push_back({{{"reason", std::string(drop.name)}}, number(drop.packets)});
+  out.push_back(std::move(drops));
+
+  Family connects{"shoal_service_connects_total",
+                  "Connections balanced by the socket hooks.",
+                  Kind::kCounter,
+                  {}};
+  Family flows{"shoal_service_flows_total", "Flows balanced per packet.", Kind::kCounter, {}};
+  Family packets{"shoal_service_packets_total",
+                 "Packets from clients balanced per packet.",
+                 Kind::kCounter,
+                 {}};
+  Family bytes{
+      "shoal_service_bytes_total", "Bytes from clients balanced per packet.", Kind::kCounter, {}};
+  Family refused{"shoal_service_refused_total",
+                 "Connections refused for want of a backend.",
+                 Kind::kCounter,
+                 {}};
+  for (const apply::ServiceCounters& service : counters.services) {
+    const std::vector<std::pair<std::string, std::string>> labels = {{"service", service.name}};
+    connects.samples.push_back({labels, number(service.stats.connects)});
+    flows.samples.push_back({labels, number(service.stats.flows)});
+    packets.samples.push_back({labels, number(service.stats.packets)});
+    bytes.samples.push_back({labels, number(service.stats.bytes)});
+    refused.samples.push_back({labels, number(service.stats.refused)});
+  }
+  for (Family* family : {&connects, &flows, &packets, &bytes, &refused})
+    out.push_back(std::move(*family));
+
+  Family used{"shoal_map_entries", "Entries of a BPF map in use.", Kind::kGauge, {}};
+  Family size{"shoal_map_entries_max", "Entries a BPF map can hold.", Kind::kGauge, {}};
+  const auto map = [&](const char* name, std::uint64_t in_use, std::uint64_t max) {
+    used.samples.push_back({{{"map", name}}, number(in_use)});
+    size.samples.push_back({{{"map", name}}, number(max)});
+  };
+  map("backends", counters.backends, counters.backends_max);
+  map("ring_blocks", counters.ring_blocks, counters.ring_blocks_max);
+  map("services", counters.services_used, counters.services_max);
+  out.push_back(std::move(used));
+  out.push_back(std::move(size));
+  out.push_back(one("shoal_plans_applied_total", "Plans applied to the kernel.", Kind::kCounter,
+                    number(counters.plans_applied)));
+  out.push_back(one("shoal_plan_operations_total", "Operations of applied plans.", Kind::kCounter,
+                    number(counters.operations)));
+  out.push_back(one("shoal_plan_errors_total", "Objects that could not be applied.", Kind::kCounter,
+                    number(counters.errors)));
+  out.push_back(one("shoal_audit_repairs_total", "Differences that the audit found and mended.",
+                    Kind::kCounter, number(counters.repairs)));
+  out.push_back(one("shoal_gratuitous_arps_total", "Announcements of VIPs sent.", Kind::kCounter,
+                    number(counters.announcements)));
+}
+
+void add_gossip(std::vector<Family>& out, const gossip::Metrics& gossip) {
+  out.push_back({"shoal_members",
+                 "Hosts of the cluster, by state.",
+                 Kind::kGauge,
+                 {{{{"state", "alive"}}, number(gossip.members_alive)},
+                  {{{"state", "suspect"}}, number(gossip.members_suspect)},
+                  {{{"state", "dead"}}, number(gossip.members_dead)}}});
+  out.push_back({"shoal_gossip_datagram_bytes_total",
+                 "Gossip datagrams, without IP and UDP headers.",
+                 Kind::kCounter,
+                 {{{{"direction", "in"}}, number(gossip.datagram_bytes_in)},
+                  {{{"direction", "out"}}, number(gossip.datagram_bytes_out)}}});
+  out.push_back({"shoal_gossip_stream_bytes_total",
+                 "Gossip streams.",
+                 Kind::kCounter,
+                 {{{{"direction", "in"}}, number(gossip.stream_bytes_in)},
+                  {{{"direction", "out"}}, number(gossip.stream_bytes_out)}}});
+  out.push_back(one("shoal_gossip_wrong_key_total",
+                    "Packets sealed under a key of another cluster.", Kind::kCounter,
+                    number(gossip.datagrams_wrong_key + gossip.streams_wrong_key)));
+  out.push_back(one("shoal_gossip_health", "Local health multiplier; 0 is best.", Kind::kGauge,
+                    gossip.health));
+}
+
+}  // namespace
+
+std::vector<metrics::Family> Agent::Impl::collect() const {
+  std::vector<Family> out;
+  out.push_back(one("shoal_replica_revision", "Revision of desired state known here.", Kind::kGauge,
+                    number(replica.revision())));
+  out.push_back(one("shoal_replica_synced", "1 once the first full state has arrived.",
+                    Kind::kGauge, replica.synced() ? 1 : 0));
+  add_gossip(out, gossip->metrics());
+  const controllers::RunnerStats stats = runner->stats();
+  out.push_back({"shoal_controller_steps_total",
+                 "Changes that this host's controllers made, by outcome.",
+                 Kind::kCounter,
+                 {{{{"outcome", "done"}}, number(stats.steps_done)},
+                  {{{"outcome", "lost"}}, number(stats.steps_lost)},
+                  {{{"outcome", "failed"}}, number(stats.steps_failed)}}});
+  out.push_back(
+      one("shoal_controller_queue", "Work items waiting.", Kind::kGauge, number(stats.queued)));
+  if (data_plane) {
+    if (auto counters = data_plane->counters())
+      add_data_plane(out, *counters);
+  }
+  return out;
+}
+
+}  // namespace shoal::daemon

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/netplane_driver.h"
+
+#include "netplane/base/hash.h"
+
+#include <boost/asio/post.hpp>
+#include <spdlog/spdlog.h>
+
+namespace shoal::daemon {
+
+NetplaneDriver::NetplaneDriver(boost::asio::io_context& loop, view::View& view,
+                               apply::DataPlane& data_plane, api::Writer& writer,
+                               const Clock& clock, desired::Inputs base, Inputs inputs)
+    : loop_(loop), view_(view), data_plane_(data_plane), writer_(writer), clock_(clock),
+      base_(std::move(base)), inputs_(std::move(inputs)), builder_(view, base_), tick_timer_(loop),
+      retry_timer_(loop) {}
+
+NetplaneDriver::~NetplaneDriver() { *alive_ = false; }
+
+void NetplaneDriver::start() {
+  changes_ = view_.subscribe([this](const view::Change& change) {
+    builder_.on_change(change);
+    mark_dirty();
+  });
+  next_audit_ = clock_.now() + kAuditInterval;
+  arm_tick();
+  mark_dirty();
+}
+
+void NetplaneDriver::set_local_pods(std::vector<model::LocalPod> pods) {
+  local_pods_ = std::move(pods);
+  mark_dirty();
+}
+
+void NetplaneDriver::local_pods_settled() {
+  pods_settled_ = true;
+  mark_dirty();
+}
+
+void NetplaneDriver::mark_dirty() {
+  if (scheduled_)
+    return;
+  scheduled_ = true;
+  boost::asio::post(loop_, [this, alive = alive_] {
+    if (*alive)
+      run();
+  });
+}
+
+void NetplaneDriver::check_settled() {
+  if (settled_ || !view_.synced())
+    return;
+  const MonoTime now = clock_.now();
+  if (!synced_at_)
+    synced_at_ = now;
+  const bool complete = pods_settled_ && inputs_.statuses_arrived();
+  if (!complete)
+    complete_since_.reset();
+  else if (!complete_since_)
+    complete_since_ = now;
+  const bool held = complete_since_ && now - *complete_since_ >= kSettleHold;
+  const bool late = pods_settled_ && now - *synced_at_ >= kSettleMax;
+  if (!held && !late)
+    return;
+  settled_ = true;
+  if (!held)
+    spdlog::warn("not every live host's statuses arrived within {} s; going on without them",
+                 kSettleMax.count());
+  spdlog::info("the view of the cluster is complete: what is stale in the data plane may go now");
+  mark_dirty();
+}
+
+void NetplaneDriver::run() {
+  scheduled_ = false;
+  check_settled();
+  const desired::Computed& computed = builder_.build(inputs_.members());
+  desired_ = computed.desired;
+  desired_.pods = local_pods_;
+  // Before the view is complete an empty one says nothing.
+  if (!view_.synced())
+    return;
+  note_errors(data_plane_.apply(desired_, settled_));
+  if (settled_ && findings_ != computed.findings) {
+    tell(computed.findings);
+    findings_ = computed.findings;
+  }
+}
+
+void NetplaneDriver::note_errors(const apply::ApplyReport& report) {
+  std::vector<std::string> errors;
+  for (const apply::ObjectError& error : report.errors)
+    errors.push_back(fmt::format("{}: {}", error.object, error.error.message()));
+  for (const std::string& error : errors)
+    if (std::find(errors_.begin(), errors_.end(), error) == errors_.end())
+      spdlog::error("data plane: {}", error);
+  if (errors.empty() && !errors_.empty())
+    spdlog::info("data plane: all objects are applied again");
+  errors_ = std::move(errors);
+  if (errors_.empty()) {
+    retry_after_ = kApplyRetryFirst;
+    return;
+  }
+  retry_timer_.expires_after(retry_after_);
+  retry_after_ = std::min(retry_after_ * 2, kApplyRetryMax);
+  retry_timer_.async_wait([this, alive = alive_](const boost::system::error_code& error) {
+    if (*alive && !error)
+      mark_dirty();
+  });
+}
+
+// Of all hosts that compute the same finding, the one that ranks first for the service writes the
+// event.
+void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
+  const std::vector<std::string> live = inputs_.members().live();
+  for (const desired::Finding& finding : findings) {
+    if (std::binary_search(findings_.begin(), findings_.end(), finding))
+      continue;
+    if (rendezvous_owner(finding.ns + "/" + finding.service, live) != base_.self)
+      continue;
+    if (const auto service = view_.get(view::kServices, finding.ns, finding.service))
+      writer_.event(*service, "Warning", desired::reason_of(finding.kind), finding.message,
+                    "shoal-service-proxy");
+  }
+}
+
+void NetplaneDriver::tick() {
+  data_plane_.tick();
+  const bool was_settled = settled_;
+  check_settled();
+  if (builder_.dirty(inputs_.members()) || settled_ != was_settled)
+    mark_dirty();
+  if (const MonoTime now = clock_.now(); settled_ && now >= next_audit_) {
+    next_audit_ = now + kAuditInterval;
+    const apply::AuditReport report = data_plane_.audit();
+    for (const std::string& finding : report.findings)
+      spdlog::warn("data plane audit: {}", finding);
+    for (const apply::ObjectError& error : report.errors)
+      spdlog::error("data plane audit: {}: {}", error.object, error.error.message());
+  }
+}
+
+void NetplaneDriver::arm_tick() {
+  tick_timer_.expires_after(kTickInterval);
+  tick_timer_.async_wait([this, alive = alive_](const boost::system::error_code& error) {
+    if (!*alive || error)
+      return;
+    tick();
+    arm_tick();
+  });
+}
+
+}  // namespace shoal::daemon

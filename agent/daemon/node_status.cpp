@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/node_status.h"
+
+#include "agent/daemon/options.h"
+#include "netplane/base/fs.h"
+#include "netplane/base/process.h"
+#include "netplane/base/strings.h"
+
+#include <boost/json.hpp>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+namespace shoal::daemon {
+namespace {
+
+namespace json = boost::json;
+
+constexpr int kPodsMax = 250;  // a /24 less what is reserved, and room for quarantine
+
+std::string os_image() {
+  const auto text = read_file("/etc/os-release", 65536);
+  if (!text)
+    return "Linux";
+  for (const std::string_view line : split(*text, '\n')) {
+    constexpr std::string_view kKey = "PRETTY_NAME=";
+    if (!line.starts_with(kKey))
+      continue;
+    std::string_view value = trim(line.substr(kKey.size()));
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
+      value = value.substr(1, value.size() - 2);
+    return std::string(value);
+  }
+  return "Linux";
+}
+
+json::object resources() {
+  struct sysinfo info{};
+  ::sysinfo(&info);
+  const auto memory_kib = static_cast<std::uint64_t>(info.totalram) * info.mem_unit / 1024;
+  return {{"cpu", std::to_string(::sysconf(_SC_NPROCESSORS_ONLN))},
+          {"memory", fmt::format("{}Ki", memory_kib)},
+          {"pods", std::to_string(kPodsMax)}};
+}
+
+}  // namespace
+
+json::object node_status(const NodeFacts& facts) {
+  utsname kernel{};
+  ::uname(&kernel);
+  json::object ready{{"type", "Ready"},
+                     {"status", facts.ready ? "True" : "False"},
+                     {"reason", facts.ready ? "AgentReady" : "AgentNotReady"},
+                     {"message", facts.message},
+                     {"lastTransitionTime", rfc3339(facts.ready_since)}};
+  return {
+      {"addresses", json::array{{{"type", "InternalIP"}, {"address", facts.address.to_string()}},
+                                {{"type", "Hostname"}, {"address", facts.name}}}},
+      {"conditions", json::array{std::move(ready)}},
+      {"capacity", resources()},
+      {"allocatable", resources()},
+      {"nodeInfo",
+       {{"architecture", "amd64"},
+        {"operatingSystem", "linux"},
+        {"osImage", os_image()},
+        {"kernelVersion", kernel.release},
+        {"bootID", boot_id().value_or("")},
+        {"machineID", ""},
+        {"systemUUID", ""},
+        {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
+        {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
+        {"kubeProxyVersion", ""}}}};
+}
+
+}  // namespace shoal::daemon

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shoal's own endpoints, beside Kubernetes' paths:
+//
+//   GET    /shoal/v1/status                     this host, its cluster, what is limited or failing
+//   GET    /shoal/v1/members
+//   GET    /shoal/v1/services                   the data plane's own view
+//   GET    /shoal/v1/services/NAMESPACE/NAME
+//   GET    /shoal/v1/dataplane/dump             the maps, as sorted text
+//   GET    /shoal/v1/images
+//   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
+//   DELETE /shoal/v1/images/REF
+//   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
+//   POST   /shoal/v1/node-join                  a joining host, by its token
+#include "agent/daemon/agent_impl.h"
+#include "agent/daemon/views.h"
+#include "netplane/base/fs.h"
+#include "netplane/base/strings.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+namespace shoal::daemon {
+namespace {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+
+constexpr std::uint64_t kImageBytesMax = 64ULL << 30;
+
+bool local_only(const api::ExchangePtr& x) {
+  if (x->request().peer.local || x->request().peer.organization == pki::kNodesOrganization)
+    return true;
+  x->reply_error(
+      Error(Errc::kPermission, "only hosts of the cluster and root on this host may do this"));
+  return false;
+}
+
+template <class T>
+void answer(const api::ExchangePtr& x, Result<T> result) {
+  if (result)
+    x->reply(200, std::move(*result));
+  else
+    x->reply_error(result.error());
+}
+
+Error not_yet() {
+  return Error(
+      Errc::kUnavailable,
+      "the data plane of this host is not up yet: it waits for its pod CIDR from the store's host");
+}
+
+}  // namespace
+
+void Agent::Impl::routes() {
+  const auto route = [this](const char* method, const char* pattern,
+                            std::function<void(const api::ExchangePtr&)> handler,
+                            api::BodyMode mode = api::BodyMode::kBuffered) {
+    server->route(
+        method, pattern,
+        [handler = std::move(handler)](api::ExchangePtr x) {
+          if (local_only(x))
+            handler(x);
+        },
+        mode);
+  };
+  route("GET", "/shoal/v1/status", [this](const api::ExchangePtr& x) { status(x); });
+  route("GET", "/shoal/v1/members",
+        [this](const api::ExchangePtr& x) { x->reply(200, members_view(*gossip)); });
+  route("GET", "/shoal/v1/services", [this](const api::ExchangePtr& x) {
+    data_plane ? answer(x, services_view(*data_plane)) : x->reply_error(not_yet());
+  });
+  route("GET", "/shoal/v1/services/{namespace}/{name}", [this](const api::ExchangePtr& x) {
+    const auto& params = x->request().params;
+    data_plane ? answer(x, service_view(*data_plane, params.at("namespace"), params.at("name")))
+               : x->reply_error(not_yet());
+  });
+  route("GET", "/shoal/v1/dataplane/dump", [this](const api::ExchangePtr& x) {
+    if (!data_plane)
+      return x->reply_error(not_yet());
+    auto text = data_plane->dump();
+    text ? x->reply_text(200, std::move(*text)) : x->reply_error(text.error());
+  });
+  route("GET", "/shoal/v1/images", [this](const api::ExchangePtr& x) {
+    json::array list;
+    for (const runtime::ImageInfo& image : images->list())
+      list.push_back(image_view(image));
+    x->reply(200, json::object{{"images", std::move(list)}});
+  });
+  route(
+      "POST", "/shoal/v1/images", [this](const api::ExchangePtr& x) { load_image(x); },
+      api::BodyMode::kStreamed);
+  route("DELETE", "/shoal/v1/images/*", [this](const api::ExchangePtr& x) { remove_image(x); });
+  route("POST", "/shoal/v1/tokens", [this](const api::ExchangePtr& x) { create_token(x); });
+  // By its token, not by a certificate: a joining host has none yet.
+  server->route("POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); });
+  for (const char* path : {"/shoal/v1/init", "/shoal/v1/join"})
+    route("POST", path, [this](const api::ExchangePtr& x) {
+      x->reply_error(
+          Error(Errc::kExists, fmt::format("this host is a member of cluster {} already, as {}",
+                                           files.cluster_id, files.node_name)));
+    });
+}
+
+void Agent::Impl::status(const api::ExchangePtr& x) {
+  json::array vips, limits, errors;
+  if (driver) {
+    for (const IpAddress& vip : driver->current().announced_vips)
+      vips.emplace_back(vip.to_string());
+    for (const std::string& error : driver->errors())
+      errors.emplace_back(error);
+  }
+  if (data_plane)
+    for (const std::string& limit : data_plane->limitations())
+      limits.emplace_back(limit);
+  json::array cidrs;
+  for (const IpPrefix& cidr : gossip->self().meta.pod_cidrs)
+    cidrs.emplace_back(cidr.to_string());
+  x->reply(200, json::object{{"phase", "Member"},
+                             {"node", files.node_name},
+                             {"version", kVersion},
+                             {"clusterId", files.cluster_id},
+                             {"storeHost", files.store_host},
+                             {"storeApi", files.store_api.to_string()},
+                             {"revision", replica.revision()},
+                             {"synced", replica.synced()},
+                             {"dataPlane", data_plane ? "up" : "waiting for the pod CIDR"},
+                             {"settled", driver && driver->settled()},
+                             {"podCIDRs", std::move(cidrs)},
+                             {"announced_vips", std::move(vips)},
+                             {"membersAlive", bridge->members().live().size()},
+                             {"limitations", std::move(limits)},
+                             {"errors", std::move(errors)}});
+}
+
+void Agent::Impl::create_token(const api::ExchangePtr& x) {
+  if (!admin)
+    return x->reply_error(
+        Error(Errc::kUnavailable,
+              fmt::format("tokens are made on the store's host ({}): run shoal token create there",
+                          files.store_api.ip.to_string())));
+  std::chrono::seconds lifetime = kTokenLifetimeDefault;
+  if (const std::string_view text = x->request().query_or("ttl"); !text.empty()) {
+    const std::chrono::seconds max = kTokenLifetimeMax;
+    const auto seconds = parse_uint(text, static_cast<std::uint64_t>(max.count()));
+    if (!seconds || *seconds == 0)
+      return x->reply_error(
+          Error(Errc::kInvalid,
+                fmt::format("ttl must be a number of seconds from 1 to {}", max.count())));
+    lifetime = std::chrono::seconds(*seconds);
+  }
+  admin->create_token(lifetime, [x, lifetime](Result<std::string> token) {
+    if (!token)
+      return x->reply_error(token.error());
+    x->reply(200, json::object{{"token", *token}, {"expiresInSeconds", lifetime.count()}});
+  });
+}
+
+void Agent::Impl::node_join(const api::ExchangePtr& x) {
+  if (!admin)
+    return x->reply_error(Error(
+        Errc::kUnavailable, fmt::format("hosts are admitted by the store's host: join through {}",
+                                        files.store_api.to_string())));
+  auto request = join_request_from_json(x->request().body);
+  if (!request)
+    return x->reply_error(request.error());
+  std::vector<SocketAddress> seeds;
+  for (const gossip::Member& member : gossip->members())
+    if (member.is_live())
+      seeds.push_back(member.meta.gossip_address);
+  const std::string name = request->node_name;
+  const std::string from = x->request().peer.address;
+  admin->admit(std::move(*request), std::move(seeds),
+               [x, name, from](Result<ClusterFiles> admitted) {
+                 if (!admitted) {
+                   spdlog::warn("{} at {} asked to join and was refused: {}", name, from,
+                                admitted.error().message());
+                   return x->reply_error(admitted.error());
+                 }
+                 spdlog::info("{} at {} was admitted", name, from);
+                 x->reply_bytes(200, "application/json", join_answer_to_json(*admitted));
+               });
+}
+
+// The body goes to a temporary file of the state folder on the loop, in small pieces; the load runs
+// on a worker.
+void Agent::Impl::load_image(const api::ExchangePtr& x) {
+  const std::filesystem::path folder = options.state_dir / "uploads";
+  if (auto made = make_dirs(folder, 0700); !made)
+    return x->reply_error(made.error());
+  UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd)
+    return x->reply_error(
+        Error::from_errno(fmt::format("make a temporary file in {}", folder.string())));
+  auto held = std::make_shared<UniqueFd>(std::move(fd));
+  std::optional<std::string> name;
+  if (const std::string_view text = x->request().query_or("name"); !text.empty())
+    name = text;
+  x->body_to_file(held->get(), kImageBytesMax, [this, x, held, name](Result<std::uint64_t> size) {
+    if (!size)
+      return x->reply_error(size.error());
+    asio::post(workers, [this, x, held, name] {
+      ::lseek(held->get(), 0, SEEK_SET);
+      auto loaded = images->load_fd(held->get(), name);
+      asio::post(loop, [x, loaded = std::move(loaded)] {
+        if (!loaded)
+          return x->reply_error(loaded.error());
+        json::array list;
+        for (const runtime::ImageInfo& image : *loaded)
+          list.push_back(image_view(image));
+        x->reply(200, json::object{{"images", std::move(list)}});
+      });
+    });
+  });
+}
+
+void Agent::Impl::remove_image(const api::ExchangePtr& x) {
+  const std::string reference = x->request().params.at("*");
+  asio::post(workers, [this, x, reference] {
+    auto removed = images->remove(reference);
+    asio::post(loop, [x, removed = std::move(removed)] {
+      if (!removed)
+        return x->reply_error(removed.error());
+      json::array untagged;
+      for (const std::string& ref : removed->untagged)
+        untagged.emplace_back(ref);
+      x->reply(200, json::object{{"untagged", std::move(untagged)},
+                                 {"deleted", removed->deleted},
+                                 {"freedBytes", removed->freed_bytes}});
+    });
+  });
+}
+
+}  // namespace shoal::daemon

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Shoal's own endpoints answer, as JSON: the members, the data plane's own view of a service,
+// images. Shapes are part of the CLI's contract (`-o json`); fields are only ever added.
+#pragma once
+
+#include "agent/gossip/net/gossip.h"
+#include "netplane/apply/data_plane.h"
+#include "runtime/image/store.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::daemon {
+
+// {"members": [{"name", "state", "self", "gossipAddress", "apiAddress", "underlay", "podCIDRs",
+// "version"}]}
+boost::json::object members_view(const gossip::Gossip& gossip);
+
+// One port: {"port_name", "protocol", "frontends", "slots", "groups", "backends", "counters",
+// "errors"}
+boost::json::object service_port_view(const apply::ServiceView& view, std::string_view port_name,
+                                      L4Proto proto);
+
+// "ns/name:port/PROTO" as the data plane names its service ports.
+struct ServicePortId {
+  std::string ns;
+  std::string name;
+  std::string port_name;
+  L4Proto proto = L4Proto::kTcp;
+};
+Result<ServicePortId> parse_service_port_id(std::string_view text);
+
+// {"namespace", "name", "ports": [...]}; kNotFound when the data plane has no such service.
+Result<boost::json::object> service_view(const apply::DataPlane& data_plane, std::string_view ns,
+                                         std::string_view name);
+// {"services": [{"namespace", "name", "port_name", "protocol", "frontends", "backends", "slots",
+// "counters"}]}
+Result<boost::json::object> services_view(const apply::DataPlane& data_plane);
+
+boost::json::object image_view(const runtime::ImageInfo& image);
+
+}  // namespace shoal::daemon

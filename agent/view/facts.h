@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Facts: what controllers and the data plane read out of objects, each in one place. All pure.
+#pragma once
+
+#include "agent/view/members.h"
+#include "agent/view/view.h"
+#include "netplane/base/ip.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::view {
+
+// ---- metadata
+bool is_terminating(const Object& object);  // metadata.deletionTimestamp is set
+const boost::json::object* labels(const Object& object);
+std::string_view label(const Object& object, std::string_view key);       // "" when absent
+std::string_view annotation(const Object& object, std::string_view key);  // "" when absent
+std::optional<WallTime> created_at(const Object& object);
+// RFC 3339 with or without a fraction, in UTC or with an offset.
+std::optional<WallTime> parse_time(std::string_view text);
+
+struct OwnerRef {
+  std::string api_version;
+  std::string kind;
+  std::string name;
+  std::string uid;
+  bool controller = false;
+};
+std::vector<OwnerRef> owners_of(const Object& object);
+std::optional<OwnerRef> controller_of(const Object& object);  // the one marked controller: true
+// An ownerReferences entry that marks `owner` as the controller.
+boost::json::object controller_ref(const Object& owner);
+// "deployments.apps" for ("apps/v1", "Deployment"); nothing for kinds that Shoal does not serve.
+std::optional<std::string> resource_of(std::string_view api_version, std::string_view kind);
+
+// ---- conditions
+const boost::json::object* condition(const Object& object, std::string_view type);
+bool condition_true(const Object& object, std::string_view type);
+
+// ---- pods
+std::string_view node_of(const Object& pod);   // spec.nodeName, "" when unbound
+std::string_view phase_of(const Object& pod);  // "" and "Pending" mean the same
+bool is_finished(const Object& pod);           // Succeeded or Failed
+bool is_active(const Object& pod);             // neither finished nor terminating
+// Reported ready by its host, not terminating, and its host is alive: what others may count on.
+bool is_ready(const Object& pod, const Members& members);
+// Ready for at least min_ready_s. `left` gets the time until it will be, when time alone is
+// missing.
+bool is_available(const Object& pod, const Members& members, std::int64_t min_ready_s, WallTime now,
+                  std::optional<Duration>* left = nullptr);
+std::optional<IpAddress> pod_ip(const Object& pod);
+std::uint16_t lease_generation(const Object& pod);  // status.shoalGeneration, 0 when not reported
+std::int64_t restarts_of(const Object& pod);
+// A container port by name and protocol; init containers have none.
+std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name,
+                                        std::string_view protocol);
+
+// ---- nodes
+bool node_reports_ready(const Object& node);
+bool node_schedulable(const Object& node);  // spec.unschedulable is not set
+std::optional<IpAddress> node_underlay(const Object& node);
+std::vector<IpPrefix> node_pod_cidrs(const Object& node);
+
+// ---- services
+bool has_selector(const Object& service);
+// A service port's number at this pod: targetPort as a number, by name, or the port itself.
+std::optional<std::uint16_t> target_port(const Object& pod,
+                                         const boost::json::object& service_port);
+
+}  // namespace shoal::view

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/sandbox/cgroup.h"
+
+#include "netplane/base/fs.h"
+#include "netplane/base/strings.h"
+#include "netplane/base/unique_fd.h"
+#include "runtime/sandbox/mounts.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <memory>
+#include <poll.h>
+#include <set>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace shoal::runtime {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds kKillWait{2000};
+constexpr std::chrono::milliseconds kRemoveWait{1000};
+constexpr int kCgroupDepthMax = 16;
+constexpr std::string_view kPodPrefix = "pod-";
+
+std::vector<std::string> child_dirs(const fs::path& path) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(path.c_str()), ::closedir);
+  while (dir) {
+    const dirent* entry = ::readdir(dir.get());
+    if (entry == nullptr)
+      break;
+    if (entry->d_type == DT_DIR && std::string_view(entry->d_name) != "." &&
+        std::string_view(entry->d_name) != "..")
+      names.emplace_back(entry->d_name);
+  }
+  return names;
+}
+
+Result<> write_control(const fs::path& path, std::string_view text) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd)
+    return fail_errno(fmt::format("open {}", path.string()));
+  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return fail_errno(fmt::format("write {} to {}", text, path.string()));
+  return {};
+}
+
+// Passes the controllers of `group` on to its children, as far as they are there.
+void enable_controllers(const fs::path& group) {
+  auto available = read_file(group / "cgroup.controllers", 4096);
+  if (!available)
+    return;
+  for (const std::string_view controller : split(trim(*available), ' '))
+    if (controller == "cpu" || controller == "cpuset" || controller == "io" ||
+        controller == "memory" || controller == "pids")
+      // One at a time: what one kernel or container refuses must not cost the others. A limit that
+      // then cannot be set is refused by the OCI runtime, in its own words.
+      (void)write_control(group / "cgroup.subtree_control", fmt::format("+{}", controller));
+}
+
+// SIGKILL to every process in the group and below; how many there were. For kernels without
+// cgroup.kill (5.14).
+std::size_t kill_each(const fs::path& group, int depth) {
+  std::size_t found = 0;
+  if (auto procs = read_file(group / "cgroup.procs", 1 << 20))
+    for (const std::string_view line : split(trim(*procs), '\n'))
+      if (const auto pid = parse_uint(line, INT32_MAX); pid && *pid > 1) {
+        ::kill(static_cast<pid_t>(*pid), SIGKILL);
+        ++found;
+      }
+  if (depth < kCgroupDepthMax)
+    for (const std::string& name : child_dirs(group))
+      found += kill_each(group / name, depth + 1);
+  return found;
+}
+
+Result<> wait_until_empty(const fs::path& group) {
+  const fs::path path = group / "cgroup.events";
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd)
+    return errno == ENOENT ? Result<>() : fail_errno(fmt::format("open {}", path.string()));
+  const auto deadline = std::chrono::steady_clock::now() + kKillWait;
+  for (;;) {
+    char text[256] = {};
+    const ssize_t n = ::pread(fd.get(), text, sizeof(text) - 1, 0);
+    if (n < 0)
+      return errno == ENODEV ? Result<>() : fail_errno(fmt::format("read {}", path.string()));
+    if (std::string_view(text).find("populated 0") != std::string_view::npos)
+      return {};
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0)
+      return fail(Errc::kTimeout, fmt::format("a process in {} does not die", group.string()));
+    pollfd poll_fd{fd.get(), POLLPRI, 0};
+    ::poll(&poll_fd, 1, static_cast<int>(left.count()));
+  }
+}
+
+// Depth first. A group whose last process has just been killed may stay busy for a moment.
+Result<> remove_tree(const fs::path& group, int depth,
+                     std::chrono::steady_clock::time_point deadline) {
+  if (depth < kCgroupDepthMax)
+    for (const std::string& name : child_dirs(group))
+      SHOAL_TRY(remove_tree(group / name, depth + 1, deadline));
+  while (::rmdir(group.c_str()) != 0 && errno != ENOENT) {
+    if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline)
+      return fail_errno(fmt::format("remove cgroup {}", group.string()));
+    ::poll(nullptr, 0, 5);  // nothing tells when it becomes idle
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view to_string(CgroupLayout layout) {
+  switch (layout) {
+  case CgroupLayout::kV2:
+    return "v2";
+  case CgroupLayout::kHybrid:
+    return "hybrid";
+  case CgroupLayout::kV1:
+    return "v1";
+  }
+  return "?";
+}
+
+Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
+  CgroupTree tree;
+  std::set<fs::path> v1;
+  for (const MountEntry& mount : parse_mountinfo(mountinfo)) {
+    if (mount.type == "cgroup2") {
+      // Where there are several, the ones that the OCI runtimes look for win.
+      if (tree.v2.empty() || mount.point == "/sys/fs/cgroup" ||
+          (mount.point == "/sys/fs/cgroup/unified" && tree.v2 != "/sys/fs/cgroup"))
+        tree.v2 = mount.point;
+    } else if (mount.type == "cgroup" && mount.point.starts_with("/sys/fs/cgroup/")) {
+      v1.insert(mount.point);
+      for (const std::string_view option : split(mount.super_options, ',')) {
+        if (option == "memory")
+          tree.memory_v1 = mount.point;
+        else if (option == "name=systemd")
+          tree.systemd_v1 = mount.point;
+      }
+    }
+  }
+  tree.v1.assign(v1.begin(), v1.end());
+  if (tree.v2.empty() && tree.v1.empty())
+    return fail(Errc::kUnsupported, "no cgroup tree is mounted at /sys/fs/cgroup; "
+                                    "mount one: mount -t cgroup2 none /sys/fs/cgroup");
+  tree.layout = tree.v2.empty()   ? CgroupLayout::kV1
+                : tree.v1.empty() ? CgroupLayout::kV2
+                                  : CgroupLayout::kHybrid;
+  return tree;
+}
+
+Result<CgroupTree> detect_cgroups() {
+  return parse_cgroup_mounts(SHOAL_TRY(read_file("/proc/self/mountinfo", kMountinfoBytesMax)));
+}
+
+std::string pod_cgroup(std::string_view slice, std::string_view pod_uid) {
+  return fmt::format("{}/{}{}", slice, kPodPrefix, pod_uid);
+}
+
+Result<std::vector<fs::path>> make_pod_cgroup(const CgroupTree& tree,
+                                              const std::string& pod_cgroup) {
+  std::vector<fs::path> leaves;
+  if (!tree.v2.empty()) {
+    fs::path sofar = tree.v2;
+    for (const auto& part : fs::path(pod_cgroup)) {
+      if (tree.layout == CgroupLayout::kV2)
+        enable_controllers(sofar);
+      sofar /= part;
+      SHOAL_TRY(make_dirs(sofar));
+    }
+    if (tree.layout == CgroupLayout::kV2)
+      enable_controllers(sofar);
+    leaves.push_back(sofar / "shim");
+  }
+  if (!tree.systemd_v1.empty())
+    leaves.push_back(tree.systemd_v1 / pod_cgroup / "shim");
+  for (const fs::path& leaf : leaves)
+    SHOAL_TRY(make_dirs(leaf));
+  return leaves;
+}
+
+Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {
+  const fs::path group = tree.v2 / pod_cgroup;
+  if (tree.v2.empty() || ::access(group.c_str(), F_OK) != 0)
+    return {};
+  if (::access((group / "cgroup.kill").c_str(), F_OK) == 0) {
+    SHOAL_TRY(write_control(group / "cgroup.kill", "1"));
+  } else {
+    // Whoever forks while we walk is met on a later round.
+    for (int round = 0; round < 16 && kill_each(group, 0) > 0; ++round) {
+    }
+  }
+  return wait_until_empty(group);
+}
+
+Result<> remove_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {
+  const auto deadline = std::chrono::steady_clock::now() + kRemoveWait;
+  std::vector<fs::path> roots = tree.v1;
+  if (!tree.v2.empty())
+    roots.push_back(tree.v2);
+  Result<> first;
+  for (const fs::path& root : roots)
+    if (auto removed = remove_tree(root / pod_cgroup, 0, deadline); !removed && first)
+      first = std::move(removed);
+  return first;
+}
+
+std::vector<std::string> list_pod_cgroups(const CgroupTree& tree, std::string_view slice) {
+  std::vector<fs::path> roots = tree.v1;
+  if (!tree.v2.empty())
+    roots.push_back(tree.v2);
+  std::set<std::string> uids;
+  for (const fs::path& root : roots)
+    for (const std::string& name : child_dirs(root / slice))
+      if (name.starts_with(kPodPrefix))
+        uids.insert(name.substr(kPodPrefix.size()));
+  return {uids.begin(), uids.end()};
+}
+
+}  // namespace shoal::runtime

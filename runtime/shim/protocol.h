@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// The protocol between shoald and a pod's shoal-shim, spoken over `<pod dir>/shim.sock`.
+//
+// Transport: AF_UNIX SOCK_SEQPACKET, one message a packet, at most kMessageBytesMax. A message is a
+// header of 16 bytes (u16 magic, u16 version, u16 type, u16 zero, u32 seq, u32 payload length) and
+// a payload. All integers are little-endian; a string is u32 length and bytes, a list u32 count and
+// elements. File descriptors (exec's stdio, the pod's network namespace in the answer to kState)
+// travel as SCM_RIGHTS beside the message.
+//
+// Versions: fields are only ever appended, and a decoder ignores bytes behind those it knows, so a
+// new agent talks to shims that were started before its upgrade. kProtocolVersion rises only when
+// that is not enough; a shim answers any other version with kUnsupported.
+//
+// Requests are answered by kReply with the same seq, perhaps much later (create waits for the OCI
+// runtime). A connection that sent kSubscribe gets the pod's state in the reply, and from then on
+// an event for each change of a container. An event carries the whole state of the container, so a
+// lost one is made good by the next look.
+//
+// Decoders take bytes from another process: they return kCorrupt and never read past the end.
+// The static shim uses this header too: no fmt, no iostream.
+#pragma once
+
+#include "netplane/base/result.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::runtime::shim {
+
+inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kMagic = 0x4853;  // "SH" on the wire
+inline constexpr std::size_t kHeaderBytes = 16;
+inline constexpr std::size_t kMessageBytesMax = 128 * 1024;
+inline constexpr std::uint32_t kListItemsMax = 4096;
+inline constexpr std::size_t kContainersMax = 64;     // records of a pod, exited ones included
+inline constexpr std::size_t kContainerNameMax = 63;  // a DNS label
+inline constexpr std::size_t kErrorTextMax = 4096;
+inline constexpr std::uint64_t kLogFileBytesDefault = 10U << 20;
+inline constexpr std::uint32_t kLogFilesDefault = 5;
+inline constexpr std::uint32_t kLogFilesMax = 64;
+
+enum class MessageType : std::uint16_t {
+  kState = 1,      // -> PodState and, as an fd, the pod's network namespace
+  kSubscribe = 2,  // -> PodState, then events
+  kCreate = 3,     // CreateRequest -> ContainerState, once it runs
+  kSignal = 4,     // SignalRequest
+  kStop = 5,       // StopRequest; answered at once, the exit comes as an event
+  kRemove = 6,     // ContainerRef; the container must have exited
+  kExec = 7,       // ExecRequest and three fds -> ExecResult, when the command has ended
+  kShutdown = 8,   // kills every container, answers when all have ended, exits
+  kReply = 100,
+  kEvent = 101,  // ContainerState
+};
+
+enum class ContainerPhase : std::uint8_t { kCreating = 1, kRunning = 2, kExited = 3 };
+
+struct ContainerRef {
+  std::string name;           // as in the pod spec: a DNS label
+  std::uint32_t attempt = 0;  // how often it had been started before: the restart count
+  auto operator<=>(const ContainerRef&) const = default;
+};
+// The OCI runtime's id for it, also the last part of its cgroup path: "name-attempt".
+std::string container_id(const ContainerRef& ref);
+bool is_container_name(std::string_view name);
+
+struct ContainerState {
+  ContainerRef ref;
+  ContainerPhase phase = ContainerPhase::kCreating;
+  std::int32_t pid = 0;            // of its first process; kept after its end
+  std::uint64_t start_ticks = 0;   // of that process (see ProcessId)
+  std::int64_t started_at_ns = 0;  // wall clock; 0: not yet
+  std::int64_t finished_at_ns = 0;
+  std::int32_t exit_code = 0;  // 128 + signal when a signal ended it
+  std::int32_t signal = 0;
+  bool oom_killed = false;
+  std::uint64_t log_errors = 0;  // lines that could not be written (the disk is full, say)
+  bool operator==(const ContainerState&) const = default;
+};
+
+struct PodState {
+  std::int32_t shim_pid = 0;
+  std::uint64_t shim_start_ticks = 0;
+  std::vector<ContainerState> containers;
+  bool operator==(const PodState&) const = default;
+};
+
+struct CreateRequest {
+  ContainerRef ref;
+  std::string bundle;   // folder that holds config.json, absolute
+  std::string log_dir;  // gets <attempt>.log, absolute
+  std::uint64_t log_file_bytes_max = kLogFileBytesDefault;
+  std::uint32_t log_files_max = kLogFilesDefault;  // the current one included
+  std::uint32_t timeout_ms = 30'000;               // for the OCI runtime
+  bool operator==(const CreateRequest&) const = default;
+};
+
+struct SignalRequest {
+  ContainerRef ref;
+  std::int32_t signal = 0;
+  bool operator==(const SignalRequest&) const = default;
+};
+
+struct StopRequest {
+  ContainerRef ref;
+  std::int32_t signal = 15;
+  std::uint32_t grace_ms = 30'000;  // then SIGKILL; a second stop may only shorten it
+  bool operator==(const StopRequest&) const = default;
+};
+
+inline constexpr int kExecFds = 3;  // stdin, stdout, stderr
+struct ExecRequest {
+  ContainerRef ref;
+  std::string process;           // the OCI `process` object, JSON: args, env, user, limits
+  std::uint32_t timeout_ms = 0;  // 0: none. Closing the connection ends the command too
+  bool operator==(const ExecRequest&) const = default;
+};
+
+struct ExecResult {
+  std::int32_t exit_code = 0;
+  bool timed_out = false;
+  bool operator==(const ExecResult&) const = default;
+};
+
+struct Reply {
+  bool ok = true;
+  Errc code = Errc::kInternal;  // when not ok
+  std::string message;
+  std::string body;  // the encoded result when ok
+  bool operator==(const Reply&) const = default;
+};
+
+struct Header {
+  std::uint16_t version = kProtocolVersion;
+  MessageType type{};
+  std::uint32_t seq = 0;
+};
+struct Message {
+  Header header;
+  std::string_view payload;  // into the bytes that were decoded
+};
+std::string encode_message(MessageType type, std::uint32_t seq, std::string_view payload);
+// Checks magic and length, not the version: the receiver decides what it answers to a foreign one.
+Result<Message> decode_message(std::string_view bytes);
+
+std::string encode(const ContainerRef& value);
+std::string encode(const ContainerState& value);
+std::string encode(const PodState& value);
+std::string encode(const CreateRequest& value);
+std::string encode(const SignalRequest& value);
+std::string encode(const StopRequest& value);
+std::string encode(const ExecRequest& value);
+std::string encode(const ExecResult& value);
+std::string encode(const Reply& value);
+// decode<T>(payload), for each of the above.
+template <class T>
+Result<T> decode(std::string_view payload) = delete;
+template <>
+Result<ContainerRef> decode(std::string_view payload);
+template <>
+Result<ContainerState> decode(std::string_view payload);
+template <>
+Result<PodState> decode(std::string_view payload);
+template <>
+Result<CreateRequest> decode(std::string_view payload);
+template <>
+Result<SignalRequest> decode(std::string_view payload);
+template <>
+Result<StopRequest> decode(std::string_view payload);
+template <>
+Result<ExecRequest> decode(std::string_view payload);
+template <>
+Result<ExecResult> decode(std::string_view payload);
+template <>
+Result<Reply> decode(std::string_view payload);
+
+}  // namespace shoal::runtime::shim

@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/shim/supervisor.h"
+
+#include "runtime/shim/spawn.h"
+#include "runtime/shim/sys.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace shoal::runtime::shim {
+namespace {
+
+// What a container wrote, on its way into the log. One for the program: the loop has one thread.
+char g_output[kLogBatchBytes];
+
+int exit_code_of(int status) {
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+// The OCI runtime's own words: its log, on one line.
+std::string runtime_error(const Options& options, const std::string& error_file, int status) {
+  std::string text = read_small_file(error_file, kErrorTextMax);
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
+    text.pop_back();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  if (text.empty())
+    text = "ended with " + std::to_string(exit_code_of(status));
+  return options.oci_runtime + ": " + text;
+}
+
+bool is_absolute(const std::string& path) { return !path.empty() && path.front() == '/'; }
+
+// Every direct child, whoever it is: with a subreaper no process of the pod can hide from this.
+void kill_children() { kill_children_of(::getpid()); }
+
+// The command that the OCI runtime's exec waits for; the runtime itself while it has not come that
+// far.
+void kill_exec(pid_t pid) {
+  if (!kill_children_of(pid))
+    ::kill(-pid, SIGKILL);
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const Options& options, Outlet& outlet)
+    : options_(options), outlet_(outlet) {
+  self_start_ticks_ = start_ticks(::getpid());
+  boot_id_ = read_small_file("/proc/sys/kernel/random/boot_id", 64);
+  while (!boot_id_.empty() && boot_id_.back() == '\n')
+    boot_id_.pop_back();
+  write_record();
+}
+
+Supervisor::~Supervisor() = default;
+
+PodState Supervisor::state() const {
+  PodState pod;
+  pod.shim_pid = ::getpid();
+  pod.shim_start_ticks = self_start_ticks_;
+  for (const auto& container : containers_)
+    pod.containers.push_back(container->state);
+  return pod;
+}
+
+Supervisor::Container* Supervisor::find(const ContainerRef& ref) {
+  for (const auto& container : containers_)
+    if (container->state.ref == ref)
+      return container.get();
+  return nullptr;
+}
+
+Result<Supervisor::Container*> Supervisor::find_running(const ContainerRef& ref) {
+  Container* container = find(ref);
+  if (container == nullptr)
+    return fail(Errc::kNotFound, "container " + container_id(ref) + " is not known here");
+  if (container->state.phase != ContainerPhase::kRunning)
+    return fail(Errc::kConflict, "container " + container_id(ref) + " does not run");
+  return container;
+}
+
+void Supervisor::fail_reply(const ReplyTo& to, const Error& error) {
+  Reply reply;
+  reply.ok = false;
+  reply.code = error.code();
+  reply.message = error.message();
+  if (reply.message.size() > kErrorTextMax)
+    reply.message.resize(kErrorTextMax);
+  outlet_.reply(to, reply);
+}
+
+std::vector<std::string> Supervisor::runtime_args(const std::string& error_file) const {
+  std::vector<std::string> args{options_.oci_runtime, "--root", options_.pod_dir + "/oci"};
+  if (!error_file.empty())
+    args.insert(args.end(), {"--log", error_file});
+  return args;
+}
+
+std::string Supervisor::leaf_to_join(const std::string& id) const {
+  // On pure v2 the OCI runtime makes and joins the leaf itself.
+  return options_.hybrid ? options_.cgroup2_leaf(id) : std::string();
+}
+
+// ---- create
+
+Result<> Supervisor::check_create(const CreateRequest& request) {
+  if (shutdown_to_)
+    return fail(Errc::kCancelled, "the pod is being shut down");
+  if (!is_container_name(request.ref.name))
+    return fail(Errc::kInvalid, "a container's name must be a DNS label");
+  if (!is_absolute(request.bundle) || !is_absolute(request.log_dir))
+    return fail(Errc::kInvalid, "bundle and log folder must be absolute paths");
+  for (const auto& container : containers_) {
+    if (container->state.ref == request.ref)
+      return fail(Errc::kExists, "container " + container_id(request.ref) + " exists");
+    if (container->state.ref.name == request.ref.name &&
+        container->state.phase != ContainerPhase::kExited)
+      return fail(Errc::kConflict,
+                  "container " + container_id(container->state.ref) + " still runs");
+  }
+  if (containers_.size() >= kContainersMax || operations_.size() >= kOperationsMax)
+    return fail(Errc::kExhausted, "too many containers in one pod; remove those that have exited");
+  return {};
+}
+
+void Supervisor::create(const ReplyTo& to, const CreateRequest& request) {
+  if (auto started = start_create(to, request); !started)
+    fail_reply(to, started.error());
+}
+
+Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& request) {
+  SHOAL_TRY(check_create(request));
+  auto container = std::make_unique<Container>();
+  container->state.ref = request.ref;
+  container->tag = next_tag_;
+  next_tag_ += 2;
+  container->log =
+      SHOAL_TRY(LogWriter::open(request.log_dir, request.ref.attempt, request.log_file_bytes_max,
+                                std::min(request.log_files_max, kLogFilesMax)));
+  UniqueFd write_ends[2];
+  for (int i = 0; i < 2; ++i) {
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+      return fail_errno("make a pipe for the container's output");
+    container->pipes[i] = UniqueFd(fds[0]);
+    write_ends[i] = UniqueFd(fds[1]);
+    ::fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    if (!outlet_.watch(fds[0], container->tag + static_cast<std::uint64_t>(i)))
+      return fail_errno("watch the container's output");
+  }
+  const std::string id = container_id(request.ref);
+  const std::string error_file = request.bundle + "/oci.log";
+  ::unlink(error_file.c_str());
+  Spawn run;
+  run.argv = runtime_args(error_file);
+  run.argv.insert(run.argv.end(), {"run", "--detach", "--bundle", request.bundle, "--pid-file",
+                                   request.bundle + "/oci.pid", id});
+  run.stdout_fd = write_ends[0].get();
+  run.stderr_fd = write_ends[1].get();
+  run.cgroup2_leaf = leaf_to_join(id);
+  run.hide_mount = hidden_mount();
+  run.error_file = error_file;
+  Operation op{OpKind::kCreate, SHOAL_TRY(spawn(run)), to,
+               request.ref,     request.bundle,        mono_ms() + request.timeout_ms};
+  operations_.push_back(std::move(op));
+  containers_.push_back(std::move(container));
+  return {};
+}
+
+void Supervisor::create_ended(const Operation& op, int status) {
+  Container* container = find(op.ref);
+  SHOAL_ASSERT(container != nullptr);
+  const std::string id = container_id(op.ref);
+  const auto give_up = [&](Error error) {
+    if (!options_.cgroup2.empty())
+      write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
+    // What a run that was cut short left behind; nobody waits for this.
+    Spawn run;
+    run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
+    run.argv.insert(run.argv.end(), {"delete", "--force", id});
+    run.hide_mount = hidden_mount();
+    if (auto pid = spawn(run))
+      operations_.push_back({OpKind::kCleanup, *pid, {}, op.ref, {}, mono_ms() + 10'000});
+    forget(op.ref);
+    fail_reply(op.to, error);
+  };
+  if (op.timed_out)
+    return give_up(
+        Error(Errc::kTimeout, options_.oci_runtime + ": did not start the container in time"));
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    return give_up(Error(Errc::kIo, runtime_error(options_, op.bundle + "/oci.log", status)));
+  const auto pid = static_cast<pid_t>(
+      std::strtol(read_small_file(op.bundle + "/oci.pid", 32).c_str(), nullptr, 10));
+  if (pid <= 1)
+    return give_up(Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
+
+  ContainerState& state = container->state;
+  state.phase = ContainerPhase::kRunning;
+  state.pid = pid;
+  state.start_ticks = start_ticks(pid);
+  state.started_at_ns = wall_ns();
+  write_record();
+  outlet_.publish(state);
+  Reply reply;
+  reply.body = encode(state);
+  outlet_.reply(op.to, reply);
+  // It may have ended before we knew that it was ours.
+  for (std::size_t i = 0; i < early_exits_.size(); ++i)
+    if (early_exits_[i].pid == pid) {
+      const int early = early_exits_[i].status;
+      early_exits_.erase(early_exits_.begin() + static_cast<std::ptrdiff_t>(i));
+      container_ended(*container, early);
+      break;
+    }
+}
+
+// ---- signal, stop, remove, exec
+
+void Supervisor::signal(const ReplyTo& to, const SignalRequest& request) {
+  auto container = find_running(request.ref);
+  if (!container)
+    return fail_reply(to, container.error());
+  if (request.signal <= 0 || request.signal > 64)
+    return fail_reply(to, Error(Errc::kInvalid, "no such signal"));
+  // Ours and not reaped yet, so the pid cannot be anybody else's.
+  ::kill((*container)->state.pid, request.signal);
+  outlet_.reply(to, Reply{});
+}
+
+void Supervisor::stop(const ReplyTo& to, const StopRequest& request) {
+  Container* container = find(request.ref);
+  if (container != nullptr && container->state.phase == ContainerPhase::kExited)
+    return outlet_.reply(to, Reply{});
+  auto running = find_running(request.ref);
+  if (!running)
+    return fail_reply(to, running.error());
+  if (request.signal <= 0 || request.signal > 64)
+    return fail_reply(to, Error(Errc::kInvalid, "no such signal"));
+  const std::int64_t kill_at = mono_ms() + request.grace_ms;
+  if (container->kill_at_ms == 0)
+    ::kill(container->state.pid, request.signal);
+  if (container->kill_at_ms == 0 || kill_at < container->kill_at_ms)
+    container->kill_at_ms = kill_at;
+  outlet_.reply(to, Reply{});
+  on_time();  // a grace of 0 kills now
+}
+
+void Supervisor::remove(const ReplyTo& to, const ContainerRef& ref) {
+  Container* container = find(ref);
+  if (container == nullptr)
+    return fail_reply(
+        to, Error(Errc::kNotFound, "container " + container_id(ref) + " is not known here"));
+  if (container->state.phase != ContainerPhase::kExited)
+    return fail_reply(to, Error(Errc::kConflict,
+                                "container " + container_id(ref) + " still runs; stop it first"));
+  if (operations_.size() >= kOperationsMax)
+    return fail_reply(to, Error(Errc::kExhausted, "too many operations at once"));
+  Spawn run;
+  run.argv = runtime_args(options_.pod_dir + "/oci.remove.log");
+  run.argv.insert(run.argv.end(), {"delete", "--force", container_id(ref)});
+  run.hide_mount = hidden_mount();
+  auto pid = spawn(run);
+  if (!pid)
+    return fail_reply(to, pid.error());
+  operations_.push_back({OpKind::kRemove, *pid, to, ref, {}, mono_ms() + 30'000});
+}
+
+void Supervisor::remove_ended(const Operation& op, int status) {
+  const std::string id = container_id(op.ref);
+  if (op.timed_out || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    return fail_reply(
+        op.to,
+        Error(Errc::kIo, runtime_error(options_, options_.pod_dir + "/oci.remove.log", status)));
+  if (options_.hybrid)
+    ::rmdir(options_.cgroup2_leaf(id).c_str());
+  forget(op.ref);
+  outlet_.reply(op.to, Reply{});
+}
+
+void Supervisor::exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]) {
+  auto container = find_running(request.ref);
+  if (!container)
+    return fail_reply(to, container.error());
+  if (request.process.empty() || !fds[0] || !fds[1] || !fds[2])
+    return fail_reply(to, Error(Errc::kInvalid, "exec needs a process and three file descriptors"));
+  if (operations_.size() >= kOperationsMax)
+    return fail_reply(to, Error(Errc::kExhausted, "too many commands at once in this pod"));
+  // Handed to the OCI runtime as a file that has no name.
+  const UniqueFd process(::memfd_create("process", MFD_CLOEXEC));
+  if (!process || ::write(process.get(), request.process.data(), request.process.size()) !=
+                      static_cast<ssize_t>(request.process.size()))
+    return fail_reply(to, Error::from_errno("write the process file"));
+  const std::string id = container_id(request.ref);
+  Spawn run;
+  run.argv = runtime_args({});  // what the OCI runtime says goes to the command's stderr
+  run.argv.insert(run.argv.end(),
+                  {"exec", "--process", "/proc/self/fd/" + std::to_string(process.get()), id});
+  run.extra_fd = process.get();
+  run.stdin_fd = fds[0].get();
+  run.stdout_fd = fds[1].get();
+  run.stderr_fd = fds[2].get();
+  run.cgroup2_leaf = leaf_to_join(id);
+  run.hide_mount = hidden_mount();
+  auto pid = spawn(run);
+  if (!pid)
+    return fail_reply(to, pid.error());
+  operations_.push_back({OpKind::kExec,
+                         *pid,
+                         to,
+                         request.ref,
+                         {},
+                         request.timeout_ms > 0 ? mono_ms() + request.timeout_ms : 0});
+}
+
+void Supervisor::exec_ended(const Operation& op, int status) {
+  ExecResult result;
+  result.exit_code = exit_code_of(status);
+  result.timed_out = op.timed_out;
+  Reply reply;
+  reply.body = encode(result);
+  outlet_.reply(op.to, reply);
+}
+
+void Supervisor::connection_closed(std::uint64_t connection) {
+  for (Operation& op : operations_)
+    if (op.kind == OpKind::kExec && op.to.connection == connection)
+      kill_exec(op.pid);
+}
+
+// ---- children
+
+void Supervisor::reap() {
+  for (;;) {
+    int status = 0;
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid < 0 && errno == EINTR)
+      continue;
+    if (pid <= 0)
+      break;
+    child_ended(pid, status);
+  }
+  check_shutdown();
+}
+
+void Supervisor::child_ended(pid_t pid, int status) {
+  for (std::size_t i = 0; i < operations_.size(); ++i) {
+    if (operations_[i].pid != pid)
+      continue;
+    const Operation op = std::move(operations_[i]);
+    operations_.erase(operations_.begin() + static_cast<std::ptrdiff_t>(i));
+    switch (op.kind) {
+    case OpKind::kCreate:
+      return create_ended(op, status);
+    case OpKind::kRemove:
+      return remove_ended(op, status);
+    case OpKind::kExec:
+      return exec_ended(op, status);
+    case OpKind::kCleanup:
+      if (options_.hybrid)
+        ::rmdir(options_.cgroup2_leaf(container_id(op.ref)).c_str());
+      return;
+    }
+  }
+  for (const auto& container : containers_)
+    if (container->state.phase == ContainerPhase::kRunning && container->state.pid == pid)
+      return container_ended(*container, status);
+  // An orphan, or a container's first process whose creation has not been reported yet.
+  const bool creating = std::any_of(operations_.begin(), operations_.end(),
+                                    [](const Operation& op) { return op.kind == OpKind::kCreate; });
+  if (!creating)
+    return early_exits_.clear();
+  if (early_exits_.size() >= kEarlyExitsMax)
+    early_exits_.erase(early_exits_.begin());
+  early_exits_.push_back({pid, status});
+}
+
+void Supervisor::container_ended(Container& container, int status) {
+  // Its pid namespace is empty by now, so the pipes hold all that was ever written.
+  for (const Stream stream : {Stream::kStdout, Stream::kStderr})
+    read_output(container, stream, true);
+  ContainerState& state = container.state;
+  state.phase = ContainerPhase::kExited;
+  state.finished_at_ns = wall_ns();
+  state.exit_code = exit_code_of(status);
+  state.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  state.oom_killed = state.exit_code != 0 && was_oom_killed(container_id(state.ref));
+  state.log_errors = container.log->errors();
+  container.log.reset();
+  container.kill_at_ms = 0;
+  write_record();
+  outlet_.publish(state);
+}
+
+bool Supervisor::was_oom_killed(const std::string& id) const {
+  const std::string file =
+      options_.memory_v1.empty()
+          ? options_.cgroup2_leaf(id) + "/memory.events"
+          : options_.memory_v1 + "/" + options_.pod_cgroup + "/" + id + "/memory.oom_control";
+  const std::string text = read_small_file(file, 4096);
+  const std::size_t at = text.find("oom_kill ");
+  return at != std::string::npos && std::strtoull(text.c_str() + at + 9, nullptr, 10) > 0;
+}
+
+// ---- output
+
+void Supervisor::on_output(std::uint64_t tag) {
+  for (const auto& container : containers_)
+    if (container->tag == (tag & ~std::uint64_t{1})) {
+      read_output(*container, (tag & 1) == 0 ? Stream::kStdout : Stream::kStderr, false);
+      return;
+    }
+}
+
+// False once the stream has ended.
+bool Supervisor::read_output(Container& container, Stream stream, bool to_the_end) {
+  UniqueFd& pipe = container.pipes[static_cast<int>(stream)];
+  std::size_t taken = 0;
+  while (pipe) {
+    const ssize_t n = ::read(pipe.get(), g_output, sizeof(g_output));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n > 0) {
+      container.log->write(stream, {g_output, static_cast<std::size_t>(n)}, wall_ns());
+      taken += static_cast<std::size_t>(n);
+      if (!to_the_end)
+        return true;
+      if (taken < kDrainBytesMax)
+        continue;
+    } else if (n < 0 && errno == EAGAIN && !to_the_end) {
+      return true;
+    }
+    container.log->finish(stream, wall_ns());
+    pipe.reset();  // also leaves the epoll set
+  }
+  return false;
+}
+
+// ---- the rest
+
+void Supervisor::forget(const ContainerRef& ref) {
+  std::erase_if(containers_, [&](const auto& container) { return container->state.ref == ref; });
+  write_record();
+}
+
+void Supervisor::write_record() const {
+  std::string text = "boot " + boot_id_ + "\nshim " + std::to_string(::getpid()) + " " +
+                     std::to_string(self_start_ticks_) + "\n";
+  for (const auto& container : containers_)
+    if (container->state.phase == ContainerPhase::kRunning)
+      text += "container " + container_id(container->state.ref) + " " +
+              std::to_string(container->state.pid) + " " +
+              std::to_string(container->state.start_ticks) + "\n";
+  replace_file(options_.pod_dir + "/shim.state", text);
+}
+
+void Supervisor::shutdown(const ReplyTo& to) {
+  if (shutdown_to_)
+    return fail_reply(to, Error(Errc::kConflict, "the pod is being shut down already"));
+  shutdown_to_ = to;
+  shutdown_by_ms_ = mono_ms() + kShutdownMs;
+  kill_children();
+  check_shutdown();
+}
+
+void Supervisor::check_shutdown() {
+  if (!shutdown_to_ || finished_)
+    return;
+  siginfo_t info{};
+  const bool childless =
+      ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD;
+  if (childless) {
+    finished_ = true;
+    outlet_.reply(*shutdown_to_, Reply{});
+  } else if (mono_ms() >= shutdown_by_ms_) {
+    finished_ = true;
+    fail_reply(*shutdown_to_, Error(Errc::kTimeout, "a process of the pod does not die"));
+  } else {
+    kill_children();  // those that the first round's victims left to us
+  }
+}
+
+int Supervisor::wait_ms() const {
+  std::int64_t next = INT64_MAX;
+  for (const auto& container : containers_)
+    if (container->kill_at_ms > 0)
+      next = std::min(next, container->kill_at_ms);
+  for (const Operation& op : operations_)
+    if (op.deadline_ms > 0)
+      next = std::min(next, op.deadline_ms);
+  if (shutdown_to_)
+    next = std::min(next, std::min(shutdown_by_ms_, mono_ms() + 20));
+  if (next == INT64_MAX)
+    return -1;
+  return static_cast<int>(std::clamp<std::int64_t>(next - mono_ms(), 0, 60'000));
+}
+
+void Supervisor::on_time() {
+  const std::int64_t now = mono_ms();
+  for (const auto& container : containers_)
+    if (container->kill_at_ms > 0 && now >= container->kill_at_ms &&
+        container->state.phase == ContainerPhase::kRunning) {
+      ::kill(container->state.pid, SIGKILL);  // its pid namespace dies with it
+      container->kill_at_ms = now + 1000;
+    }
+  for (Operation& op : operations_)
+    if (op.deadline_ms > 0 && now >= op.deadline_ms) {
+      if (op.kind == OpKind::kExec && !op.timed_out)
+        kill_exec(op.pid);
+      else
+        ::kill(-op.pid, SIGKILL);
+      op.timed_out = true;
+      op.deadline_ms = now + 1000;
+    }
+  check_shutdown();
+}
+
+}  // namespace shoal::runtime::shim

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Supervisor: the containers of one pod and the runs of the OCI runtime that are under way for
+// them.
+//
+// It owns every child of the shim. Being a subreaper, the shim also gets the containers' first
+// processes once the OCI runtime that made them has ended; nobody else may wait for children. Time
+// comes in: mono_ms for deadlines, wall_ns for what people read. One thread, driven by the server's
+// loop; nothing here blocks longer than a small file takes.
+#pragma once
+
+#include "netplane/base/result.h"
+#include "netplane/base/unique_fd.h"
+#include "runtime/shim/log_writer.h"
+#include "runtime/shim/options.h"
+#include "runtime/shim/protocol.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+namespace shoal::runtime::shim {
+
+inline constexpr std::size_t kOperationsMax = 64;
+inline constexpr std::size_t kEarlyExitsMax = 64;
+inline constexpr std::size_t kDrainBytesMax = 1 << 20;  // of a pipe, at its container's end
+inline constexpr std::int64_t kShutdownMs = 3000;
+
+struct ReplyTo {
+  std::uint64_t connection = 0;
+  std::uint32_t seq = 0;
+};
+
+// Where answers and events go, and who watches the containers' pipes. Implemented by the server.
+class Outlet {
+public:
+  virtual ~Outlet() = default;
+  virtual void reply(const ReplyTo& to, const Reply& reply) = 0;
+  virtual void publish(const ContainerState& state) = 0;
+  virtual bool watch(int fd, std::uint64_t tag) = 0;  // readable: on_output(tag)
+};
+
+class Supervisor {
+public:
+  Supervisor(const Options& options, Outlet& outlet);
+  ~Supervisor();
+
+  PodState state() const;
+  void create(const ReplyTo& to, const CreateRequest& request);
+  void signal(const ReplyTo& to, const SignalRequest& request);
+  void stop(const ReplyTo& to, const StopRequest& request);
+  void remove(const ReplyTo& to, const ContainerRef& ref);
+  void exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]);
+  void shutdown(const ReplyTo& to);
+  void connection_closed(std::uint64_t connection);
+
+  void on_output(std::uint64_t tag);
+  void reap();  // after SIGCHLD
+  // Milliseconds until the next deadline; -1: none.
+  int wait_ms() const;
+  void on_time();
+  bool finished() const { return finished_; }  // the shutdown is done: end the program
+
+private:
+  enum class OpKind : std::uint8_t { kCreate, kRemove, kExec, kCleanup };
+  struct Operation {
+    OpKind kind;
+    pid_t pid;
+    ReplyTo to;
+    ContainerRef ref;
+    std::string bundle;
+    std::int64_t deadline_ms = 0;  // 0: none
+    bool timed_out = false;
+  };
+  struct Container {
+    ContainerState state;
+    std::optional<LogWriter> log;
+    UniqueFd pipes[2];
+    std::uint64_t tag = 0;  // of stdout; stderr has the next one
+    std::int64_t kill_at_ms = 0;
+  };
+  struct EarlyExit {
+    pid_t pid;
+    int status;
+  };
+
+  Container* find(const ContainerRef& ref);
+  Result<Container*> find_running(const ContainerRef& ref);
+  Result<> check_create(const CreateRequest& request);
+  Result<> start_create(const ReplyTo& to, const CreateRequest& request);
+  void fail_reply(const ReplyTo& to, const Error& error);
+  std::vector<std::string> runtime_args(const std::string& error_file) const;
+  std::string hidden_mount() const { return options_.hybrid ? options_.cgroup2 : std::string(); }
+  std::string leaf_to_join(const std::string& id) const;
+  void child_ended(pid_t pid, int status);
+  void create_ended(const Operation& op, int status);
+  void remove_ended(const Operation& op, int status);
+  void exec_ended(const Operation& op, int status);
+  void container_ended(Container& container, int status);
+  bool read_output(Container& container, Stream stream, bool to_the_end);
+  bool was_oom_killed(const std::string& id) const;
+  void forget(const ContainerRef& ref);
+  void write_record() const;
+  void check_shutdown();
+
+  const Options& options_;
+  Outlet& outlet_;
+  std::vector<std::unique_ptr<Container>> containers_;
+  std::vector<Operation> operations_;
+  std::vector<EarlyExit> early_exits_;
+  std::uint64_t next_tag_ = 0;
+  std::uint64_t self_start_ticks_ = 0;
+  std::string boot_id_;
+  std::optional<ReplyTo> shutdown_to_;
+  std::int64_t shutdown_by_ms_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace shoal::runtime::shim

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// ContainerConfig: all that decides how a container's process runs, as a value; oci_spec() turns it
+// into the config.json of an OCI bundle (OCI runtime specification 1.0.2). Pure: the same value
+// gives the same bytes.
+//
+// Defaults are tight: no new privileges, the small capability set, the default seccomp profile
+// (runtime/spec/seccomp_default.json), masked and read-only paths. The container joins the net, ipc
+// and uts namespaces of whoever runs the OCI runtime (the pod's shim) and gets pid and mount
+// namespaces of its own. Errors: kInvalid names the field.
+#pragma once
+
+#include "netplane/base/result.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::runtime {
+
+struct BindMount {
+  std::string source;       // on the host
+  std::string destination;  // in the container
+  bool read_only = false;
+  bool operator==(const BindMount&) const = default;
+};
+
+// Who the process is. Names are resolved by resolve_user (user.h) before.
+struct ProcessUser {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> additional_gids;
+  bool operator==(const ProcessUser&) const = default;
+};
+
+struct ResourceLimits {
+  std::optional<std::int64_t> memory_bytes;
+  std::optional<std::int64_t> cpu_milli;          // limit: a quota of each 100 ms
+  std::optional<std::int64_t> cpu_request_milli;  // weight
+  std::optional<std::int64_t> pids;
+  bool operator==(const ResourceLimits&) const = default;
+};
+
+struct ContainerConfig {
+  std::string rootfs;  // absolute path of the mounted root file system
+  bool rootfs_read_only = false;
+  std::vector<std::string> args;
+  std::vector<std::string> env;  // "K=V"
+  std::string cwd = "/";
+  ProcessUser user;
+  std::vector<BindMount> mounts;  // /etc/hosts, /etc/resolv.conf, /etc/hostname, volumes
+  std::vector<std::string> capabilities_add;  // "NET_ADMIN" or "CAP_NET_ADMIN"; "ALL"
+  std::vector<std::string> capabilities_drop;
+  bool no_new_privileges = true;
+  bool seccomp = true;
+  std::uint64_t nofile = 1'048'576;       // clamped to nofile_hard
+  std::uint64_t nofile_hard = 1'048'576;  // the host's hard limit
+  std::string cgroups_path;               // "/shoal.slice/pod-UID/NAME-ATTEMPT"
+  bool cgroup_v2 = true;                  // pure v2: a cgroup namespace and /sys/fs/cgroup inside
+  ResourceLimits resources;
+  bool operator==(const ContainerConfig&) const = default;
+};
+
+Result<std::string> oci_spec(const ContainerConfig& config);
+// The `process` object alone, for a further process in the same container: what exec takes.
+Result<std::string> oci_process(const ContainerConfig& config);
+
+// The process' arguments as Kubernetes has it: `command` replaces the image's entrypoint and its
+// cmd, `args` replaces cmd. kInvalid when nothing is left to run.
+Result<std::vector<std::string>> process_args(const std::vector<std::string>& entrypoint,
+                                              const std::vector<std::string>& cmd,
+                                              const std::vector<std::string>& command,
+                                              const std::vector<std::string>& args);
+// The container's entries win by name; order of first appearance. PATH is given where there is
+// none.
+std::vector<std::string> merge_env(const std::vector<std::string>& image,
+                                   const std::vector<std::string>& container);
+
+}  // namespace shoal::runtime

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// shoal-loadgen: load for the demo, the lab tests and the benches. One thread, one epoll, static,
+// no dependencies, so that it can be copied into a busybox image. Output is JSON, one object a
+// line.
+//
+// Every latency counts from the time at which the request was due, not from when it was sent, so
+// that a stall shows in every request that it delayed (coordinated omission, Tene).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <netinet/in.h>
+#include <string>
+#include <vector>
+
+namespace loadgen {
+
+using Nanos = std::int64_t;  // CLOCK_MONOTONIC
+
+Nanos now_ns();
+void die(const std::string& text);  // exit status 2: wrong use or a broken environment
+
+struct Target {
+  sockaddr_in address{};
+  std::string text;
+};
+Target parse_target(const std::string& text);   // "10.96.0.10:80"
+Nanos parse_duration(const std::string& text);  // "500ms", "1s", "10" (seconds)
+std::int64_t parse_number(const std::string& text, std::int64_t min, std::int64_t max);
+
+// Values of a window: counts by outcome, by version seen in the body, latencies.
+struct Tally {
+  std::string name;
+  Nanos began = 0;
+  std::int64_t requests = 0;  // due in this window and decided
+  std::int64_t failed = 0;
+  std::map<std::string, std::int64_t> failures;  // by kind
+  std::map<std::string, std::int64_t> seen;      // by version
+  std::vector<std::uint32_t> latency_us;
+  Nanos last_failure = 0;               // due time of the last request that failed
+  std::vector<std::int64_t> failed_at;  // second since `began`, of each failure (bounded)
+
+  void succeed(const std::string& version, Nanos latency);
+  void fail(const std::string& kind, Nanos due);
+  // type is the "type" member; extra is appended inside the object (may be empty).
+  std::string to_json(const std::string& type, Nanos now) const;
+};
+
+std::string json_quote(const std::string& text);
+
+// Each mode returns the exit status: 0 all well, 1 something failed that was asked to succeed.
+struct RequestsOptions {
+  Target to;
+  std::int64_t count = 1000;
+  std::int64_t concurrency = 8;
+  Nanos timeout = 5'000'000'000;
+  std::string path = "/";
+};
+int run_requests(const RequestsOptions& options);
+
+struct LoadOptions {
+  Target to;
+  double rate = 500;
+  Nanos duration = 10'000'000'000;
+  Nanos timeout = 1'000'000'000;
+  std::string path = "/";
+};
+int run_load(const LoadOptions& options);
+
+struct IdleOptions {
+  Target to;
+  std::int64_t count = 1000;
+  Nanos timeout = 5'000'000'000;
+};
+int run_idle(const IdleOptions& options);
+
+struct ServeOptions {
+  std::uint16_t port = 8080;
+  std::string body = "version=none\n";
+  bool keep_alive = false;
+};
+int run_serve(const ServeOptions& options);
+
+struct RoundTripOptions {
+  Target to;
+  std::int64_t count = 10'000;
+  Nanos timeout = 5'000'000'000;
+};
+// Request-response on one open connection, against run_serve with keep_alive.
+int run_round_trip(const RoundTripOptions& options);
+
+}  // namespace loadgen

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The smallest server that benches can measure a path with (no fork a request), and its round-trip
+// client.
+#include "tests/bench/loadgen/connection.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace loadgen {
+
+int run_serve(const ServeOptions& options) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(options.port);
+  if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      ::listen(listener, 4096) != 0)
+    die("listen on port " + std::to_string(options.port));
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{EPOLLIN, {.fd = listener}};
+  ::epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+  const std::string answer =
+      "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(options.body.size()) +
+      (options.keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n") + options.body;
+  for (;;) {
+    epoll_event events[256];
+    const int n = ::epoll_wait(epoll, events, 256, -1);
+    for (int i = 0; i < n; i++) {
+      const int fd = events[i].data.fd;
+      if (fd == listener) {
+        int accepted = 0;
+        while ((accepted = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
+               0) {
+          ::setsockopt(accepted, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+          epoll_event read{EPOLLIN, {.fd = accepted}};
+          ::epoll_ctl(epoll, EPOLL_CTL_ADD, accepted, &read);
+        }
+        continue;
+      }
+      // Requests are small and come in one piece; what they say does not matter.
+      char buffer[4096];
+      const ssize_t got = ::recv(fd, buffer, sizeof(buffer), 0);
+      if (got < 0 && errno == EAGAIN)
+        continue;
+      if (got > 0)
+        ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+      if (got <= 0 || !options.keep_alive)
+        ::close(fd);
+    }
+  }
+}
+
+int run_round_trip(const RoundTripOptions& options) {
+  const int fd = connect_nonblocking(options.to);
+  if (fd < 0)
+    die("connect: " + failure_of_errno(-fd));
+  const int one = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+  pollfd wait{fd, POLLOUT, 0};
+  if (::poll(&wait, 1, static_cast<int>(options.timeout / 1'000'000)) != 1)
+    die("connect: timeout");
+  const std::string request = http_request(options.to, "/", false);
+  Tally tally;
+  tally.name = "all";
+  tally.began = now_ns();
+  wait.events = POLLIN;
+  char buffer[8192];
+  for (std::int64_t i = 0; i < options.count; i++) {
+    const Nanos due = now_ns();
+    const bool sent = ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) ==
+                      static_cast<ssize_t>(request.size());
+    if (!sent || ::poll(&wait, 1, static_cast<int>(options.timeout / 1'000'000)) != 1 ||
+        ::recv(fd, buffer, sizeof(buffer), 0) <= 0) {
+      tally.fail("broken", due);
+      break;
+    }
+    tally.succeed("any", now_ns() - due);
+  }
+  ::close(fd);
+  std::printf("%s\n", tally.to_json("summary", now_ns()).c_str());
+  return tally.failed ? 1 : 0;
+}
+
+}  // namespace loadgen

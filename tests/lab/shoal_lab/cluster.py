@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Shoal cluster in a lab: hosts with shoald, joined; what the demo, the lab tests and the benches stand on.
+
+Nothing is mocked: the programs are the ones that were built, the hosts are scripts/lab's. Waiting is for
+conditions, with a bound; a condition that does not come says what it was and shows the agents' last words.
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get("SHOAL_BUILD_DIR", ROOT / "build/release"))
+SHOALD = BUILD / "agent/shoald"
+SHOAL = BUILD / "agent/shoal"
+SHIM = BUILD / "runtime/shim/shoal-shim"
+LOADGEN = BUILD / "tests/bench/loadgen/shoal-loadgen"
+LAB = ROOT / "scripts/lab"
+
+# Outside the lab's host addresses; scripts/lab leaves .201 to .250 free.
+LB_POOL = "198.18.0.208/28"
+
+
+class ClusterError(Exception):
+    pass
+
+
+def wait_for(what, condition, timeout_s=30.0, every_s=0.1, on_timeout=None):
+    """Until condition() is true; its value. Conditions are polled, never slept for."""
+    deadline = time.monotonic() + timeout_s
+    last = None
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = None
+        except (ClusterError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            detail = f" ({last})" if last else ""
+            extra = f"\n{on_timeout()}" if on_timeout else ""
+            raise ClusterError(f"waited {timeout_s:.0f} s for {what}{detail}{extra}")
+        time.sleep(every_s)
+
+
+class Cluster:
+    def __init__(self, name, hosts=3, clients=1, config=None, owned=True):
+        self.name = name
+        self.hosts = [f"h{i + 1}" for i in range(hosts)]
+        self.clients = [f"c{i + 1}" for i in range(clients)]
+        self.config = config or {}
+        self.owned = owned  # the lab ends with this process
+
+    # ---- the lab
+
+    def lab(self, *args, check=True, **options):
+        command = [str(LAB), args[0], "--name", self.name, *args[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, **options)
+        if check and done.returncode != 0:
+            raise ClusterError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")
+        return done
+
+    def up(self):
+        for program in (SHOALD, SHOAL, SHIM):
+            if not program.exists():
+                raise ClusterError(f"{program} is not built: run scripts/test or scripts/run once")
+        owner = ["--owner-pid", str(os.getpid())] if self.owned else []
+        self.lab("up", "--hosts", str(len(self.hosts)), "--clients", str(len(self.clients)), "--json", *owner)
+
+    def down(self):
+        self.lab("down", check=False)
+
+    def __enter__(self):
+        self.up()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None and os.environ.get("SHOAL_LAB_LOGS"):
+            for host in self.hosts:
+                print(self.log_tail(host, 200), file=sys.stderr)
+        self.down()
+
+    def argv(self, host, *command):
+        return [str(LAB), "exec", "--name", self.name, host, "--", *map(str, command)]
+
+    def run(self, host, *command, check=True, timeout=60, **options):
+        done = subprocess.run(self.argv(host, *command), capture_output=True, text=True, timeout=timeout, **options)
+        if check and done.returncode != 0:
+            raise ClusterError(f"{host}: {' '.join(map(str, command))}: exit {done.returncode}: "
+                               f"{done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+    def popen(self, host, *command, **options):
+        return subprocess.Popen(self.argv(host, *command), **options)
+
+    @staticmethod
+    def address(node):
+        number = int(node[1:])
+        return f"198.18.0.{(10 if node[0] == 'h' else 100) + number}"
+
+    # ---- the agents
+
+    def write_config(self, host, extra=""):
+        text = (f"node_name: {host}\n"
+                f"runtime:\n  shim: {SHIM}\n"
+                "network:\n"
+                f"  lb_pool: {LB_POOL}\n"
+                "cluster:\n"
+                f"  pod_replace_after_s: {self.config.get('pod_replace_after_s', 5)}\n"
+                "log:\n"
+                f"  level: {self.config.get('log_level', 'info')}\n" + extra)
+        self.run(host, "sh", "-c", "mkdir -p /etc/shoal && cat > /etc/shoal/shoald.yaml", input=text)
+
+    def start_daemon(self, host):
+        """Starts shoald the way a service manager would: in the background, its log in a file of the host."""
+        self.run(host, "sh", "-c",
+                 f"setsid {SHOALD} >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid")
+        wait_for(f"shoald on {host} to answer", lambda: self.status(host), 15, on_timeout=lambda: self.log_tail(host))
+
+    def kill_daemon(self, host, signal="KILL"):
+        self.run(host, "sh", "-c", f"kill -{signal} $(cat /run/shoald.pid)")
+
+    def status(self, host):
+        return self.shoal_json(host, "status")
+
+    def log_tail(self, host, lines=40):
+        done = self.run(host, "tail", "-n", str(lines), "/var/log/shoald.log", check=False)
+        return f"--- {host}: shoald.log\n{done.stdout}{done.stderr}"
+
+    def shoal(self, host, *args, check=True, **options):
+        return self.run(host, SHOAL, *args, check=check, **options)
+
+    def shoal_json(self, host, *args, **options):
+        return json.loads(self.shoal(host, *args, "-o", "json", **options).stdout)
+
+    def form(self):
+        """init on the first host, join on the others; returns when all see all."""
+        for host in self.hosts:
+            self.write_config(host)
+            self.start_daemon(host)
+        self.shoal(self.hosts[0], "init")
+        wait_for("h1 to be a cluster", lambda: self.alive_members(self.hosts[0]) == {self.hosts[0]},
+                 on_timeout=lambda: self.log_tail(self.hosts[0]))
+        for host in self.hosts[1:]:
+            token = self.shoal(self.hosts[0], "token", "create").stdout.strip()
+            self.shoal(host, "join", f"{self.address(self.hosts[0])}:6443", token)
+        for host in self.hosts:
+            self.wait_members(host, set(self.hosts))
+
+    def alive_members(self, host):
+        return {m["name"] for m in self.shoal_json(host, "members")["members"] if m["state"] == "alive"}
+
+    def wait_members(self, host, names, timeout_s=20):
+        wait_for(f"{host} to see {sorted(names)} alive", lambda: self.alive_members(host) == names, timeout_s,
+                 on_timeout=lambda: self.log_tail(host))
+
+    # ---- objects
+
+    def apply(self, text, host=None):
+        return self.shoal(host or self.hosts[0], "apply", "-f", "-", input=text)
+
+    def get(self, kind, *args, host=None):
+        return self.shoal_json(host or self.hosts[0], "get", kind, *args)
+
+    def items(self, kind, *args, host=None):
+        return self.get(kind, *args, host=host).get("items", [])
+
+    @staticmethod
+    def is_ready(pod):
+        return any(c["type"] == "Ready" and c["status"] == "True"
+                   for c in pod.get("status", {}).get("conditions", []))
+
+    def ready_pods(self, selector, host=None):
+        return [p for p in self.items("pods", "-l", selector, host=host)
+                if self.is_ready(p) and "deletionTimestamp" not in p["metadata"]]
+
+    def wait_ready(self, selector, count, timeout_s=60, host=None):
+        def describe():
+            pods = self.shoal(host or self.hosts[0], "get", "pods", "-o", "wide", check=False)
+            events = self.shoal(host or self.hosts[0], "get", "events", check=False)
+            return pods.stdout + pods.stderr + events.stdout + "".join(self.log_tail(h, 20) for h in self.hosts)
+        return wait_for(f"{count} ready pods of {selector}",
+                        lambda: (lambda pods: pods if len(pods) == count else None)(self.ready_pods(selector, host)),
+                        timeout_s, on_timeout=describe)
+
+    def load_image(self, archive, hosts=None):
+        for host in hosts or self.hosts:
+            self.shoal(host, "image", "load", str(archive))
+
+
+def build_image(version, output):
+    """An OCI archive of the demo's web server; made on the spot, the same bytes each time."""
+    subprocess.run([str(ROOT / "tests/images/build"), version, str(output)], check=True, capture_output=True)
+    return output

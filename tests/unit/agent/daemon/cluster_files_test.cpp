@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/cluster_files.h"
+
+#include "netplane/base/fs.h"
+
+#include <sys/stat.h>
+
+namespace shoal::daemon {
+namespace {
+
+class ClusterFilesTest : public testing::Test {
+protected:
+  void SetUp() override {
+    char name[] = "/tmp/shoal-cluster-files.XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    dir_ = name;
+    files_.cluster_id = "c1";
+    files_.node_name = "h1";
+    files_.store_host = true;
+    files_.store_api = *SocketAddress::parse("198.18.0.11:6443");
+    files_.seeds = {*SocketAddress::parse("198.18.0.12:7946")};
+    files_.settings.pod_cidr = *IpPrefix::parse("10.244.0.0/16");
+    files_.settings.service_cidr = *IpPrefix::parse("10.96.0.0/16");
+    files_.settings.lb_pool = *IpPrefix::parse("198.18.0.192/27");
+    files_.ca_cert = files_.ca_key = files_.node_cert = files_.node_key = "PEM\n";
+    files_.gossip_key = std::string(32, '\x07');
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  std::filesystem::path dir_;
+  ClusterFiles files_;
+};
+
+TEST_F(ClusterFilesTest, AHostThatIsNoMemberHasNone) {
+  const auto none = ClusterFiles::load(dir_);
+  ASSERT_TRUE(none);
+  EXPECT_FALSE(none->has_value());
+}
+
+TEST_F(ClusterFilesTest, RoundTripsAndKeepsKeysPrivate) {
+  ASSERT_TRUE(files_.save(dir_));
+  const auto loaded = ClusterFiles::load(dir_);
+  ASSERT_TRUE(loaded) << loaded.error().message();
+  ASSERT_TRUE(loaded->has_value());
+  const ClusterFiles& back = **loaded;
+  EXPECT_EQ(back.node_name, "h1");
+  EXPECT_TRUE(back.store_host);
+  EXPECT_EQ(back.store_api, files_.store_api);
+  EXPECT_EQ(back.seeds, files_.seeds);
+  EXPECT_EQ(back.settings, files_.settings);
+  EXPECT_EQ(back.gossip_key, files_.gossip_key);
+  for (const char* name : {"pki/ca.key", "pki/node.key", "pki/gossip.key", "cluster.json"}) {
+    struct stat st{};
+    ASSERT_EQ(::stat((dir_ / name).c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 0777, 0600U) << name;
+  }
+}
+
+TEST_F(ClusterFilesTest, WhatIsDamagedIsNamedWithItsMend) {
+  ASSERT_TRUE(files_.save(dir_));
+  std::filesystem::remove(dir_ / "pki/node.key");
+  const auto missing = ClusterFiles::load(dir_);
+  ASSERT_FALSE(missing);
+  EXPECT_THAT(missing.error().message(), testing::HasSubstr("pki/node.key"));
+  EXPECT_THAT(missing.error().message(), testing::HasSubstr("join again"));
+  for (const char* text : {"", "{", "[]", "{\"format\":2}", "{\"format\":1}"}) {
+    ASSERT_TRUE(write_file_atomic(dir_ / "cluster.json", text));
+    EXPECT_FALSE(ClusterFiles::load(dir_)) << text;
+  }
+}
+
+TEST_F(ClusterFilesTest, SettingsTravelAsJson) {
+  EXPECT_EQ(*settings_from_json(settings_to_json(files_.settings)), files_.settings);
+  EXPECT_FALSE(settings_from_json("{\"podCIDR\":\"10.0.0.1/8\"}"));
+}
+
+}  // namespace
+}  // namespace shoal::daemon
