@@ -160,6 +160,9 @@ protected:
         if (const auto is = after.find(key);
             is != after.end() && !was.empty() && !is->second.empty())
           expect_serves(key, was, is->second);
+      for (const auto& [key, is] : after)  // a new frontend appears when it can serve
+        if (!is.empty() && !before.contains(key) && maps_.has_frontend(key))
+          expect_serves(key, {}, is);
     }
   }
 
