@@ -28,7 +28,8 @@ protected:
       const auto counts = host->maps().drops().value();
       for (const auto& count : counts)
         if (count.packets != 0)
-          out += fmt::format("{} {} {}\n", host == net.h1.get() ? "h1" : "h2", count.name, count.packets);
+          out += fmt::format("{} {} {}\n", host == net.h1.get() ? "h1" : "h2", count.name,
+                             count.packets);
     }
     return out;
   }
@@ -60,7 +61,8 @@ TEST_F(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
     UniqueFd on_a = tcp_connect(kVip, &error);
     net.ring({2});
     UniqueFd on_b = tcp_connect(kVip, &error);
-    for (const std::vector<model::BackendId>& slots : {std::vector<model::BackendId>{1}, {2, 1}, {2}, {1, 1, 2}}) {
+    for (const std::vector<model::BackendId>& slots :
+         {std::vector<model::BackendId>{1}, {2, 1}, {2}, {1, 1, 2}}) {
       net.ring(slots);
       EXPECT_THAT(exchange(on_a.get()).text, testing::StartsWith("poda "));
       EXPECT_THAT(exchange(on_b.get()).text, testing::StartsWith("podb "));
@@ -123,7 +125,8 @@ TEST_F(HostsTest, HostsReachPodsHereAndElsewhere) {
     EXPECT_EQ(answer.error, 0) << drops();
     EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.11:"));
   });
-  in_netns("h2", [&] { EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda 198.18.0.12:")); });
+  in_netns("h2",
+           [&] { EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda 198.18.0.12:")); });
 }
 
 TEST_F(HostsTest, TakeoverOfTheVipKeepsConnections) {
@@ -157,7 +160,8 @@ TEST_F(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
     ASSERT_EQ(error, 0);
     timeval wait{2, 0};
     setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-    // The server reads everything and answers each read; what matters is that nothing stalls on packet sizes.
+    // The server reads everything and answers each read; what matters is that nothing stalls on
+    // packet sizes.
     const std::string chunk(64 * 1024, 'x');
     std::size_t sent = 0;
     char buffer[65536];

@@ -54,9 +54,11 @@ bool readable(int fd) {
 
 }  // namespace
 
-// ---- sockets -------------------------------------------------------------------------------------
+// ---- sockets
+// -------------------------------------------------------------------------------------
 
-Server::Server(const std::string& netns, std::string name, std::uint16_t port) : name_(std::move(name)) {
+Server::Server(const std::string& netns, std::string name, std::uint16_t port)
+    : name_(std::move(name)) {
   in_netns(netns, [&] {
     sockaddr_storage any;
     const socklen_t bytes = to_sockaddr({IpAddress::v4(0), port}, AF_INET, &any);
@@ -81,7 +83,8 @@ Server::~Server() {
 void Server::serve() {
   std::vector<UniqueFd> connections;
   for (;;) {
-    std::vector<pollfd> fds = {{stop_.get(), POLLIN, 0}, {tcp_.get(), POLLIN, 0}, {udp_.get(), POLLIN, 0}};
+    std::vector<pollfd> fds = {
+        {stop_.get(), POLLIN, 0}, {tcp_.get(), POLLIN, 0}, {udp_.get(), POLLIN, 0}};
     for (const UniqueFd& c : connections)
       fds.push_back({c.get(), POLLIN, 0});
     poll(fds.data(), fds.size(), -1);
@@ -105,7 +108,8 @@ void Server::serve() {
       connections.emplace_back(accept4(tcp_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (fds[2].revents != 0) {
       socklen_t bytes = sizeof(from);
-      if (recvfrom(udp_.get(), buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from), &bytes) >= 0) {
+      if (recvfrom(udp_.get(), buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from),
+                   &bytes) >= 0) {
         const std::string text = name_ + " " + from_sockaddr(from);
         sendto(udp_.get(), text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&from), bytes);
       }
@@ -174,7 +178,8 @@ Answer udp_ask(int fd, const SocketAddress& to) {
     return out;
   }
   bytes = sizeof(address);
-  const ssize_t n = recvfrom(fd, buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&address), &bytes);
+  const ssize_t n =
+      recvfrom(fd, buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&address), &bytes);
   if (n < 0) {
     out.error = errno;
     return out;
@@ -184,7 +189,8 @@ Answer udp_ask(int fd, const SocketAddress& to) {
   return out;
 }
 
-// ---- the network ---------------------------------------------------------------------------------
+// ---- the network
+// ---------------------------------------------------------------------------------
 
 NetBox::NetBox() {
   sandbox();
@@ -213,8 +219,9 @@ NetBox::~NetBox() {
     sh(std::string("ip netns del ") + name);
 }
 
-void NetBox::make_host(const std::string& name, const std::string& underlay, const std::string& pod_name,
-                       const std::string& device, const std::string& pod_ip) {
+void NetBox::make_host(const std::string& name, const std::string& underlay,
+                       const std::string& pod_name, const std::string& device,
+                       const std::string& pod_ip) {
   sh("ip netns add " + name);
   sh("ip link add eth0 netns " + name + " type veth peer name " + name + " netns switch");
   sh("ip -n switch link set " + name + " master br0 up");
@@ -226,7 +233,8 @@ void NetBox::make_host(const std::string& name, const std::string& underlay, con
   sh("ip -n " + name + " link set shoal-vxlan arp off up");
   sh("ip -n " + name + " route add 10.244.0.0/16 dev shoal-vxlan");
   sh("ip netns add " + pod_name);
-  sh("ip -n " + name + " link add " + device + " mtu 1450 type veth peer name eth0 mtu 1450 netns " + pod_name);
+  sh("ip -n " + name + " link add " + device +
+     " mtu 1450 type veth peer name eth0 mtu 1450 netns " + pod_name);
   sh("ip -n " + name + " link set " + device + " up");
   sh("ip -n " + name + " route add " + pod_ip + "/32 dev " + device);
   sh("ip -n " + name + " addr add 169.254.1.1/32 dev " + device);
@@ -253,12 +261,15 @@ void NetBox::program(Host& host, const std::string& name, const std::string& dev
     ASSERT_TRUE(host.maps().put_pod(ip(first ? "10.244.1.5" : "10.244.2.7"),
                                     {veth, 5, mac_in(*in_pod), mac_in(*out)}));
   });
-  const IpPrefix cidr_a = IpPrefix::parse("10.244.1.0/24").value(), cidr_b = IpPrefix::parse("10.244.2.0/24").value();
+  const IpPrefix cidr_a = IpPrefix::parse("10.244.1.0/24").value(),
+                 cidr_b = IpPrefix::parse("10.244.2.0/24").value();
   const IpAddress a = ip("198.18.0.11"), b = ip("198.18.0.12");
   ASSERT_TRUE(host.maps().put_node(first ? cidr_a : cidr_b, {}));
   ASSERT_TRUE(host.maps().put_node(first ? cidr_b : cidr_a, {first ? b : a}));
-  host.backend(1, "10.244.1.5:8080", {.generation = 5, .epoch = 1, .local = first, .node = first ? IpAddress() : a});
-  host.backend(2, "10.244.2.7:8080", {.generation = 5, .epoch = 1, .local = !first, .node = first ? b : IpAddress()});
+  host.backend(1, "10.244.1.5:8080",
+               {.generation = 5, .epoch = 1, .local = first, .node = first ? IpAddress() : a});
+  host.backend(2, "10.244.2.7:8080",
+               {.generation = 5, .epoch = 1, .local = !first, .node = first ? b : IpAddress()});
   for (L4Proto proto : {L4Proto::kTcp, L4Proto::kUdp}) {
     host.frontend("198.18.100.1:80", proto, 1, true, first);
     host.frontend("10.96.0.10:80", proto, 1, false);

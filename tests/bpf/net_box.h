@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two hosts with a pod each and a client outside, as network namespaces on a bridge, with real sockets.
+// Two hosts with a pod each and a client outside, as network namespaces on a bridge, with real
+// sockets.
 //
 //              [ client .101 ]
 //                    |
@@ -20,7 +21,8 @@
 
 namespace shoal::bpftest {
 
-// Answers every TCP connection and every datagram on a port with its name, and says who asked: "poda 198.18.0.101".
+// Answers every TCP connection and every datagram on a port with its name, and says who asked:
+// "poda 198.18.0.101".
 class Server {
 public:
   Server(const std::string& netns, std::string name, std::uint16_t port);
@@ -45,7 +47,7 @@ struct Answer {
 UniqueFd tcp_connect(const SocketAddress& to, int* error, int family = 0);
 std::string peer_of(int fd);
 Answer tcp_ask(const SocketAddress& to, int family = 0);
-Answer exchange(int fd);                   // on an open TCP connection: one more question
+Answer exchange(int fd);                          // on an open TCP connection: one more question
 Answer udp_ask(int fd, const SocketAddress& to);  // unconnected
 UniqueFd udp_socket();
 
