@@ -37,6 +37,7 @@ private:
   void gather();
   void gather_frontends(DesiredService& wanted);
   void match(DesiredService& wanted);
+  std::uint32_t common_backends(const model::ServicePort& service, const ServiceState& state) const;
   void open_new();
   void plan_service(DesiredService& wanted);
   void choose_ids(DesiredService& wanted, Learned& learned);
@@ -148,6 +149,9 @@ void Planner::match(DesiredService& wanted) {
     if (actual_.service(index) != nullptr && !matched_[index])
       votes[index] += item.entry.north_south ? 1 : kClusterIpVote;
   }
+  if (votes.size() > 1)  // frontends changed hands: it is where its backends are
+    for (auto& [index, count] : votes)
+      count += common_backends(*wanted.service, *actual_.service(index));
   std::uint32_t most = 0;
   for (const auto& [index, count] : votes) {
     if (count > most) {
@@ -159,6 +163,17 @@ void Planner::match(DesiredService& wanted) {
     return;
   matched_[*wanted.index] = true;
   wanted.actual = actual_.service(*wanted.index);
+}
+
+std::uint32_t Planner::common_backends(const model::ServicePort& service,
+                                       const ServiceState& state) const {
+  std::set<BackendKey> keys;
+  for (const model::Backend& backend : service.backends)
+    keys.insert({backend.ip, backend.port, backend.generation});
+  return static_cast<std::uint32_t>(
+      std::count_if(state.backends.begin(), state.backends.end(), [&](const SlotCount& owned) {
+        return keys.contains(key_of(*actual_.backend(owned.id)));
+      }));
 }
 
 void Planner::open_new() {
@@ -230,7 +245,7 @@ void Planner::set_backend(const DesiredService& wanted, const WantedBackend& bac
   SetBackends::Item item{*wanted.index, backend.id, backend.entry, false};
   if (const BackendEntry* now = actual_.backend(backend.id)) {
     item.entry.epoch = now->epoch;
-    if (item.entry == *now)
+    if (item.entry == *now || !backend.host_known)
       return;
   } else {
     item.entry.epoch = actual_.next_epoch(backend.id);
@@ -239,7 +254,8 @@ void Planner::set_backend(const DesiredService& wanted, const WantedBackend& bac
   set_backends_.items.push_back(item);
 }
 
-// Does the service's ring name a backend that the input does not know at all?
+// Does the service's ring name a backend that the input does not know at all, or one whose host it
+// does not know to be there? While a view is incomplete, neither is news.
 bool Planner::loses_unnamed(const DesiredService& wanted) const {
   if (wanted.actual == nullptr)
     return false;
@@ -248,7 +264,8 @@ bool Planner::loses_unnamed(const DesiredService& wanted) const {
     const BackendKey key = key_of(*actual_.backend(owned.id));
     while (at != backends_.end() && at->key < key)
       ++at;
-    if (owned.slots > 0 && (at == backends_.end() || at->key != key))
+    const bool named = at != backends_.end() && at->key == key;
+    if (owned.slots > 0 && (!named || !at->host_usable))
       return true;
   }
   return false;

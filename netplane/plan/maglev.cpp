@@ -131,10 +131,19 @@ std::vector<std::uint32_t> group_slots(std::span<const RingGroup> groups, std::u
   return out;
 }
 
-void RingBuilder::order_members(std::span<const RingMember> members, std::uint32_t slots) {
+void RingBuilder::add_walker(std::uint64_t name, std::uint32_t pairs, std::uint32_t rounds,
+                             std::uint32_t value, std::uint32_t other) {
+  const std::uint64_t h = mix64(name);
+  walkers_.push_back({static_cast<std::uint32_t>(h) & mask_,
+                      (static_cast<std::uint32_t>(h >> 32) | 1) & mask_, pairs / rounds,
+                      pairs % rounds, rounds - 1, value, other});
+}
+
+// One walker for each member's pairs of slots, and one for each pair that two members share.
+void RingBuilder::make_walkers(std::span<const RingMember> members, std::uint32_t slots) {
   sorted_.clear();
   std::uint64_t sum = 0;
-  std::uint32_t largest = 0;
+  std::uint32_t largest = 2;
   for (const RingMember& member : members) {
     if (member.quota == 0)
       continue;
@@ -145,13 +154,20 @@ void RingBuilder::order_members(std::span<const RingMember> members, std::uint32
   SHOAL_ASSERT(sum == slots);
   std::stable_sort(sorted_.begin(), sorted_.end(),
                    [](const RingMember& a, const RingMember& b) { return a.name < b.name; });
-  const std::uint32_t rounds = std::min(largest, kRoundsMax);
+  const std::uint32_t rounds = std::min(largest / 2, kRoundsMax);
   walkers_.clear();
+  const RingMember* odd = nullptr;
   for (const RingMember& member : sorted_) {
-    const std::uint64_t h = mix64(member.name);
-    walkers_.push_back({static_cast<std::uint32_t>(h) & mask_,
-                        (static_cast<std::uint32_t>(h >> 32) | 1) & mask_, member.quota / rounds,
-                        member.quota % rounds, rounds - 1, member.value});
+    if (member.quota >= 2)
+      add_walker(member.name, member.quota / 2, rounds, member.value, member.value);
+    if (member.quota % 2 == 0)
+      continue;
+    if (odd == nullptr) {
+      odd = &member;
+      continue;
+    }
+    add_walker(odd->name + mix64(member.name), 1, rounds, odd->value, member.value);
+    odd = nullptr;
   }
 }
 
@@ -167,38 +183,43 @@ void RingBuilder::reverse_table(std::uint32_t slots) {
 void RingBuilder::build(std::span<const RingMember> members, std::span<std::uint32_t> ring) {
   const auto slots = static_cast<std::uint32_t>(ring.size());
   SHOAL_ASSERT(slots >= kRingSlotsMin && std::has_single_bit(slots));
-  mask_ = slots - 1;
-  order_members(members, slots);
-  reverse_table(slots);
-  free_.assign(slots, 1);
-  taken_.resize(slots);
+  const std::uint32_t pairs = slots / 2;
+  mask_ = pairs - 1;
+  make_walkers(members, slots);
+  reverse_table(pairs);
+  free_.assign(pairs, 1);
+  taken_.resize(pairs);
 
   std::uint8_t* const free = free_.data();
   std::uint32_t* const taken = taken_.data();
   const std::uint32_t mask = mask_;
-  Walker* const first = walkers_.data();
-  Walker* const last = first + walkers_.size();
-  const std::uint32_t rounds = first->carry + 1;
+  const auto count = static_cast<std::uint32_t>(walkers_.size());
+  const std::uint32_t rounds = walkers_.front().carry + 1;
   for (std::uint32_t round = 0; round < rounds; round++) {
-    for (Walker* walker = first; walker != last; walker++) {
-      std::uint32_t picks = walker->per_round;
-      walker->carry += walker->rest;
-      if (walker->carry >= rounds) {
-        walker->carry -= rounds;
+    for (std::uint32_t i = 0; i < count; i++) {
+      Walker& walker = walkers_[i];
+      std::uint32_t picks = walker.per_round;
+      walker.carry += walker.rest;
+      if (walker.carry >= rounds) {
+        walker.carry -= rounds;
         picks++;
       }
       for (; picks > 0; picks--) {
-        const Place place = next_place(free, mask, walker->position, walker->skip);
-        walker->position = place.next;
+        const Place place = next_place(free, mask, walker.position, walker.skip);
+        walker.position = place.next;
         free[place.slot] = 0;
-        taken[place.slot] = walker->value;
+        taken[place.slot] = i;
       }
     }
   }
   // Index bits are reversed on the way out: the low bits of a place choose its part of the hash
-  // space, so a ring twice as large divides each slot in two and leaves it where it was.
-  for (std::uint32_t slot = 0; slot < slots; slot++)
-    ring[slot] = taken_[reversed_[slot]];
+  // space, so the places of a ring twice as large are halves of this one's, visited in the same
+  // order.
+  for (std::uint32_t pair = 0; pair < pairs; pair++) {
+    const Walker& walker = walkers_[taken_[reversed_[pair]]];
+    ring[std::size_t{2} * pair] = walker.value;
+    ring[std::size_t{2} * pair + 1] = walker.other;
+  }
 }
 
 }  // namespace shoal::plan

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/plan/routes.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::plan {

@@ -37,8 +37,9 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
   if (backend.host.empty())
     return wanted;  // no pod: the host's own routes lead there
   const NodeIndex::Node* node = nodes.find(backend.host);
-  if (node == nullptr || !node->usable)
-    wanted.ready = false;
+  wanted.host_known = node != nullptr;
+  wanted.host_usable = node != nullptr && node->usable;
+  wanted.ready = wanted.ready && wanted.host_usable;
   if (node != nullptr) {
     wanted.entry.local = node->local;
     wanted.entry.node = node->local ? IpAddress() : node->underlay;

@@ -36,6 +36,8 @@ struct WantedBackend {
   BackendEntry entry;      // without epoch
   std::uint64_t name = 0;  // ring_name
   std::uint32_t group = kNoGroup;
+  bool host_known = true;  // false: nothing is known of where it is now
+  bool host_usable = true;
   bool ready = false;     // on a usable host, in a listed group, which may have weight 0
   bool eligible = false;  // ready, and its group has weight
   BackendId id = model::kNoBackend;
