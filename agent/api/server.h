@@ -59,6 +59,8 @@ struct ServerOptions {
   std::filesystem::path
       unix_path;  // its folder exists; a stale socket is replaced, a live one is an error
   std::optional<TlsOptions> tls;
+  // Answers ?dryRun=All (WriterOptions::dry_run); without one such requests are refused.
+  Writer* dry_run_writer = nullptr;
   ServerLimits limits;
 };
 

@@ -25,16 +25,20 @@ inline constexpr std::string_view kLoadBalancerIpPool = "load-balancer-ips";
 
 struct WriterOptions {
   std::vector<IpPrefix> service_cidrs;  // at most one a family
-  std::vector<IpPrefix>
-      load_balancer_pools;  // may be empty: then type LoadBalancer is refused, with the config key
+  // May be empty: then type LoadBalancer is refused, with the config key.
+  std::vector<IpPrefix> load_balancer_pools;
+  // Everything but the commit: answers what would be written. `commit` is not called.
+  bool dry_run = false;
 };
 
 // Commits a transaction: the host's own store, or a TxnForwarder to the host that has it.
 using TxnDone = std::function<void(Result<store::TxnResult>)>;
 using Commit = std::function<void(store::Txn, TxnDone)>;
+// Runs something later on the loop thread.
+using Post = std::function<void(std::function<void()>)>;
 
-std::unique_ptr<Writer> make_writer(store::Replica& replica, Commit commit, const Clock& clock,
-                                    Random& random, WriterOptions options);
+std::unique_ptr<Writer> make_writer(store::Replica& replica, Commit commit, Post post,
+                                    const Clock& clock, Random& random, WriterOptions options);
 
 // The first objects of a new cluster, Namespaces `default` and `kube-system`: what `shoal init`
 // commits. Made with "must not exist", so that running it again changes nothing.

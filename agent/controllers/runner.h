@@ -9,9 +9,10 @@
 // are made by compare-and-create, changes carry the revision they were decided on, deletions the
 // uid.
 //
-// Nothing acts before the view is synced. Failed writes are tried again with a capped, doubling
-// backoff. The queue, the number of writes in flight and the work of one turn are bounded; what
-// overflows is found again by the resync. Threading: the agent's one loop thread.
+// Nothing acts before the view is synced and membership has settled. Failed writes are tried again
+// with a capped, doubling backoff. The queue, the number of writes in flight and the work of one
+// turn are bounded; what overflows is found again by the resync. Threading: the agent's one loop
+// thread.
 #pragma once
 
 #include "agent/api/writer.h"
@@ -44,6 +45,13 @@ struct RunnerOptions {
   Duration backoff_first = std::chrono::milliseconds(250);
   Duration backoff_max = std::chrono::seconds(30);
   Duration write_timeout = std::chrono::seconds(30);  // a writer that never answers
+  // Nothing acts before membership knows every Node and `settled` (when given) says that the live
+  // hosts' statuses have arrived: an agent that has just started would take every pod for unready.
+  // At most this long after the sync.
+  std::function<bool()> settled;
+  Duration settle_max = std::chrono::seconds(20);
+  // A Node that membership has never heard of counts as dead after this long.
+  Duration unknown_member_grace = std::chrono::seconds(60);
 };
 
 struct RunnerStats {
@@ -72,7 +80,7 @@ public:
   // Everything is looked at again.
   void resync();
   RunnerStats stats() const;
-  // Nothing queued that is due, nothing in flight.
+  // Acting, with nothing queued that is due and nothing in flight.
   bool idle() const;
 
 private:

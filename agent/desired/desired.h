@@ -3,11 +3,11 @@
 // computed on every host from its own replica and membership, so that the data plane goes on
 // without the store.
 //
-// Backends of a service with a selector: its pods that have an IP and are bound to a host; ready
-// when their host reports them ready and is alive; terminating ones drain; the rest do not appear.
-// Of a service without a selector: the EndpointSlices that name it. Stored EndpointSlices of
-// services with a selector are never read. Desired::pods is left empty: only the node agent knows
-// interfaces and MACs, and adds them.
+// Backends of a service with a selector: its pods that have an IP and are bound to a host; kReady
+// when their host reports them ready and is alive, else kTerminating: a pod that stops being ready,
+// or whose host is away, gets no new connections and keeps those it has. Of a service without a
+// selector: the EndpointSlices that name it; stored ones of services with a selector are never read.
+// Desired::pods is left empty: only the node agent knows interfaces and MACs, and adds them.
 #pragma once
 
 #include "agent/view/members.h"
@@ -47,14 +47,15 @@ struct Finding {
   auto operator<=>(const Finding&) const = default;
 };
 
-struct Result {
+struct Computed {
   model::Desired desired;
   std::vector<Finding> findings;  // sorted
-  bool operator==(const Result&) const = default;
+  bool operator==(const Computed&) const = default;
 };
 
 // The whole, from scratch.
-Result compute_desired(const view::View& view, const view::Members& members, const Inputs& inputs);
+Computed compute_desired(const view::View& view, const view::Members& members,
+                         const Inputs& inputs);
 // One service's part.
 struct ServiceResult {
   std::vector<model::ServicePort> ports;
@@ -77,7 +78,7 @@ public:
   // After the view has taken the change in.
   void on_change(const view::Change& change);
   // Recomputes what is dirty. The reference holds until the next call.
-  const Result& build(const view::Members& members);
+  const Computed& build(const view::Members& members);
   // Something may differ since the last build.
   bool dirty(const view::Members& members) const;
 
@@ -93,7 +94,7 @@ private:
   std::set<Key> dirty_;
   bool all_dirty_ = true;
   bool nodes_dirty_ = true;
-  Result result_;
+  Computed result_;
 };
 
 }  // namespace shoal::desired

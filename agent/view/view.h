@@ -62,6 +62,8 @@ public:
   std::vector<ObjectPtr> list(std::string_view resource, std::string_view ns = {}) const;
   // Of any kind, whose metadata.ownerReferences name this uid.
   std::vector<ObjectPtr> owned_by(std::string_view uid) const;
+  // Pods or ReplicaSets of a namespace that no controller owns.
+  std::vector<ObjectPtr> orphans(std::string_view resource, std::string_view ns) const;
   // Of any kind, that have owners at all.
   std::vector<ObjectPtr> with_owners() const;
   // Everything that lives in a namespace, of any kind, the Namespace itself not included.
@@ -77,26 +79,24 @@ public:
   std::vector<ObjectPtr> slices_of(std::string_view ns, std::string_view service) const;
 
   // The first full state has arrived.
-  bool synced() const { return synced_; }
+  bool synced() const;
   // Everything up to this revision of the store is here: what is absent and older than it is gone.
   store::Revision revision() const;
 
   // ---- bringing it up to date
-  // Runs after each change that the view has taken in. At most one listener a role: keep the
-  // Subscription.
+  // Runs after each change that the view has taken in.
   [[nodiscard]] store::Subscription subscribe(std::function<void(const Change&)> on_change);
   void apply(const Change& change);
-  void set_synced(bool synced) { synced_ = synced; }
-  void set_revision(std::function<store::Revision()> revision) { revision_ = std::move(revision); }
-  // Loads the replica's objects of `resources` and follows it as long as the view lives.
-  void attach(store::Replica& replica, const std::vector<std::string>& resources);
+  // How far the view is, when it follows no replica.
+  void set_position(bool synced, store::Revision revision);
+  // Loads the replica's objects of `resources`, or of every kind that is served when it is empty
+  // (garbage collection and the deletion of namespaces need all), and follows it. The replica must
+  // outlive the view.
+  void attach(store::Replica& replica, std::vector<std::string> resources = {});
 
 private:
   struct Impl;
   std::shared_ptr<Impl> impl_;
-  bool synced_ = false;
-  std::function<store::Revision()> revision_;
-  store::Subscription replica_subscription_;
 };
 
 }  // namespace shoal::view

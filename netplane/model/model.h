@@ -32,7 +32,7 @@ struct Frontend {
 // Where a connection can go.
 enum class BackendState : std::uint8_t {
   kReady,        // gets new connections
-  kTerminating,  // gets none; established connections drain
+  kTerminating,  // gets none (stopping, or not ready now); established connections go on
 };
 
 struct Backend {

@@ -21,7 +21,7 @@ namespace shoal::plan {
 
 struct Options {
   // False until the agent's view is complete: nothing is deleted, and a ring is left alone when it
-  // would lose a backend that the input does not name at all.
+  // would lose a backend that the input does not name at all, or for its host's sake.
   bool prune = true;
 };
 

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+// The columns that kubectl prints for each kind, under Kubernetes' own names.
+#include "agent/api/schema_tables.h"
+#include "agent/api/selector.h"
+#include "agent/api/time_text.h"
+
+#include <fmt/format.h>
+
+namespace shoal::api {
+namespace json = boost::json;
+namespace {
+
+using store::Object;
+
+constexpr std::size_t kListedEndpoints = 3;
+
+json::value text_or(std::string_view text, std::string_view otherwise) {
+  return json::string(text.empty() ? otherwise : text);
+}
+
+json::value name_cell(const Object& object, WallTime) { return json::string(object.name); }
+json::value age_cell(const Object& object, WallTime now) {
+  return json::string(age_of(find_string(object.body, "metadata.creationTimestamp"), now));
+}
+
+constexpr Column kName{.name = "Name", .type = "string", .format = "name", .cell = name_cell};
+constexpr Column kAge{.name = "Age", .type = "string", .cell = age_cell};
+constexpr Column text(std::string_view name, json::value (*cell)(const Object&, WallTime),
+                      int priority = 0) {
+  return {.name = name, .type = "string", .priority = priority, .cell = cell};
+}
+constexpr Column number(std::string_view name, json::value (*cell)(const Object&, WallTime)) {
+  return {.name = name, .type = "integer", .cell = cell};
+}
+
+// Joins what `pick` finds in each element of a list.
+template <class Pick>
+std::string join(const json::array* items, std::string_view separator, Pick pick) {
+  std::string joined;
+  if (!items)
+    return joined;
+  for (const json::value& item : *items) {
+    if (!item.is_object())
+      continue;
+    const std::string picked = pick(item.get_object());
+    if (!picked.empty())
+      joined += (joined.empty() ? "" : std::string(separator)) + picked;
+  }
+  return joined;
+}
+
+std::string labels_text(const json::object* labels) {
+  std::string joined;
+  if (labels)
+    for (const auto& [key, value] : *labels)
+      if (value.is_string())
+        joined += fmt::format("{}{}={}", joined.empty() ? "" : ",", std::string_view(key),
+                              std::string_view(value.get_string()));
+  return joined;
+}
+
+std::string selector_text(const json::object& body) {
+  std::string joined = labels_text(find_object(body, "spec.selector.matchLabels"));
+  const std::string more =
+      join(find_array(body, "spec.selector.matchExpressions"), ",", [](const json::object& e) {
+        const std::string_view op = find_string(e, "operator"), key = find_string(e, "key");
+        if (op == "Exists")
+          return std::string(key);
+        if (op == "DoesNotExist")
+          return "!" + std::string(key);
+        std::string values;
+        if (const json::array* list = find_array(e, "values"))
+          for (const json::value& v : *list)
+            if (v.is_string())
+              values += (values.empty() ? "" : ",") + std::string(v.get_string());
+        return fmt::format("{} {} ({})", key, op == "In" ? "in" : "notin", values);
+      });
+  if (!more.empty())
+    joined += (joined.empty() ? "" : ",") + more;
+  return joined;
+}
+
+bool condition_true(const json::object& body, std::string_view type) {
+  if (const json::array* conditions = find_array(body, "status.conditions"))
+    for (const json::value& c : *conditions)
+      if (c.is_object() && find_string(c.get_object(), "type") == type)
+        return find_string(c.get_object(), "status") == "True";
+  return false;
+}
+
+// ---- pods
+struct PodSummary {
+  std::size_t containers = 0;
+  std::size_t ready = 0;
+  std::int64_t restarts = 0;
+  std::string last_restart;  // when the newest of them was
+  std::string status;
+};
+
+std::string container_reason(const json::object& container) {
+  if (const std::string_view reason = find_string(container, "state.waiting.reason");
+      !reason.empty())
+    return std::string(reason);
+  const json::object* ended = find_object(container, "state.terminated");
+  if (!ended)
+    return {};
+  if (const std::string_view reason = find_string(*ended, "reason"); !reason.empty())
+    return std::string(reason);
+  if (const std::int64_t signal = find_int(*ended, "signal", 0); signal != 0)
+    return fmt::format("Signal:{}", signal);
+  return fmt::format("ExitCode:{}", find_int(*ended, "exitCode", 0));
+}
+
+// What kubectl shows as STATUS: the phase, unless the pod or one of its containers has more to say.
+PodSummary summarize(const Object& pod) {
+  PodSummary summary;
+  if (const json::array* containers = find_array(pod.body, "spec.containers"))
+    summary.containers = containers->size();
+  summary.status = find_string(pod.body, "status.phase");
+  if (const std::string_view reason = find_string(pod.body, "status.reason"); !reason.empty())
+    summary.status = reason;
+  bool running = false;
+  if (const json::array* statuses = find_array(pod.body, "status.containerStatuses"))
+    for (const json::value& item : *statuses) {
+      if (!item.is_object())
+        continue;
+      const json::object& container = item.get_object();
+      const json::value* ready = container.if_contains("ready");
+      const bool is_ready = ready && ready->is_bool() && ready->get_bool();
+      summary.ready += is_ready ? 1 : 0;
+      summary.restarts += find_int(container, "restartCount", 0);
+      const std::string_view ended = find_string(container, "lastState.terminated.finishedAt");
+      if (ended > summary.last_restart)
+        summary.last_restart = ended;
+      if (std::string reason = container_reason(container); !reason.empty())
+        summary.status = std::move(reason);
+      running = running || (is_ready && find_object(container, "state.running"));
+    }
+  if (summary.status == "Completed" && running)
+    summary.status = condition_true(pod.body, "Ready") ? "Running" : "NotReady";
+  if (!find_string(pod.body, "metadata.deletionTimestamp").empty())
+    summary.status =
+        find_string(pod.body, "status.reason") == "NodeLost" ? "Unknown" : "Terminating";
+  if (summary.status.empty())
+    summary.status = "Pending";
+  return summary;
+}
+
+constexpr Column kPods[] = {
+    kName,
+    text("Ready",
+         [](const Object& pod, WallTime) -> json::value {
+           const PodSummary s = summarize(pod);
+           return json::string(fmt::format("{}/{}", s.ready, s.containers));
+         }),
+    text("Status",
+         [](const Object& pod, WallTime) -> json::value {
+           return json::string(summarize(pod).status);
+         }),
+    text("Restarts",
+         [](const Object& pod, WallTime now) -> json::value {
+           const PodSummary s = summarize(pod);
+           if (s.restarts == 0 || s.last_restart.empty())
+             return json::string(std::to_string(s.restarts));
+           return json::string(fmt::format("{} ({} ago)", s.restarts, age_of(s.last_restart, now)));
+         }),
+    kAge,
+    text(
+        "IP",
+        [](const Object& pod, WallTime) {
+          return text_or(find_string(pod.body, "status.podIP"), "<none>");
+        },
+        1),
+    text(
+        "Node",
+        [](const Object& pod, WallTime) {
+          return text_or(find_string(pod.body, "spec.nodeName"), "<none>");
+        },
+        1),
+    text(
+        "Nominated Node",
+        [](const Object& pod, WallTime) {
+          return text_or(find_string(pod.body, "status.nominatedNodeName"), "<none>");
+        },
+        1),
+    text(
+        "Readiness Gates", [](const Object&, WallTime) -> json::value { return "<none>"; }, 1),
+};
+
+// ---- workloads
+json::value containers_cell(const Object& object, WallTime) {
+  return json::string(
+      join(find_array(object.body, "spec.template.spec.containers"), ",",
+           [](const json::object& c) { return std::string(find_string(c, "name")); }));
+}
+json::value images_cell(const Object& object, WallTime) {
+  return json::string(
+      join(find_array(object.body, "spec.template.spec.containers"), ",",
+           [](const json::object& c) { return std::string(find_string(c, "image")); }));
+}
+json::value selector_cell(const Object& object, WallTime) {
+  return text_or(selector_text(object.body), "<none>");
+}
+
+constexpr Column kDeployments[] = {
+    kName,
+    text("Ready",
+         [](const Object& d, WallTime) -> json::value {
+           return json::string(fmt::format("{}/{}", find_int(d.body, "status.readyReplicas", 0),
+                                           find_int(d.body, "spec.replicas", 1)));
+         }),
+    number("Up-to-date",
+           [](const Object& d, WallTime) -> json::value {
+             return find_int(d.body, "status.updatedReplicas", 0);
+           }),
+    number("Available",
+           [](const Object& d, WallTime) -> json::value {
+             return find_int(d.body, "status.availableReplicas", 0);
+           }),
+    kAge,
+    text("Containers", containers_cell, 1),
+    text("Images", images_cell, 1),
+    text("Selector", selector_cell, 1),
+};
+
+constexpr Column kReplicaSets[] = {
+    kName,
+    number("Desired",
+           [](const Object& r, WallTime) -> json::value {
+             return find_int(r.body, "spec.replicas", 1);
+           }),
+    number("Current",
+           [](const Object& r, WallTime) -> json::value {
+             return find_int(r.body, "status.replicas", 0);
+           }),
+    number("Ready",
+           [](const Object& r, WallTime) -> json::value {
+             return find_int(r.body, "status.readyReplicas", 0);
+           }),
+    kAge,
+    text("Containers", containers_cell, 1),
+    text("Images", images_cell, 1),
+    text("Selector", selector_cell, 1),
+};
+
+// ---- services
+json::value external_ip_cell(const Object& service, WallTime) {
+  const std::string ips =
+      join(find_array(service.body, "status.loadBalancer.ingress"), ",",
+           [](const json::object& i) { return std::string(find_string(i, "ip")); });
+  if (!ips.empty())
+    return json::string(ips);
+  return find_string(service.body, "spec.type") == "LoadBalancer" ? "<pending>" : "<none>";
+}
+
+constexpr Column kServices[] = {
+    kName,
+    text("Type",
+         [](const Object& s, WallTime) { return text_or(find_string(s.body, "spec.type"), ""); }),
+    text("Cluster-IP",
+         [](const Object& s, WallTime) {
+           return text_or(find_string(s.body, "spec.clusterIP"), "<none>");
+         }),
+    text("External-IP", external_ip_cell),
+    text("Port(s)",
+         [](const Object& s, WallTime) -> json::value {
+           const std::string ports =
+               join(find_array(s.body, "spec.ports"), ",", [](const json::object& p) {
+                 return fmt::format("{}/{}", find_int(p, "port", 0), find_string(p, "protocol"));
+               });
+           return text_or(ports, "<none>");
+         }),
+    kAge,
+    text(
+        "Selector",
+        [](const Object& s, WallTime) {
+          return text_or(labels_text(find_object(s.body, "spec.selector")), "<none>");
+        },
+        1),
+};
+
+constexpr Column kEndpointSlices[] = {
+    kName,
+    text("AddressType",
+         [](const Object& s, WallTime) { return text_or(find_string(s.body, "addressType"), ""); }),
+    text("Ports",
+         [](const Object& s, WallTime) {
+           return text_or(
+               join(find_array(s.body, "ports"), ",",
+                    [](const json::object& p) { return std::to_string(find_int(p, "port", 0)); }),
+               "<unset>");
+         }),
+    text("Endpoints",
+         [](const Object& s, WallTime) {
+           std::size_t count = 0;
+           std::string list =
+               join(find_array(s.body, "endpoints"), ",", [&](const json::object& e) {
+                 const json::array* addresses = find_array(e, "addresses");
+                 if (!addresses || addresses->empty() || !addresses->front().is_string() ||
+                     ++count > kListedEndpoints)
+                   return std::string();
+                 return std::string(addresses->front().get_string());
+               });
+           if (count > kListedEndpoints)
+             list += fmt::format(" + {} more...", count - kListedEndpoints);
+           return text_or(list, "<unset>");
+         }),
+    kAge,
+};
+
+// ---- nodes, namespaces
+std::string node_address(const Object& node, std::string_view type) {
+  return join(find_array(node.body, "status.addresses"), ",", [&](const json::object& a) {
+    return std::string(find_string(a, "type") == type ? find_string(a, "address") : "");
+  });
+}
+
+constexpr Column kNodes[] = {
+    kName,
+    text("Status",
+         [](const Object& n, WallTime) -> json::value {
+           std::string status = condition_true(n.body, "Ready") ? "Ready" : "NotReady";
+           const json::value* off = find_path(n.body, "spec.unschedulable");
+           if (off && off->is_bool() && off->get_bool())
+             status += ",SchedulingDisabled";
+           return json::string(status);
+         }),
+    text("Roles",
+         [](const Object& n, WallTime) -> json::value {
+           constexpr std::string_view kPrefix = "node-role.kubernetes.io/";
+           std::string roles;
+           if (const json::object* labels = labels_of(n.body))
+             for (const auto& label : *labels)
+               if (std::string_view key = label.key(); key.starts_with(kPrefix))
+                 roles += (roles.empty() ? "" : ",") + std::string(key.substr(kPrefix.size()));
+           return text_or(roles, "<none>");
+         }),
+    kAge,
+    text("Version",
+         [](const Object& n, WallTime) {
+           return text_or(find_string(n.body, "status.nodeInfo.kubeletVersion"), "<unknown>");
+         }),
+    text(
+        "Internal-IP",
+        [](const Object& n, WallTime) { return text_or(node_address(n, "InternalIP"), "<none>"); },
+        1),
+    text(
+        "External-IP",
+        [](const Object& n, WallTime) { return text_or(node_address(n, "ExternalIP"), "<none>"); },
+        1),
+    text(
+        "OS-Image",
+        [](const Object& n, WallTime) {
+          return text_or(find_string(n.body, "status.nodeInfo.osImage"), "<unknown>");
+        },
+        1),
+    text(
+        "Kernel-Version",
+        [](const Object& n, WallTime) {
+          return text_or(find_string(n.body, "status.nodeInfo.kernelVersion"), "<unknown>");
+        },
+        1),
+    text(
+        "Container-Runtime",
+        [](const Object& n, WallTime) {
+          return text_or(find_string(n.body, "status.nodeInfo.containerRuntimeVersion"),
+                         "<unknown>");
+        },
+        1),
+};
+
+constexpr Column kNamespaces[] = {
+    kName,
+    text("Status", [](const Object& n,
+                      WallTime) { return text_or(find_string(n.body, "status.phase"), "Active"); }),
+    kAge,
+};
+
+// ---- events
+std::string_view first_of(const json::object& body, std::initializer_list<std::string_view> paths) {
+  for (const std::string_view path : paths)
+    if (const std::string_view found = find_string(body, path); !found.empty())
+      return found;
+  return {};
+}
+
+constexpr Column kEvents[] = {
+    text("Last Seen",
+         [](const Object& e, WallTime now) -> json::value {
+           return json::string(age_of(first_of(e.body, {"lastTimestamp", "firstTimestamp",
+                                                        "eventTime", "metadata.creationTimestamp"}),
+                                      now));
+         }),
+    text("Type",
+         [](const Object& e, WallTime) { return text_or(find_string(e.body, "type"), ""); }),
+    text("Reason",
+         [](const Object& e, WallTime) { return text_or(find_string(e.body, "reason"), ""); }),
+    text("Object",
+         [](const Object& e, WallTime) -> json::value {
+           std::string kind(find_string(e.body, "involvedObject.kind"));
+           for (char& c : kind)
+             c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+           return json::string(kind + "/" +
+                               std::string(find_string(e.body, "involvedObject.name")));
+         }),
+    text(
+        "Subobject",
+        [](const Object& e, WallTime) {
+          return text_or(find_string(e.body, "involvedObject.fieldPath"), "");
+        },
+        1),
+    text(
+        "Source",
+        [](const Object& e, WallTime) {
+          return text_or(first_of(e.body, {"source.component", "reportingComponent"}), "");
+        },
+        1),
+    text("Message",
+         [](const Object& e, WallTime) { return text_or(find_string(e.body, "message"), ""); }),
+    text(
+        "First Seen",
+        [](const Object& e, WallTime now) -> json::value {
+          return json::string(age_of(
+              first_of(e.body, {"firstTimestamp", "eventTime", "metadata.creationTimestamp"}),
+              now));
+        },
+        1),
+    text(
+        "Count",
+        [](const Object& e, WallTime) -> json::value {
+          return json::string(std::to_string(find_int(e.body, "count", 1)));
+        },
+        1),
+    Column{.name = "Name", .type = "string", .format = "name", .priority = 1, .cell = name_cell},
+};
+
+}  // namespace
+
+constinit const std::span<const Column> kPodColumns = kPods;
+constinit const std::span<const Column> kDeploymentColumns = kDeployments;
+constinit const std::span<const Column> kReplicaSetColumns = kReplicaSets;
+constinit const std::span<const Column> kServiceColumns = kServices;
+constinit const std::span<const Column> kEndpointSliceColumns = kEndpointSlices;
+constinit const std::span<const Column> kNodeColumns = kNodes;
+constinit const std::span<const Column> kNamespaceColumns = kNamespaces;
+constinit const std::span<const Column> kEventColumns = kEvents;
+
+}  // namespace shoal::api

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pod and the template that makes pods.
+#include "agent/api/quantity.h"
+#include "agent/api/schema_tables.h"
+#include "agent/api/selector.h"
+
+#include <boost/json/value_from.hpp>
+#include <fmt/format.h>
+#include <set>
+
+namespace shoal::api {
+namespace json = boost::json;
+namespace {
+
+// ---- environment
+std::string check_env_name(const json::value& value) {
+  const std::string_view name = value.get_string();
+  if (name.empty() || name.find('=') != name.npos || name.find('\0') != name.npos)
+    return "a valid environment variable name must not be empty and must not contain '='";
+  return {};
+}
+constexpr Field kEnvFields[] = {
+    {.name = "name", .required = true, .check = check_env_name},
+    {.name = "value"},
+    later("valueFrom"),
+};
+const Message kEnv{"EnvVar", kEnvFields};
+
+// ---- ports
+constexpr Field kContainerPortFields[] = {
+    {.name = "name", .check = check_port_name},
+    {.name = "containerPort", .type = FieldType::kInt32, .required = true, .check = check_port},
+    {.name = "protocol", .fallback = "\"TCP\"", .values = "TCP|UDP", .values_later = "SCTP"},
+    later("hostPort"),
+    later("hostIP"),
+};
+const Message kContainerPort{"ContainerPort", kContainerPortFields};
+
+// ---- probes
+std::string check_absolute_path(const json::value& value) {
+  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
+}
+constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
+const Message kHeader{"HTTPHeader", kHeaderFields};
+constexpr Field kHttpGetFields[] = {
+    {.name = "path", .fallback = "\"/\"", .check = check_absolute_path},
+    {.name = "port",
+     .type = FieldType::kIntOrString,
+     .required = true,
+     .check = check_port_or_name},
+    later("host"),
+    {.name = "scheme", .fallback = "\"HTTP\"", .values = "HTTP", .values_later = "HTTPS"},
+    {.name = "httpHeaders",
+     .type = FieldType::kMessage,
+     .message = &kHeader,
+     .list = ListType::kAtomic},
+};
+const Message kHttpGet{"HTTPGetAction", kHttpGetFields};
+constexpr Field kTcpSocketFields[] = {
+    {.name = "port",
+     .type = FieldType::kIntOrString,
+     .required = true,
+     .check = check_port_or_name},
+    later("host"),
+};
+const Message kTcpSocket{"TCPSocketAction", kTcpSocketFields};
+
+constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
+  return {.name = name, .type = FieldType::kInt32, .fallback = fallback, .check = check};
+}
+constexpr Field kProbeFields[] = {
+    part("httpGet", kHttpGet),
+    part("tcpSocket", kTcpSocket),
+    later("exec"),
+    later("grpc"),
+    number("initialDelaySeconds", "0", check_not_negative),
+    number("periodSeconds", "10", check_positive),
+    number("timeoutSeconds", "1", check_positive),
+    number("successThreshold", "1", check_positive),
+    number("failureThreshold", "3", check_positive),
+    later("terminationGracePeriodSeconds"),
+};
+void check_probe(const json::object& probe, std::string_view path, Causes& causes) {
+  const bool http = probe.contains("httpGet"), tcp = probe.contains("tcpSocket");
+  if (http && tcp)
+    causes.add(child_path(path, "tcpSocket"), "FieldValueForbidden",
+               "Forbidden: may not specify more than 1 handler type");
+  if (!http && !tcp)
+    causes.required(std::string(path), "must specify a handler type: httpGet or tcpSocket");
+}
+const Message kProbe{.name = "Probe", .fields = kProbeFields, .check = check_probe};
+
+// ---- resources
+constexpr Field kResourceListFields[] = {
+    {.name = "cpu", .type = FieldType::kQuantity},
+    {.name = "memory", .type = FieldType::kQuantity},
+    later("ephemeral-storage"),
+};
+const Message kResourceList{"ResourceList", kResourceListFields};
+constexpr Field kResourcesFields[] = {
+    part("limits", kResourceList),
+    part("requests", kResourceList),
+    later("claims"),
+};
+// Kubernetes: a limit without a request is the request too.
+void fill_resources(json::object& resources) {
+  const json::object* limits = find_object(resources, "limits");
+  if (!limits || limits->empty())
+    return;
+  const json::object given = *limits;
+  json::value& requests = resources["requests"];
+  if (!requests.is_object())
+    requests.emplace_object();
+  for (const auto& [name, value] : given)
+    requests.get_object().insert({{name, value}});
+}
+void check_resources(const json::object& resources, std::string_view path, Causes& causes) {
+  for (const std::string_view name : {"cpu", "memory"}) {
+    const std::string dotted(name);
+    const std::string_view limit = find_string(resources, "limits." + dotted);
+    const std::string_view request = find_string(resources, "requests." + dotted);
+    if (limit.empty() || request.empty())
+      continue;
+    const auto most = parse_quantity_milli(limit), asked = parse_quantity_milli(request);
+    if (most && asked && *asked > *most)
+      causes.invalid(child_path(path, "requests"), json::string(request),
+                     fmt::format("must be less than or equal to {} limit of {}", name, limit));
+  }
+}
+const Message kResources{.name = "ResourceRequirements",
+                         .fields = kResourcesFields,
+                         .fill = fill_resources,
+                         .check = check_resources};
+
+// ---- security
+constexpr Field kCapabilitiesFields[] = {
+    {.name = "add", .list = ListType::kAtomic},
+    {.name = "drop", .list = ListType::kAtomic},
+};
+const Message kCapabilities{"Capabilities", kCapabilitiesFields};
+// The default profile is always on.
+constexpr Field kSeccompFields[] = {
+    {.name = "type",
+     .required = true,
+     .values = "RuntimeDefault",
+     .values_later = "Unconfined|Localhost"},
+    later("localhostProfile"),
+};
+const Message kSeccomp{"SeccompProfile", kSeccompFields};
+constexpr Field kSecurityFields[] = {
+    {.name = "runAsUser", .type = FieldType::kInt64, .check = check_user_id},
+    {.name = "runAsGroup", .type = FieldType::kInt64, .check = check_user_id},
+    {.name = "runAsNonRoot", .type = FieldType::kBool},
+    {.name = "readOnlyRootFilesystem", .type = FieldType::kBool},
+    // Containers run with no_new_privileges always: only `false` can be kept.
+    later("allowPrivilegeEscalation", "false"),
+    later("privileged"),
+    part("capabilities", kCapabilities),
+    part("seccompProfile", kSeccomp),
+    later("appArmorProfile"),
+    later("seLinuxOptions"),
+    later("windowsOptions"),
+    later("procMount", "Default"),
+};
+const Message kSecurity{"SecurityContext", kSecurityFields};
+constexpr Field kPodSecurityFields[] = {
+    {.name = "runAsUser", .type = FieldType::kInt64, .check = check_user_id},
+    {.name = "runAsGroup", .type = FieldType::kInt64, .check = check_user_id},
+    {.name = "runAsNonRoot", .type = FieldType::kBool},
+    later("fsGroup"),
+    later("fsGroupChangePolicy"),
+    later("supplementalGroups"),
+    later("supplementalGroupsPolicy"),
+    later("sysctls"),
+    part("seccompProfile", kSeccomp),
+    later("appArmorProfile"),
+    later("seLinuxOptions"),
+    later("windowsOptions"),
+};
+const Message kPodSecurity{"PodSecurityContext", kPodSecurityFields};
+
+// ---- containers
+constexpr Field kContainerFields[] = {
+    {.name = "name", .required = true, .check = check_dns_label},
+    {.name = "image", .required = true},
+    {.name = "command", .list = ListType::kAtomic},
+    {.name = "args", .list = ListType::kAtomic},
+    {.name = "workingDir"},
+    {.name = "env",
+     .type = FieldType::kMessage,
+     .message = &kEnv,
+     .list = ListType::kMap,
+     .list_keys = "name"},
+    {.name = "ports",
+     .type = FieldType::kMessage,
+     .message = &kContainerPort,
+     .list = ListType::kMap,
+     .list_keys = "containerPort,protocol"},
+    {.name = "imagePullPolicy", .values = "Always|IfNotPresent|Never"},
+    part("readinessProbe", kProbe),
+    part("resources", kResources),
+    part("securityContext", kSecurity),
+    later("envFrom"),
+    later("lifecycle"),
+    later("livenessProbe"),
+    later("startupProbe"),
+    later("resizePolicy"),
+    later("restartPolicy"),
+    later("stdin"),
+    later("stdinOnce"),
+    later("tty"),
+    later("terminationMessagePath", "/dev/termination-log"),
+    later("terminationMessagePolicy", "File"),
+    later("volumeDevices"),
+    later("volumeMounts"),
+};
+// Kubernetes: an image whose tag moves is asked for every time.
+void fill_container(json::object& container) {
+  if (container.contains("imagePullPolicy"))
+    return;
+  const std::string_view image = find_string(container, "image");
+  const std::size_t slash = image.rfind('/');
+  const std::string_view last = slash == image.npos ? image : image.substr(slash + 1);
+  const std::size_t colon = last.find(':');
+  const bool moves =
+      last.find('@') == last.npos && (colon == last.npos || last.substr(colon + 1) == "latest");
+  container["imagePullPolicy"] = moves ? "Always" : "IfNotPresent";
+}
+const Message kContainer{.name = "Container", .fields = kContainerFields, .fill = fill_container};
+
+// ---- the pod
+constexpr Field kPodSpecFields[] = {
+    {.name = "containers",
+     .type = FieldType::kMessage,
+     .message = &kContainer,
+     .list = ListType::kMap,
+     .list_keys = "name",
+     .required = true},
+    {.name = "restartPolicy", .fallback = "\"Always\"", .values = "Always|OnFailure|Never"},
+    {.name = "terminationGracePeriodSeconds",
+     .type = FieldType::kInt64,
+     .fallback = "30",
+     .check = check_not_negative},
+    {.name = "nodeName", .check = check_dns_subdomain},
+    {.name = "nodeSelector", .type = FieldType::kStringMap},
+    {.name = "hostname", .check = check_dns_label},
+    part("securityContext", kPodSecurity),
+    // No taints exist, so that tolerating them changes nothing.
+    hints("tolerations", FieldType::kJson),
+    later("activeDeadlineSeconds"),
+    later("affinity"),
+    later("automountServiceAccountToken"),
+    later("dnsConfig"),
+    later("dnsPolicy", "ClusterFirst"),
+    later("enableServiceLinks"),
+    later("ephemeralContainers"),
+    later("hostAliases"),
+    later("hostIPC"),
+    later("hostNetwork"),
+    later("hostPID"),
+    later("hostUsers", "true"),
+    later("imagePullSecrets"),
+    later("initContainers"),
+    later("os"),
+    later("overhead"),
+    later("preemptionPolicy", "PreemptLowerPriority"),
+    later("priority"),
+    later("priorityClassName"),
+    later("readinessGates"),
+    later("resourceClaims"),
+    later("resources"),
+    later("runtimeClassName"),
+    later("schedulerName", "default-scheduler"),
+    later("schedulingGates"),
+    later("serviceAccount", "default"),
+    later("serviceAccountName", "default"),
+    later("setHostnameAsFQDN"),
+    later("shareProcessNamespace"),
+    later("subdomain"),
+    later("topologySpreadConstraints"),
+    later("volumes"),
+};
+void check_pod_spec(const json::object& spec, std::string_view path, Causes& causes) {
+  const json::array* containers = find_array(spec, "containers");
+  if (!containers)
+    return;
+  if (containers->empty())
+    causes.required(child_path(path, "containers"));
+  std::set<std::string, std::less<>> names;
+  for (std::size_t i = 0; i < containers->size(); ++i) {
+    const json::object* container = (*containers)[i].if_object();
+    const json::array* ports = container ? find_array(*container, "ports") : nullptr;
+    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
+      const json::object* port = (*ports)[p].if_object();
+      const std::string_view name = port ? find_string(*port, "name") : std::string_view{};
+      if (!name.empty() && !names.emplace(name).second)
+        causes.add(
+            child_path(
+                item_path(child_path(item_path(child_path(path, "containers"), i), "ports"), p),
+                "name"),
+            "FieldValueDuplicate", fmt::format("Duplicate value: \"{}\"", name));
+    }
+  }
+  if (const json::object* selector = find_object(spec, "nodeSelector"))
+    check_label_map(*selector, child_path(path, "nodeSelector"), causes);
+}
+
+constexpr Field kPodTemplateFields[] = {
+    {.name = "metadata", .type = FieldType::kMessage, .message = &kTemplateMeta, .fallback = "{}"},
+    part("spec", kPodSpec, true),
+};
+void check_template(const json::object& tmpl, std::string_view path, Causes& causes) {
+  const std::string_view policy = find_string(tmpl, "spec.restartPolicy");
+  if (!policy.empty() && policy != "Always")
+    causes.not_supported(child_path(path, "spec.restartPolicy"), json::string(policy), "Always");
+  if (const std::string_view node = find_string(tmpl, "spec.nodeName"); !node.empty())
+    causes.not_yet(child_path(path, "spec.nodeName"), "a fixed host for all pods of a template");
+}
+
+constexpr Field kPodFields[] = {
+    {.name = "apiVersion"},
+    {.name = "kind"},
+    part("metadata", kObjectMeta, true),
+    part("spec", kPodSpec, true),
+    hint("status", FieldType::kJson),
+};
+
+}  // namespace
+
+const Message kPodSpec{.name = "PodSpec", .fields = kPodSpecFields, .check = check_pod_spec};
+const Message kPodTemplate{
+    .name = "PodTemplateSpec", .fields = kPodTemplateFields, .check = check_template};
+const Message kPod{.name = "Pod", .fields = kPodFields};
+
+}  // namespace shoal::api
