@@ -3,9 +3,7 @@
  * For tests of the overlay program: BPF_PROG_TEST_RUN gives a packet no tunnel key, so this gives
  * it one, as though it had come from `sender` with `vni`, and then runs the program under test.
  */
-#include <bpf/bpf_helpers.h>
-#include <linux/bpf.h>
-#include <linux/pkt_cls.h>
+#include "bpf/lib/common.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
