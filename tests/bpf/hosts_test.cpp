@@ -16,9 +16,22 @@ const SocketAddress kClusterIp = at("10.96.0.10:80");
 const SocketAddress kPodA = at("10.244.1.5:8080");
 const SocketAddress kPodB = at("10.244.2.7:8080");
 
-class HostsTest : public testing::Test {
+// Everything that this kernel has, and nothing that it could lack: the fallbacks carry the same
+// traffic.
+class HostsTest : public testing::TestWithParam<bool> {
 protected:
-  NetBox net;
+  static kernel::Features allowed(bool fallbacks) {
+    if (!fallbacks)
+      return {};
+    return {.tcx = false,
+            .redirect_peer = false,
+            .redirect_neigh = false,
+            .set_retval = false,
+            .sk_storage = false,
+            .coarse_clock = false};
+  }
+
+  NetBox net{allowed(GetParam())};
   Server poda{"poda", "poda", 8080};
   Server podb{"podb", "podb", 8080};
 
@@ -35,7 +48,10 @@ protected:
   }
 };
 
-TEST_F(HostsTest, OutsideClientReachesBackendsOnBothHostsThroughTheVip) {
+INSTANTIATE_TEST_SUITE_P(Kernel, HostsTest, testing::Bool(),
+                         [](const auto& which) { return which.param ? "Fallbacks" : "AsItIs"; });
+
+TEST_P(HostsTest, OutsideClientReachesBackendsOnBothHostsThroughTheVip) {
   NetBox::in_client([&] {
     net.ring({1});
     Answer answer = tcp_ask(kVip);
@@ -54,7 +70,7 @@ TEST_F(HostsTest, OutsideClientReachesBackendsOnBothHostsThroughTheVip) {
   EXPECT_EQ(drops(), "");
 }
 
-TEST_F(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
+TEST_P(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
   NetBox::in_client([&] {
     int error = 0;
     net.ring({1});
@@ -72,7 +88,7 @@ TEST_F(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
   });
 }
 
-TEST_F(HostsTest, RefusalsAreImmediate) {
+TEST_P(HostsTest, RefusalsAreImmediate) {
   NetBox::in_client([&] {
     EXPECT_EQ(tcp_ask(kVip).error, ECONNREFUSED);  // no backend
     EXPECT_EQ(tcp_ask(at("198.18.100.1:81")).error, ECONNREFUSED);
@@ -83,7 +99,7 @@ TEST_F(HostsTest, RefusalsAreImmediate) {
   });
 }
 
-TEST_F(HostsTest, BackendWhosePodIsGoneResetsTheConnection) {
+TEST_P(HostsTest, BackendWhosePodIsGoneResetsTheConnection) {
   NetBox::in_client([&] {
     net.ring({2});
     int error = 0;
@@ -97,7 +113,7 @@ TEST_F(HostsTest, BackendWhosePodIsGoneResetsTheConnection) {
 }
 
 // A pod's sockets are not below a hooked cgroup here: tc balances.
-TEST_F(HostsTest, PodsReachPodsAndServices) {
+TEST_P(HostsTest, PodsReachPodsAndServices) {
   in_netns("poda", [&] {
     Answer answer = tcp_ask(kPodB);
     EXPECT_EQ(answer.error, 0) << drops();
@@ -118,7 +134,7 @@ TEST_F(HostsTest, PodsReachPodsAndServices) {
   EXPECT_EQ(drops(), "h1 NO_BACKEND 1\n");
 }
 
-TEST_F(HostsTest, HostsReachPodsHereAndElsewhere) {
+TEST_P(HostsTest, HostsReachPodsHereAndElsewhere) {
   in_netns("h1", [&] {
     EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda "));
     Answer answer = tcp_ask(kPodB);
@@ -129,7 +145,7 @@ TEST_F(HostsTest, HostsReachPodsHereAndElsewhere) {
            [&] { EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda 198.18.0.12:")); });
 }
 
-TEST_F(HostsTest, TakeoverOfTheVipKeepsConnections) {
+TEST_P(HostsTest, TakeoverOfTheVipKeepsConnections) {
   int error = 0;
   NetBox::in_client([&] {
     net.ring({1, 2});
@@ -152,7 +168,7 @@ TEST_F(HostsTest, TakeoverOfTheVipKeepsConnections) {
   });
 }
 
-TEST_F(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
+TEST_P(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
   NetBox::in_client([&] {
     net.ring({2});
     int error = 0;
@@ -176,7 +192,7 @@ TEST_F(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
   });
 }
 
-TEST_F(HostsTest, AgentRestartUnderLoadLosesNothing) {
+TEST_P(HostsTest, AgentRestartUnderLoadLosesNothing) {
   net.ring({1, 2});
   std::atomic<bool> stop{false};
   std::atomic<int> asked{0}, failed{0};

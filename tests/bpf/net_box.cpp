@@ -192,7 +192,7 @@ Answer udp_ask(int fd, const SocketAddress& to) {
 // ---- the network
 // ---------------------------------------------------------------------------------
 
-NetBox::NetBox() {
+NetBox::NetBox(const kernel::Features& allowed) {
   sandbox();
   sh("ip netns add switch");
   sh("ip -n switch link add br0 type bridge");
@@ -206,8 +206,8 @@ NetBox::NetBox() {
   sh("ip -n client route add 198.18.100.0/24 dev eth0");
   make_host("h1", "198.18.0.11", "poda", "pa", "10.244.1.5");
   make_host("h2", "198.18.0.12", "podb", "pb", "10.244.2.7");
-  h1 = std::make_unique<Host>("h1");
-  h2 = std::make_unique<Host>("h2");
+  h1 = std::make_unique<Host>("h1", allowed);
+  h2 = std::make_unique<Host>("h2", allowed);
   program(*h1, "h1", "pa", true);
   program(*h2, "h2", "pb", false);
 }

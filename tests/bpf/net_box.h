@@ -53,7 +53,7 @@ UniqueFd udp_socket();
 
 class NetBox {
 public:
-  NetBox();
+  explicit NetBox(const kernel::Features& allowed = {});
   ~NetBox();
   static void in_client(const std::function<void()>& f) { in_netns("client", f); }
   // Both hosts know the service's backends; `slots` is the ring of both.
