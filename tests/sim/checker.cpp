@@ -37,7 +37,8 @@ void Checker::observe(const std::string& observer, const gossip::Core& core,
   case MemberChange::kSuspected:
   case MemberChange::kRefuted:
   case MemberChange::kUpdated:
-    EXPECT_TRUE(was_live) << observer << ": " << to_string(change.change) << " but not live: " << m.name;
+    EXPECT_TRUE(was_live) << observer << ": " << to_string(change.change)
+                          << " but not live: " << m.name;
     break;
   case MemberChange::kDied:
   case MemberChange::kLeft:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checker: looks at hosts from outside, knowing what was truly published and who truly lives, and fails
-// the running test where a host says what cannot be. It keeps a mirror of each host from notifications
-// alone, so that the notifications are checked against the tables too.
+// Checker: looks at hosts from outside, knowing what was truly published and who truly lives, and
+// fails the running test where a host says what cannot be. It keeps a mirror of each host from
+// notifications alone, so that the notifications are checked against the tables too.
 #pragma once
 
 #include "agent/gossip/core/core.h"
@@ -58,7 +58,8 @@ private:
     std::map<std::string, std::uint64_t> complete;  // by origin, this epoch
   };
 
-  std::map<EntryId, std::map<std::string, std::vector<Arrival>>> truth_;  // all values ever published
+  std::map<EntryId, std::map<std::string, std::vector<Arrival>>>
+      truth_;  // all values ever published
   std::map<std::string, std::uint64_t> start_ids_;
   std::map<std::string, Mirror> mirrors_;
   std::vector<Sighting> sightings_;
