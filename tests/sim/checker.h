@@ -43,6 +43,9 @@ public:
   // Dear: the mirror equals the tables.
   void check_mirror(const std::string& observer, const gossip::Core& core) const;
 
+  // Where the network may change bytes, only crashes are failures.
+  void set_trusting(bool trusting) { trusting_ = trusting; }
+
   const std::vector<Sighting>& sightings() const { return sightings_; }
   // When each host first got this value.
   const std::vector<Arrival>& arrivals(const std::string& origin, const std::string& key,
@@ -63,6 +66,7 @@ private:
   std::map<std::string, std::uint64_t> start_ids_;
   std::map<std::string, Mirror> mirrors_;
   std::vector<Sighting> sightings_;
+  bool trusting_ = false;
 };
 
 }  // namespace shoal::sim
