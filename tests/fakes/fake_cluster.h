@@ -54,6 +54,8 @@ public:
   // Link cut and processes gone; the others' membership finds out after a while.
   void kill(const std::string& host);
   void revive(const std::string& host);  // with nothing but its name
+  // Its writes go nowhere, while it lives and answers as a member.
+  void stall(const std::string& host, bool stalled);
   // This host takes itself for the only one alive.
   void isolate_view(const std::string& host);
 
