@@ -109,6 +109,9 @@ void FakeCluster::start_host(const std::string& name, int) {
     if (change.object->resource == view::kPods)
       on_pod(*raw, change);
   });
+  // What an earlier life left here is taken up again.
+  for (const store::ObjectPtr& pod : host->view->pods_on(name))
+    on_pod(*host, {store::ChangeKind::kAdded, pod, nullptr});
   host->runner->start();
 }
 
@@ -295,7 +298,8 @@ void FakeCluster::remove(std::string_view resource, std::string_view name,
   bool done = false;
   any_host().writer->remove(resource, ns, name, {}, grace_s,
                             [&, what = std::string(name)](const auto& result) {
-                              answer_of_user("remove " + what, result);
+                              if (result || result.error().code != 404)  // gone already
+                                answer_of_user("remove " + what, result);
                               done = true;
                             });
   SHOAL_ASSERT(until([&] { return done; }));
@@ -372,6 +376,25 @@ std::vector<std::string> FakeCluster::hosts() const {
   for (const auto& [name, host] : hosts_)
     if (host->up)
       out.push_back(name);
+  return out;
+}
+
+std::string FakeCluster::describe() const {
+  std::string out;
+  for (const auto resource : {view::kDeployments, view::kReplicaSets})
+    for (const json::object& body : objects(resource))
+      out += fmt::format("{} {} replicas {} generation {} status {}\n", resource,
+                         api::find_string(body, "metadata.name"),
+                         api::find_int(body, "spec.replicas", -1),
+                         api::find_int(body, "metadata.generation", -1),
+                         body.contains("status") ? json::serialize(body.at("status")) : "none");
+  for (const json::object& body : objects(view::kPods))
+    out += fmt::format(
+        "pod {} on {}{}{}\n", api::find_string(body, "metadata.name"),
+        api::find_string(body, "spec.nodeName"),
+        api::find_string(body, "metadata.deletionTimestamp").empty() ? "" : " terminating",
+        ready_uids_.contains(std::string(api::find_string(body, "metadata.uid"))) ? " ready" : "");
+  out += fmt::format("up: {}\n", fmt::join(hosts(), " "));
   return out;
 }
 

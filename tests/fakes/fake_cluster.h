@@ -68,6 +68,7 @@ public:
   std::vector<std::string> events(std::string_view reason) const;
   controllers::RunnerStats stats() const;  // of all hosts together
   std::vector<std::string> hosts() const;
+  std::string describe() const;  // deployments, sets and pods, for a failure's message
   view::View& view_of(const std::string& host);
 
   bool until(const std::function<bool()>& condition, Duration limit = std::chrono::seconds(60)) {

@@ -306,7 +306,7 @@ TEST_P(ClusterTest, WhateverHappensItEndsAtWhatWasAskedFor) {
     }
     return cluster.objects(view::kPods).size() == pods && cluster.ready_pods() == pods;
   };
-  ASSERT_TRUE(cluster.until(at_rest, 300s));
+  ASSERT_TRUE(cluster.until(at_rest, 300s)) << cluster.describe();
   ASSERT_TRUE(cluster.quiet(300s));
   EXPECT_TRUE(at_rest());
   EXPECT_FALSE(cluster.pods_by_host().contains(away.empty() ? "none" : away));
