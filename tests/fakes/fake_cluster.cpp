@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fakes/fake_cluster.h"
 
+#include "agent/api/schema.h"
 #include "agent/view/facts.h"
 #include "netplane/base/strings.h"
 
@@ -24,6 +25,7 @@ struct FakeCluster::Host {
   store::Revision newest = 0;
   bool up = true;
   bool alone = false;
+  bool stalled = false;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
   ~Host() {
@@ -55,6 +57,8 @@ FakeCluster::FakeCluster(std::uint64_t seed, int hosts, FakeTimes times,
     create(json::serialize(node(name, fmt::format("10.244.{}.0/24", number))));
     set_member(name, true);
   }
+  // Everybody knows everybody.
+  loop.run_for(times_.gossip_max + std::chrono::seconds(1));
 }
 
 FakeCluster::~FakeCluster() = default;
@@ -79,7 +83,9 @@ void FakeCluster::start_host(const std::string& name, int) {
   options.load_balancer_pools = {*IpPrefix::parse("198.18.0.200/30")};
   host->writer = api::make_writer(
       host->replica,
-      [this, alive](store::Txn txn, api::TxnDone done) {
+      [this, alive, raw](store::Txn txn, api::TxnDone done) {
+        if (raw->stalled)
+          return;
         loop.after(random_up_to(times_.write_max), [this, alive, t = std::move(txn),
                                                     run = std::move(done)]() mutable {
           if (!*alive)
@@ -103,6 +109,9 @@ void FakeCluster::start_host(const std::string& name, int) {
     if (change.object->resource == view::kPods)
       on_pod(*raw, change);
   });
+  // What an earlier life left here is taken up again.
+  for (const store::ObjectPtr& pod : host->view->pods_on(name))
+    on_pod(*host, {store::ChangeKind::kAdded, pod, nullptr});
   host->runner->start();
 }
 
@@ -244,11 +253,15 @@ void FakeCluster::isolate_view(const std::string& name) {
   host.runner->members_changed();
 }
 
+void FakeCluster::stall(const std::string& name, bool stalled) {
+  hosts_.at(name)->stalled = stalled;
+}
+
 // ---- the user
 
 FakeCluster::Host& FakeCluster::any_host() {
   for (auto& [name, host] : hosts_)
-    if (host->up)
+    if (host->up && !host->stalled)
       return *host;
   SHOAL_ASSERT(false && "no host is up");
   return *hosts_.begin()->second;
@@ -271,7 +284,8 @@ void FakeCluster::create(std::string_view text) {
 
 void FakeCluster::patch(std::string_view resource, std::string_view name, std::string_view text) {
   bool done = false;
-  any_host().writer->merge_patch(resource, "default", name, json_object(text),
+  const std::string_view ns = api::find_kind_by_resource(resource)->namespaced ? "default" : "";
+  any_host().writer->merge_patch(resource, ns, name, json_object(text),
                                  [&, what = std::string(text)](const auto& result) {
                                    answer_of_user("patch " + what, result);
                                    done = true;
@@ -284,7 +298,8 @@ void FakeCluster::remove(std::string_view resource, std::string_view name,
   bool done = false;
   any_host().writer->remove(resource, ns, name, {}, grace_s,
                             [&, what = std::string(name)](const auto& result) {
-                              answer_of_user("remove " + what, result);
+                              if (result || result.error().code != 404)  // gone already
+                                answer_of_user("remove " + what, result);
                               done = true;
                             });
   SHOAL_ASSERT(until([&] { return done; }));
@@ -361,6 +376,25 @@ std::vector<std::string> FakeCluster::hosts() const {
   for (const auto& [name, host] : hosts_)
     if (host->up)
       out.push_back(name);
+  return out;
+}
+
+std::string FakeCluster::describe() const {
+  std::string out;
+  for (const auto resource : {view::kDeployments, view::kReplicaSets})
+    for (const json::object& body : objects(resource))
+      out += fmt::format("{} {} replicas {} generation {} status {}\n", resource,
+                         api::find_string(body, "metadata.name"),
+                         api::find_int(body, "spec.replicas", -1),
+                         api::find_int(body, "metadata.generation", -1),
+                         body.contains("status") ? json::serialize(body.at("status")) : "none");
+  for (const json::object& body : objects(view::kPods))
+    out += fmt::format(
+        "pod {} on {}{}{}\n", api::find_string(body, "metadata.name"),
+        api::find_string(body, "spec.nodeName"),
+        api::find_string(body, "metadata.deletionTimestamp").empty() ? "" : " terminating",
+        ready_uids_.contains(std::string(api::find_string(body, "metadata.uid"))) ? " ready" : "");
+  out += fmt::format("up: {}\n", fmt::join(hosts(), " "));
   return out;
 }
 

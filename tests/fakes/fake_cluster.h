@@ -54,6 +54,8 @@ public:
   // Link cut and processes gone; the others' membership finds out after a while.
   void kill(const std::string& host);
   void revive(const std::string& host);  // with nothing but its name
+  // Its writes go nowhere, while it lives and answers as a member.
+  void stall(const std::string& host, bool stalled);
   // This host takes itself for the only one alive.
   void isolate_view(const std::string& host);
 
@@ -66,6 +68,7 @@ public:
   std::vector<std::string> events(std::string_view reason) const;
   controllers::RunnerStats stats() const;  // of all hosts together
   std::vector<std::string> hosts() const;
+  std::string describe() const;  // deployments, sets and pods, for a failure's message
   view::View& view_of(const std::string& host);
 
   bool until(const std::function<bool()>& condition, Duration limit = std::chrono::seconds(60)) {

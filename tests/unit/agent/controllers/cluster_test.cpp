@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the controllers of several hosts do together: real replicas, writers and runners, gossip
 // that is late and out of order, one store. A checker looks at the store after every commit. Seeds
-// are printed; SHOAL_SEED replays one.
+// are printed; SHOAL_SEED replays one,
+// SHOAL_SEEDS runs that many.
 #include "agent/controllers/rollout.h"
 #include "agent/view/facts.h"
 #include "tests/fakes/fake_cluster.h"
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <numeric>
 
 namespace shoal::fakes {
 namespace {
@@ -34,7 +36,10 @@ std::string image_patch(std::string_view image) {
 std::vector<std::uint64_t> seeds() {
   if (const char* one = std::getenv("SHOAL_SEED"))
     return {std::strtoull(one, nullptr, 10)};
-  return {1, 2, 3, 4, 5, 6, 7, 8};
+  const char* count = std::getenv("SHOAL_SEEDS");
+  std::vector<std::uint64_t> out(count ? std::strtoull(count, nullptr, 10) : 8);
+  std::iota(out.begin(), out.end(), std::uint64_t{1});
+  return out;
 }
 
 class ClusterTest : public ::testing::TestWithParam<std::uint64_t> {
@@ -222,12 +227,91 @@ TEST_P(ClusterTest, APodThatFitsNowhereSaysWhyAndRunsWhenItFits) {
   FakeCluster cluster(GetParam(), 2);
   for (const char* host : {"h1", "h2"})
     cluster.patch(view::kNodes, host, R"({"spec":{"unschedulable":true}})");
+  cluster.loop.run_for(1s);  // everybody has heard of it
   cluster.create(deployment("web", 1));
   ASSERT_TRUE(cluster.until([&] { return !cluster.events("FailedScheduling").empty(); }));
   EXPECT_EQ(cluster.events("FailedScheduling")[0],
             "0/2 nodes are available: 2 node(s) were unschedulable.");
   cluster.patch(view::kNodes, "h2", R"({"spec":{"unschedulable":null}})");
   EXPECT_TRUE(cluster.until([&] { return cluster.ready_pods() == 1; }));
+}
+
+TEST_P(ClusterTest, AnActorThatDoesNotActIsReplaced) {
+  FakeCluster cluster(GetParam(), 3);
+  for (const std::string& host : cluster.hosts()) {
+    SCOPED_TRACE(host);
+    cluster.stall(host, true);
+    const std::string name = "web-" + host;
+    const MonoTime begin = cluster.loop.now();
+    cluster.create(deployment(name, 3));
+    ASSERT_TRUE(cluster.until([&] { return complete(cluster, name); }));
+    // Deployment, set, placement and statuses may each have waited for the stalled member once or
+    // more.
+    EXPECT_LE(cluster.loop.now() - begin, 20s);
+    cluster.stall(host, false);
+  }
+  EXPECT_GT(cluster.stats().stepped_in, 0u);
+}
+
+// Everything at random, one host away at a time; then it must come to rest at what was asked for.
+TEST_P(ClusterTest, WhateverHappensItEndsAtWhatWasAskedFor) {
+  SeededRandom random(GetParam() * 1000 + 1);
+  FakeTimes times;
+  times.gossip_max = std::chrono::milliseconds(random.below(2) ? 80 : 1500);
+  FakeCluster cluster(GetParam(), 4, times);
+  std::map<std::string, std::int64_t> asked;
+  std::string away;
+  int image = 1;
+  for (int i = 0; i < 25; ++i) {
+    const std::string name = fmt::format("d{}", random.below(2));
+    switch (random.below(6)) {
+    case 0:
+    case 1:
+      if (asked.contains(name)) {
+        asked[name] = static_cast<std::int64_t>(random.below(9));
+        cluster.patch(view::kDeployments, name,
+                      fmt::format(R"({{"spec":{{"replicas":{}}}}})", asked[name]));
+      } else {
+        asked[name] = 3;
+        cluster.create(deployment(name, 3));
+      }
+      break;
+    case 2:
+      if (asked.contains(name))
+        cluster.patch(view::kDeployments, name, image_patch(fmt::format("web:{}", ++image)));
+      break;
+    case 3:
+      if (const auto pods = cluster.active_pods(); !pods.empty())
+        cluster.remove(view::kPods,
+                       api::find_string(pods[random.below(pods.size())], "metadata.name"),
+                       random.below(2) ? std::optional<std::int64_t>(0) : std::nullopt);
+      break;
+    default:
+      if (away.empty()) {
+        away = fmt::format("h{}", random.below(4) + 1);
+        cluster.kill(away);
+      } else {
+        cluster.revive(away);
+        away.clear();
+      }
+    }
+    cluster.loop.run_for(std::chrono::milliseconds(random.below(4000)));
+  }
+  const auto at_rest = [&] {
+    std::size_t pods = 0;
+    for (const auto& [name, replicas] : asked) {
+      if (!complete(cluster, name))
+        return false;
+      pods += static_cast<std::size_t>(replicas);
+    }
+    return cluster.objects(view::kPods).size() == pods && cluster.ready_pods() == pods;
+  };
+  ASSERT_TRUE(cluster.until(at_rest, 300s)) << cluster.describe();
+  ASSERT_TRUE(cluster.quiet(300s));
+  EXPECT_TRUE(at_rest());
+  EXPECT_FALSE(cluster.pods_by_host().contains(away.empty() ? "none" : away));
+  for (const auto& [name, replicas] : asked)
+    EXPECT_EQ(cluster.active_pods(name + "-").size(), static_cast<std::size_t>(replicas));
 }
 
 TEST_P(ClusterTest, TheSameSeedIsTheSameRun) {
@@ -241,7 +325,7 @@ TEST_P(ClusterTest, TheSameSeedIsTheSameRun) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, ClusterTest, ::testing::ValuesIn(seeds()),
-                         [](const auto& info) { return fmt::format("seed{}", info.param); });
+                         [](const auto& test) { return fmt::format("seed{}", test.param); });
 
 }  // namespace
 }  // namespace shoal::fakes

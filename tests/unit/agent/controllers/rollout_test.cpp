@@ -55,7 +55,9 @@ TEST(NextSizes, ShrinksTheOldByWhatIsSpare) {
 TEST(NextSizes, TakesUselessOldPodsFirst) {
   const Rollout rollout{3, 1, 0, false};
   // The old version never became available: replacing it costs nothing.
-  EXPECT_EQ(next_sizes(rollout, {{3, 0, 3}, {1, 1, 1}}, 1), (Sizes{0, 1}));
+  EXPECT_EQ(next_sizes(rollout, {{3, 0, 3}, {1, 1, 1}}, 1), (Sizes{2, 1}));
+  // Of two old sets the one that serves nobody gives way, though it is younger.
+  EXPECT_EQ(next_sizes(rollout, {{2, 2, 2}, {1, 0, 1}, {1, 1, 1}}, 2), (Sizes{2, 0, 1}));
 }
 
 TEST(NextSizes, SeveralOldSets) {
@@ -68,6 +70,8 @@ TEST(NextSizes, APodThatIsGoingDoesNotCount) {
   // The old set was made smaller just now; its third pod still answers.
   EXPECT_EQ(next_sizes(rollout, {{2, 3, 3}, {1, 1, 1}}, 1), (Sizes{2, 2}));
   EXPECT_EQ(next_sizes(rollout, {{2, 3, 3}, {2, 1, 2}}, 1), (Sizes{2, 2}));
+  // Not told to go yet: it takes up the room.
+  EXPECT_EQ(next_sizes(rollout, {{2, 3, 3, {}, {}, 3}, {1, 1, 1, {}, {}, 1}}, 1), (Sizes{2, 1}));
 }
 
 TEST(NextSizes, RecreateWaitsForTheOldPodsToBeGone) {
