@@ -225,13 +225,11 @@ void PodWorker::start_one(std::size_t index) {
       take_state(result->state);
       event("Normal", "Started", "Started container " + spec_.containers[index].name);
     } else {
-      const Waiting& why = result.error().waiting;
-      if (!container.waiting || *container.waiting != why)
-        event("Warning", why.reason, why.message);
-      container.waiting = why;
-      container.backoff =
-          container.backoff.count() ? std::min(container.backoff * 2, kBackoffMax) : kRetryFirst;
-      container.not_before = context_.clock.now() + container.backoff;
+      const std::string message = result.error().waiting.message;
+      const bool news = !container.waiting || container.waiting->message != message;
+      if (news)
+        event("Warning", "Failed", message);
+      plan_retry(container, result.error().waiting, context_.clock.now());
     }
     report();
   });

@@ -48,21 +48,17 @@ int keep_message(libbpf_print_level level, const char* format, va_list args) {
   return 0;
 }
 
-// libbpf prints to stderr unless told otherwise; while this lives it prints into t_libbpf_log.
-class LibbpfLog {
-public:
-  LibbpfLog() : before_(libbpf_set_print(keep_message)) { t_libbpf_log.clear(); }
-  ~LibbpfLog() { libbpf_set_print(before_); }
-  LibbpfLog(const LibbpfLog&) = delete;
-  LibbpfLog& operator=(const LibbpfLog&) = delete;
-  std::string text() const {
-    const std::string& log = t_libbpf_log;
-    return log.size() > kVerifierLogBytesMax ? log.substr(log.size() - kVerifierLogBytesMax) : log;
-  }
+// libbpf prints to stderr unless told otherwise. From the first use on, what it says is kept for
+// errors instead.
+void keep_libbpf_quiet() {
+  libbpf_set_print(keep_message);
+  t_libbpf_log.clear();
+}
 
-private:
-  libbpf_print_fn_t before_;
-};
+std::string libbpf_said() {
+  const std::string& log = t_libbpf_log;
+  return log.size() > kVerifierLogBytesMax ? log.substr(log.size() - kVerifierLogBytesMax) : log;
+}
 
 // ---- the four skeletons -------------------------------------------------------------------------
 
@@ -159,10 +155,10 @@ Result<> load_skeleton(S* skeleton, int (*load)(S*), std::string_view name,
     return fail_errno(fmt::format("open the BPF object {}", name));
   set_features(*skeleton, features);
   SHOAL_TRY(prepare_maps(skeleton->obj, options, features, folder));
-  LibbpfLog log;
+  t_libbpf_log.clear();
   if (int rc = load(skeleton); rc != 0)
     return fail(
-        Error::from_errno(-rc, fmt::format("load the BPF object {}", name) + "\n" + log.text()));
+        Error::from_errno(-rc, fmt::format("load the BPF object {}", name) + "\n" + libbpf_said()));
   return {};
 }
 
@@ -269,12 +265,9 @@ Loader::~Loader() = default;
 
 Result<std::unique_ptr<Loader>> Loader::open(const LoaderOptions& options) {
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+  keep_libbpf_quiet();
   SHOAL_TRY(need_bpffs(options.root));
-  Features features;
-  {
-    LibbpfLog quiet;
-    features = probe_features(options.allowed);
-  }
+  const Features features = probe_features(options.allowed);
   auto impl = std::make_unique<Impl>(options, features);
   SHOAL_TRY_WRAP(impl->load(), "BPF data plane");
   return std::unique_ptr<Loader>(new Loader(std::move(impl)));
@@ -396,6 +389,7 @@ Result<> remove_data_plane(const std::filesystem::path& root) {
   std::error_code error;
   if (!std::filesystem::exists(root, error))
     return {};
+  keep_libbpf_quiet();
   SHOAL_TRY(Links(root / "links", true).remove_all());
   std::filesystem::remove_all(root, error);
   if (error)

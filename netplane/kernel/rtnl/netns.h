@@ -20,9 +20,7 @@ namespace shoal::kernel {
 Result<UniqueFd> open_current_netns();  // of the calling thread
 Result<UniqueFd>
 open_netns_of(pid_t pid);  // guard against pid reuse with open_pidfd, before and after
-Result<UniqueFd>
-open_netns_of_pidfd(int pidfd);  // race-free, through PIDFD_GET_NET_NAMESPACE or setns(pidfd)
-Result<UniqueFd>
+Result<UniqueFd> Result<UniqueFd>
 open_netns_at(const std::filesystem::path& path);  // kInvalid when it is no network namespace
 Result<UniqueFd> create_netns();                   // empty: only lo, and down
 
