@@ -146,7 +146,8 @@ void Node::check_settled() {
         worker->gone();
   }
   for (const auto& [uid, worker] : workers_) {
-    if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network))
+    if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network) &&
+        !worker->unprobed())
       continue;
     // Looked at again soon: adoption takes milliseconds, and a failing one must not hold the others
     // up for ever.

@@ -44,6 +44,7 @@ struct ContainerSeen {
   std::uint32_t restarts = 0;
   bool cleaned = true;    // nothing is left of the ended attempt but its state and log
   bool ready = false;     // running, and its readiness probe passes
+  bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
   MonoTime not_before{};  // of the next start
   std::chrono::seconds backoff{0};
   std::optional<Waiting> waiting;  // the last start failed, or is being waited for
