@@ -9,7 +9,7 @@
 #include "agent/daemon/cluster_files.h"
 #include "agent/daemon/lobby.h"
 #include "netplane/base/fs.h"
-#include "netplane/base/process.h"
+#include "netplane/base/strings.h"
 #include "netplane/kernel/rtnl/rtnl.h"
 #include "runtime/sandbox/cgroup.h"
 
@@ -51,13 +51,27 @@ Result<std::filesystem::path> cgroup_root(const config::Config& config) {
   return tree.v2;
 }
 
+// The shim runs the OCI runtime by its path.
+Result<std::filesystem::path> find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos)
+    return name;
+  const char* path = std::getenv("PATH");
+  for (const std::string_view folder : split(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin", ':')) {
+    const std::filesystem::path candidate = std::filesystem::path(folder) / name;
+    if (::access(candidate.c_str(), X_OK) == 0)
+      return candidate;
+  }
+  return fail(Errc::kNotFound,
+              fmt::format("OCI runtime {} is not in PATH: install it, or set runtime.oci_runtime", name));
+}
+
 Result<daemon::Options> to_options(const config::Config& config) {
   daemon::Options options;
   options.node_name = config.node_name;
   options.state_dir = config.state_dir;
   options.run_dir = config.run_dir;
   options.shim = config.shim;
-  options.oci_runtime = config.oci_runtime;
+  options.oci_runtime = SHOAL_TRY(find_program(config.oci_runtime));
   options.cgroup_root = SHOAL_TRY(cgroup_root(config));
   auto rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
   const kernel::Uplink uplink = SHOAL_TRY_WRAP(

@@ -125,9 +125,19 @@ Result<> Agent::Impl::make_api() {
       replica,
       [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); },
       [this](std::function<void()> run) { asio::post(loop, std::move(run)); }, clock, random,
-      std::move(writing));
+      writing);
+  // The same decisions, and nothing is written: for ?dryRun=All.
+  writing.dry_run = true;
+  dry_writer = api::make_writer(
+      replica,
+      [this](store::Txn, api::TxnDone done) {
+        asio::post(loop, [done] { done(fail(Errc::kInternal, "a dry run wrote")); });
+      },
+      [this](std::function<void()> run) { asio::post(loop, std::move(run)); }, clock, random,
+      writing);
   api::ServerOptions serving;
   serving.unix_path = options.socket();
+  serving.dry_run_writer = dry_writer.get();
   serving.tls = api::TlsOptions{options.api.ip.to_string(), options.api.port, pki / "node.crt",
                                 pki / "node.key", pki / "ca.crt"};
   server = std::make_unique<api::Server>(loop, replica, *writer, clock, std::move(serving));

@@ -90,6 +90,7 @@ struct Agent::Impl {
   std::unique_ptr<GossipBridge> bridge;
   std::unique_ptr<api::TxnForwarder> forwarder;  // elsewhere
   std::unique_ptr<api::Writer> writer;
+  std::unique_ptr<api::Writer> dry_writer;
   std::unique_ptr<api::Server> server;
   std::unique_ptr<ClusterAdmin> admin;  // on the store's host
   view::View view;

@@ -9,9 +9,11 @@
 //   GET    /shoal/v1/images
 //   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
 //   DELETE /shoal/v1/images/REF
+//   POST   /shoal/v1/exec/NAMESPACE/POD         upgraded, see agent/stream/frames.h
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
 #include "agent/daemon/agent_impl.h"
+#include "agent/daemon/pod_io.h"
 #include "agent/daemon/views.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
@@ -93,6 +95,12 @@ void Agent::Impl::routes() {
       api::BodyMode::kStreamed);
   route("DELETE", "/shoal/v1/images/*", [this](const api::ExchangePtr& x) { remove_image(x); });
   route("POST", "/shoal/v1/tokens", [this](const api::ExchangePtr& x) { create_token(x); });
+  route("GET", "/api/v1/namespaces/{namespace}/pods/{name}/log", [this](const api::ExchangePtr& x) {
+    pods ? serve_logs(x, *pods, view, loop, clock) : x->reply_error(not_yet());
+  });
+  route("POST", "/shoal/v1/exec/{namespace}/{name}", [this](const api::ExchangePtr& x) {
+    pods ? serve_exec(x, *pods, view, loop, workers) : x->reply_error(not_yet());
+  });
   // By its token, not by a certificate: a joining host has none yet.
   server->route(
       "POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); },
