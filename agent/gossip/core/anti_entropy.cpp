@@ -5,6 +5,10 @@
 #include <map>
 
 namespace shoal::gossip {
+namespace {
+// In join_retry: odd, so that datagrams and streams take turns.
+constexpr unsigned kSeedReminder = 31;
+}  // namespace
 
 AntiEntropy::AntiEntropy(Context& context, Membership& membership, Replication& replication)
     : ctx_(context), membership_(membership), replication_(replication) {}
@@ -33,18 +37,28 @@ void AntiEntropy::join(std::span<const SocketAddress> seeds) {
 }
 
 // As long as nobody else is live: at the start, and again whenever all others are lost. The first
-// try goes by datagram, the next by stream, in turn: one of the two may not get through.
+// try goes by datagram, the next by stream, in turn: one of the two may not get through. Later a
+// seed that is no live member is asked now and then: two halves that have forgotten each other
+// still meet.
 void AntiEntropy::on_join_timer() {
   join_timer_ = ctx_.arm(TimerKind::kJoin, ctx_.config.join_retry);
-  if (membership_.leaving() || membership_.table().live() > 1)
+  ++join_tries_;
+  const bool alone = membership_.table().live() == 1;
+  if (membership_.leaving() || (!alone && join_tries_ % kSeedReminder != 0))
     return;
+  std::vector<SocketAddress> ask = seeds_;
+  for (const auto& [name, node] : membership_.table().all())
+    if (node.member.is_live())
+      std::erase(ask, node.member.meta.gossip_address);
+  if (!alone)
+    choose(ask, 1, ctx_.random);
   const auto messages = complete_sync();
   std::string packet;
   begin_packet(packet, ctx_.config.name);
   for (const std::string& message : messages)
     packet += message;
-  const bool by_stream = join_tries_++ % 2 == 1;
-  for (const SocketAddress& seed : seeds_) {
+  const bool by_stream = join_tries_ % 2 == 0;
+  for (const SocketAddress& seed : ask) {
     if (by_stream)
       ctx_.send_stream(seed, packet);
     else

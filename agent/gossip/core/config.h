@@ -34,7 +34,8 @@ struct ProtocolConfig {
   unsigned retransmit_mult = 4;  // news is told mult * ceil(log10(n + 1)) times by each member
   milliseconds dead_probe_interval{2000};  // one dead member is dialled in each: partitions heal
   milliseconds dead_retention{72 * 3'600'000L};  // then the record and its origin's entries go
-  milliseconds join_retry{1000};  // seeds are asked again until another live member is known
+  milliseconds join_retry{1000};  // seeds are asked again until another live member is known,
+                                  // and 31 times more rarely after that
   milliseconds leave_linger{1000};
 
   // ---- replication: scuttlebutt (van Renesse et al. 2008) with eager push and lazy announcements

@@ -43,6 +43,7 @@ struct Core::Impl {
   void on_packet(const SocketAddress& from, std::string_view bytes, bool is_datagram);
   void handle(const SocketAddress& from, const std::string& sender, const Message& message,
               bool is_datagram);
+  void probe_if_suspect(const std::string& name);
   void on_timer(const Timer& timer);
   void notice_pause(const Timer& timer);
 
@@ -119,11 +120,10 @@ void Core::Impl::handle(const SocketAddress& from, const std::string& sender,
           prober.on_nack(sender, m);
         } else if constexpr (std::is_same_v<T, Record>) {
           membership.apply(m);
+          probe_if_suspect(m.member.name);
         } else if constexpr (std::is_same_v<T, Verdict>) {
           membership.apply(m);
-          const Node* node = membership.table().find(m.name);
-          if (node != nullptr && node->member.state == MemberState::kSuspect)
-            prober.probe_soon(m.name);
+          probe_if_suspect(m.name);
         } else if constexpr (std::is_same_v<T, Sync>) {
           anti_entropy.on_sync(sender, m);
         } else if constexpr (std::is_same_v<T, Announce>) {
@@ -136,6 +136,12 @@ void Core::Impl::handle(const SocketAddress& from, const std::string& sender,
         }
       },
       message);
+}
+
+void Core::Impl::probe_if_suspect(const std::string& name) {
+  const Node* node = membership.table().find(name);
+  if (node != nullptr && node->suspicion && membership.wants_confirmation(*node))
+    prober.probe_soon(name);
 }
 
 void Core::on_refused(const SocketAddress& to, MonoTime now, Effects& out) {

@@ -61,6 +61,14 @@ void Membership::apply(const Record& record) {
     return;
   if (said.is_live()) {
     revive(*node, said);
+  } else if (said.state == MemberState::kDead && node->member.is_live() &&
+             said.start_id == node->member.start_id) {
+    // Dead to the sender and alive to us: a partition has healed, or news was lost. The member
+    // itself settles it; nobody who is healthy is dead for a moment because two halves compare
+    // notes.
+    node->member.incarnation = said.incarnation;
+    if (!node->suspicion)
+      begin_suspicion(*node, {});
   } else {
     node->member.meta = said.meta;
     end_life(*node, standing(said));
@@ -292,6 +300,12 @@ void Membership::confirm(Node& node, std::span<const std::string> accusers) {
     return;
   arm_suspicion(node);
   spread(node.member.name);
+}
+
+bool Membership::wants_confirmation(const Node& suspect) const {
+  const Suspicion& s = *suspect.suspicion;
+  return s.confirmations() < confirmations_wanted(ctx_.config, table_.live()) &&
+         std::ranges::find(s.accusers, self().name) == s.accusers.end();
 }
 
 void Membership::arm_suspicion(Node& node) {

@@ -36,6 +36,8 @@ public:
   void apply(const Verdict& verdict);
   // This host's own probe of it failed.
   void suspect(const std::string& name);
+  // This host's own view of the suspect would still matter.
+  bool wants_confirmation(const Node& suspect) const;
   // A peer knows a later life of this host than this host itself.
   void raise_start_id(std::uint64_t seen);
 

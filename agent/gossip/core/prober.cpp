@@ -50,7 +50,10 @@ std::optional<std::string> Prober::next_target() {
     const Node* node = table.find(name);
     return node != nullptr && node->member.is_live() && !table.is_self(name);
   };
-  while (!soon_.empty()) {
+  // Suspects that others named and the round take turns: when many die at once, neither waits for
+  // the other.
+  from_round_ = !from_round_;
+  while (!from_round_ && !soon_.empty()) {
     std::string name = std::move(soon_.front());
     soon_.pop_front();
     if (is_target(name))
@@ -114,8 +117,15 @@ void Prober::ask_helpers() {
 
 void Prober::fail_probe() {
   ++ctx_.stats.probes_failed;
-  // Helpers that said nothing at all hint at this host rather than at the target.
-  const auto missed = static_cast<unsigned>(probe_->helpers.size() - probe_->nacks.size());
+  // Helpers that said nothing at all hint at this host rather than at the target, unless they are
+  // suspected themselves by now.
+  unsigned missed = 0;
+  for (const std::string& name : probe_->helpers) {
+    const Node* helper = membership_.table().find(name);
+    if (!probe_->nacks.contains(name) && helper != nullptr &&
+        helper->member.state == MemberState::kAlive)
+      ++missed;
+  }
   ctx_.worsen_health(probe_->helpers.empty() ? 1 : missed);
   membership_.suspect(probe_->target);
 }

@@ -68,7 +68,8 @@ private:
   Membership& membership_;
   std::function<std::uint64_t()> summary_;
   std::vector<std::string> order_;  // of this round, from the back
-  std::deque<std::string> soon_;
+  std::deque<std::string> soon_;    // at most kSoonMax
+  bool from_round_ = false;
   std::optional<Probe> probe_;
   std::uint64_t timeout_timer_ = 0;
   std::map<std::uint64_t, Relay> relays_;  // by our sequence
