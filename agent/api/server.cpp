@@ -29,6 +29,7 @@ struct Route {
   std::vector<std::string> segments;  // "{x}" binds, a last "*" takes the rest
   Handler handler;
   BodyMode mode;
+  Access access;
 };
 
 std::vector<std::string> segments_of(std::string_view path) {
@@ -59,6 +60,21 @@ bool match(const Route& route, const std::vector<std::string>& path,
       return false;
   }
   return path.size() == route.segments.size();
+}
+
+// What Kubernetes answers without asking who one is, too.
+bool is_public(const Request& request) {
+  return request.method == "GET" && (request.path == "/healthz" || request.path == "/livez" ||
+                                     request.path == "/readyz" || request.path == "/version");
+}
+
+void unauthorized(const ExchangePtr& exchange) {
+  exchange->reply_error(
+      ApiError{401,
+               "Unauthorized",
+               "Unauthorized: show a client certificate that this cluster's CA has "
+               "signed, or use the unix socket as root",
+               {}});
 }
 
 // True when somebody answers there.
@@ -178,15 +194,19 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   }
 
   Dispatch dispatch(const Request& request) {
-    const std::vector<std::string> path = segments_of(request.path);
+    const bool known = request.peer.local || request.peer.verified;
     Dispatch found;
     for (const Route& route : routes)
-      if (route.method == request.method && match(route, path, found.params)) {
-        found.handler = route.handler;
+      if (route.method == request.method && match(route, request.segments, found.params)) {
+        found.handler =
+            known || route.access == Access::kAnonymous ? route.handler : Handler(unauthorized);
         found.mode = route.mode;
         return found;
       }
     found.params.clear();
+    found.handler = unauthorized;
+    if (!known && !is_public(request))
+      return found;
     found.handler = [weak = weak_from_this()](const ExchangePtr& exchange) {
       if (const auto self = weak.lock())
         self->rest.handle(exchange);
@@ -202,8 +222,9 @@ Server::Server(asio::io_context& loop, store::Replica& replica, Writer& writer, 
 Server::~Server() { stop(); }
 
 void Server::route(std::string_view method, std::string_view pattern, Handler handler,
-                   BodyMode mode) {
-  impl_->routes.push_back({std::string(method), segments_of(pattern), std::move(handler), mode});
+                   BodyMode mode, Access access) {
+  impl_->routes.push_back(
+      {std::string(method), segments_of(pattern), std::move(handler), mode, access});
 }
 
 Result<> Server::start() {
