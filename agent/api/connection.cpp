@@ -101,6 +101,7 @@ private:
     X509* certificate = SSL_get1_peer_certificate(stream_.native_handle());
     if (!certificate)
       return;
+    peer_.verified = SSL_get_verify_result(stream_.native_handle()) == X509_V_OK;
     X509_NAME* subject = X509_get_subject_name(certificate);
     peer_.common_name = name_entry(subject, NID_commonName);
     peer_.organization = name_entry(subject, NID_organizationName);
@@ -140,7 +141,8 @@ make_tls_context(const std::filesystem::path& certificate, const std::filesystem
     return failed("the private key", key);
   if (context->load_verify_file(ca.string(), e); e)
     return failed("the CA certificate", ca);
-  // A certificate that is shown must be the cluster's; who shows none reaches Access::kAnyone only.
+  // A server asks for a certificate, refuses a wrong one here, and decides by path what may be done
+  // without one.
   context->set_verify_mode(asio::ssl::verify_peer, e);
   // Sessions are not resumed: a certificate that was taken back must not live on in a ticket.
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);

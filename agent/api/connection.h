@@ -35,7 +35,7 @@ std::shared_ptr<Connection> make_connection(boost::asio::local::stream_protocol:
 std::shared_ptr<Connection> make_connection(boost::asio::ip::tcp::socket socket,
                                             std::shared_ptr<boost::asio::ssl::context> tls);
 
-// TLS 1.3 with both sides authenticated by the cluster's CA.
+// TLS 1.3; certificates are those of the cluster's CA.
 Result<std::shared_ptr<boost::asio::ssl::context>>
 make_tls_context(const std::filesystem::path& certificate, const std::filesystem::path& key,
                  const std::filesystem::path& ca, bool server);

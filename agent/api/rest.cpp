@@ -193,20 +193,18 @@ std::expected<Revision, ApiError> revision_of(const Request& request) {
 
 }  // namespace
 
-std::optional<std::expected<ResourcePath, ApiError>> parse_resource_path(std::string_view path) {
-  std::vector<std::string_view> parts = split(path, '/');
-  if (!parts.empty() && parts.back().empty())
-    parts.pop_back();
-  // "" api v1 ...  or  "" apis GROUP VERSION ...
+std::optional<std::expected<ResourcePath, ApiError>> parse_resource_path(const Request& request) {
+  const std::vector<std::string>& parts = request.segments;
+  // api v1 ...  or  apis GROUP VERSION ...
   std::string_view group, version;
   std::size_t at = 0;
-  if (parts.size() > 3 && parts[1] == "api") {
+  if (parts.size() > 2 && parts[0] == "api") {
+    version = parts[1];
+    at = 2;
+  } else if (parts.size() > 3 && parts[0] == "apis") {
+    group = parts[1];
     version = parts[2];
     at = 3;
-  } else if (parts.size() > 4 && parts[1] == "apis") {
-    group = parts[2];
-    version = parts[3];
-    at = 4;
   } else {
     return std::nullopt;
   }
@@ -224,14 +222,14 @@ std::optional<std::expected<ResourcePath, ApiError>> parse_resource_path(std::st
   if (parts.size() > at + 2)
     found.subresource = parts[at + 2];
   if (parts.size() > at + 3)
-    return std::unexpected(no_such_path(path));
+    return std::unexpected(no_such_path(request.path));
   found.kind = find_kind_by_plural(group, version, plural);
   if (!found.kind)
-    return std::unexpected(no_such_path(path));
+    return std::unexpected(no_such_path(request.path));
   const bool scoped = !found.ns.empty();
   if ((scoped && !found.kind->namespaced) ||
       (!scoped && found.kind->namespaced && !found.name.empty()))
-    return std::unexpected(no_such_path(path));
+    return std::unexpected(no_such_path(request.path));
   return found;
 }
 
@@ -242,7 +240,7 @@ Rest::Rest(boost::asio::io_context& loop, store::Replica& replica, Writer& write
 
 void Rest::handle(const ExchangePtr& exchange) {
   const Request& request = exchange->request();
-  const auto path = parse_resource_path(request.path);
+  const auto path = parse_resource_path(request);
   if (!path) {
     if (!answer_discovery(*exchange, replica_))
       exchange->reply_error(no_such_path(request.path));
@@ -404,8 +402,10 @@ void Rest::create(const ExchangePtr& exchange, const ResourcePath& path) {
     return exchange->reply_error(body.error());
   if (auto same = match_path(*body, path); !same)
     return reply_error(exchange, same.error(), path);
+  ResourcePath named = path;
+  named.name = find_string(*body, "metadata.name");
   if (Writer* writer = writer_for(exchange))
-    writer->create(std::move(*body), answer_write(exchange, path, 201));
+    writer->create(std::move(*body), answer_write(exchange, named, 201));
 }
 
 void Rest::replace(const ExchangePtr& exchange, const ResourcePath& path) {

@@ -20,7 +20,7 @@ struct ResourcePath {
   std::string subresource;  // "status", "scale", ...
 };
 // Nothing: not a path of resources at all. An error: it looks like one, and is not served.
-std::optional<std::expected<ResourcePath, ApiError>> parse_resource_path(std::string_view path);
+std::optional<std::expected<ResourcePath, ApiError>> parse_resource_path(const Request& request);
 
 class Rest {
 public:

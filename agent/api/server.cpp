@@ -62,6 +62,21 @@ bool match(const Route& route, const std::vector<std::string>& path,
   return path.size() == route.segments.size();
 }
 
+// What Kubernetes answers without asking who one is, too.
+bool is_public(const Request& request) {
+  return request.method == "GET" && (request.path == "/healthz" || request.path == "/livez" ||
+                                     request.path == "/readyz" || request.path == "/version");
+}
+
+void unauthorized(const ExchangePtr& exchange) {
+  exchange->reply_error(
+      ApiError{401,
+               "Unauthorized",
+               "Unauthorized: show a client certificate that this cluster's CA has "
+               "signed, or use the unix socket as root",
+               {}});
+}
+
 // True when somebody answers there.
 bool is_live(const std::filesystem::path& path) {
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -179,27 +194,19 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   }
 
   Dispatch dispatch(const Request& request) {
-    const std::vector<std::string> path = segments_of(request.path);
+    const bool known = request.peer.local || request.peer.verified;
     Dispatch found;
-    const bool known = request.peer.local || !request.peer.common_name.empty();
     for (const Route& route : routes)
-      if ((known || route.access == Access::kAnyone) && route.method == request.method &&
-          match(route, path, found.params)) {
-        found.handler = route.handler;
+      if (route.method == request.method && match(route, request.segments, found.params)) {
+        found.handler =
+            known || route.access == Access::kAnonymous ? route.handler : Handler(unauthorized);
         found.mode = route.mode;
         return found;
       }
     found.params.clear();
-    if (!known) {
-      found.handler = [](const ExchangePtr& exchange) {
-        exchange->reply_error(ApiError{401,
-                                       "Unauthorized",
-                                       "a client certificate of this cluster is required (on a "
-                                       "member host, use the unix socket)",
-                                       {}});
-      };
+    found.handler = unauthorized;
+    if (!known && !is_public(request))
       return found;
-    }
     found.handler = [weak = weak_from_this()](const ExchangePtr& exchange) {
       if (const auto self = weak.lock())
         self->rest.handle(exchange);

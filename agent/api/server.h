@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The REST server of a host: Kubernetes' paths from the replica and the writer, plus handlers that
 // main registers (images, logs, exec, cluster administration). HTTP/1.1 with keep-alive, on a
-// root-only unix socket and, when configured, on TCP under TLS 1.3 with client certificates of the
-// cluster's CA.
+// root-only unix socket and, when configured, on TCP under TLS 1.3. There a client shows a
+// certificate of the cluster's CA; without one it gets 401 from everything but health checks,
+// /version and routes made for Access::kAnonymous.
 //
 // Errors are Kubernetes Status objects. Limits are named below; a peer that passes one is answered
 // or cut off. Threading: the agent's one loop thread. Handlers are called on it and must not block.
@@ -67,6 +68,7 @@ struct ServerOptions {
 // Who asks.
 struct Peer {
   bool local = false;       // over the unix socket: root
+  bool verified = false;    // over TLS, with a certificate of the cluster's CA
   std::string common_name;  // of the client certificate, over TLS
   std::string organization;
   std::string address;
@@ -75,6 +77,7 @@ struct Peer {
 struct Request {
   std::string method;                                       // "GET"
   std::string path;                                         // percent-decoded
+  std::vector<std::string> segments;                        // its parts, decoded one by one
   std::map<std::string, std::string, std::less<>> query;    // the last of a name wins
   std::map<std::string, std::string, std::less<>> headers;  // names in lower case
   std::map<std::string, std::string, std::less<>> params;   // {name} of the route; "*" for the rest
@@ -133,6 +136,9 @@ using ExchangePtr = std::shared_ptr<Exchange>;
 using Handler = std::function<void(ExchangePtr)>;
 
 enum class BodyMode : std::uint8_t { kBuffered, kStreamed };
+// Who may call a route: the unix socket and holders of a certificate, or anybody at all (a host
+// that joins by its token has no certificate yet).
+enum class Access : std::uint8_t { kAuthenticated, kAnonymous };
 
 // Who may call a route: root over the unix socket and holders of a certificate of the cluster's CA, or anyone who
 // gets a TLS connection. A host that joins has no certificate yet.

@@ -186,6 +186,9 @@ bool Session::fill_request() {
   if (!url)
     return false;
   request_.path = url->path();  // percent-decoded
+  for (const auto& segment : url->segments())
+    if (!segment.empty())
+      request_.segments.emplace_back(segment);
   for (const auto& param : url->params())
     request_.query[std::string(param.key)] = std::string(param.value);
   for (const auto& field : message) {
