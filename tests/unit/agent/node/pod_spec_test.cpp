@@ -74,6 +74,27 @@ TEST(ReadPod, ADeletionBringsItsOwnGrace) {
             std::chrono::seconds(60));
 }
 
+TEST(ReadPod, ExpandsVariables) {
+  const Texts env{"A=1", "B=2", "A=3"};
+  for (const auto& [text, wanted] :
+       std::vector<std::pair<std::string, std::string>>{{"", ""},
+                                                        {"plain", "plain"},
+                                                        {"$(A)", "3"},
+                                                        {"x$(A)$(B)y", "x32y"},
+                                                        {"$(NO)", "$(NO)"},
+                                                        {"$$(A)", "$(A)"},
+                                                        {"$$$(A)", "$3"},
+                                                        {"$(A", "$(A"},
+                                                        {"$A $", "$A $"},
+                                                        {"$()", "$()"}})
+    EXPECT_EQ(expand(text, env), wanted) << text;
+  const auto c = container(R"x(,"env":[{"name":"A","value":"1"},{"name":"B","value":"$(A)2"}],
+    "command":["$(B)"],"args":["-$(A)"])x");
+  EXPECT_EQ(c->env, (Texts{"A=1", "B=12"}));
+  EXPECT_EQ(c->command, Texts{"12"});
+  EXPECT_EQ(c->args, Texts{"-1"});
+}
+
 TEST(ReadPod, ProbesResolveNamedPorts) {
   const auto http = container(
       R"(,"ports":[{"name":"web","containerPort":8080,"protocol":"TCP"}],"readinessProbe":{
