@@ -150,13 +150,17 @@ Result<ContainerSpec> read_container(const json::object& container,
   if (!runtime::shim::is_container_name(out.name) || out.image.empty())
     return fail(Errc::kInvalid, "a container needs a name that is a DNS label, and an image");
   out.pull = read_pull_policy(text_at(container, "imagePullPolicy"));
-  out.command = texts_at(container, "command");
-  out.args = texts_at(container, "args");
   out.working_dir = text_at(container, "workingDir");
   if (const json::array* env = array_at(container, "env"))
     for (const json::value& entry : *env)
       if (const json::object* variable = entry.if_object())
-        out.env.push_back(text_at(*variable, "name") + "=" + text_at(*variable, "value"));
+        // A value may name the variables before it.
+        out.env.push_back(text_at(*variable, "name") + "=" +
+                          expand(text_at(*variable, "value"), out.env));
+  for (const std::string& text : texts_at(container, "command"))
+    out.command.push_back(expand(text, out.env));
+  for (const std::string& text : texts_at(container, "args"))
+    out.args.push_back(expand(text, out.env));
   if (const json::array* ports = array_at(container, "ports"))
     for (const json::value& entry : *ports)
       if (const json::object* port = entry.if_object())
@@ -174,6 +178,29 @@ Result<ContainerSpec> read_container(const json::object& container,
 }
 
 }  // namespace
+
+std::string expand(std::string_view text, const std::vector<std::string>& env) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t close = text.find(')');
+    if (text.starts_with("$$")) {
+      out += '$';
+      text.remove_prefix(2);
+    } else if (text.starts_with("$(") && close != std::string_view::npos) {
+      const std::string name = std::string(text.substr(2, close - 2)) + "=";
+      const auto entry = std::find_if(env.rbegin(), env.rend(), [&](const std::string& candidate) {
+        return candidate.starts_with(name);
+      });
+      out += entry == env.rend() ? text.substr(0, close + 1)
+                                 : std::string_view(*entry).substr(name.size());
+      text.remove_prefix(close + 1);
+    } else {
+      out += text.front();
+      text.remove_prefix(1);
+    }
+  }
+  return out;
+}
 
 Result<PodSpec> read_pod(const store::Object& pod) {
   PodSpec out;

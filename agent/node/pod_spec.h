@@ -72,4 +72,9 @@ struct PodSpec {
 
 Result<PodSpec> read_pod(const store::Object& pod);
 
+// Kubernetes' $(NAME) in command, args and env values: replaced from `env` ("K=V"; the last one of
+// a name counts).
+// $$(NAME) is a literal $(NAME), and a name that is not known stays as it is.
+std::string expand(std::string_view text, const std::vector<std::string>& env);
+
 }  // namespace shoal::node

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/pod_plan.h"
+
+#include <boost/json.hpp>
+#include <gtest/gtest.h>
+
+namespace shoal::node {
+namespace {
+
+namespace json = boost::json;
+using runtime::shim::ContainerPhase;
+using runtime::shim::ContainerState;
+using std::chrono::seconds;
+
+MonoTime at(int second) { return MonoTime(seconds(second)); }
+
+PodSpec pod(RestartPolicy restart = RestartPolicy::kAlways,
+            std::vector<std::string> containers = {"web"}) {
+  PodSpec spec;
+  spec.ns = "default";
+  spec.name = "web-1";
+  spec.uid = "u1";
+  spec.restart = restart;
+  for (std::string& name : containers) {
+    ContainerSpec container;
+    container.name = std::move(name);
+    container.image = "web:1";
+    spec.containers.push_back(std::move(container));
+  }
+  return spec;
+}
+
+ContainerState running(std::uint32_t attempt = 0, std::string name = "web") {
+  ContainerState state;
+  state.ref = {std::move(name), attempt};
+  state.phase = ContainerPhase::kRunning;
+  state.pid = 10;
+  state.started_at_ns = 1'000'000'000;
+  return state;
+}
+
+ContainerState exited(int code, int ran_s = 1, std::uint32_t attempt = 0,
+                      std::string name = "web") {
+  ContainerState state = running(attempt, std::move(name));
+  state.phase = ContainerPhase::kExited;
+  state.exit_code = code;
+  state.finished_at_ns = state.started_at_ns + ran_s * INT64_C(1'000'000'000);
+  return state;
+}
+
+// A pod with its sandbox and address, and these containers.
+PodSeen seen(std::vector<std::optional<ContainerState>> containers) {
+  PodSeen out;
+  out.adopted = out.sandbox = out.network = true;
+  out.ip = *IpAddress::parse("10.244.1.5");
+  out.generation = 3;
+  for (auto& state : containers) {
+    ContainerSeen container;
+    container.current = std::move(state);
+    out.containers.push_back(std::move(container));
+  }
+  return out;
+}
+
+Step wait(std::optional<MonoTime> until = std::nullopt) { return {StepKind::kWait, 0, until}; }
+
+TEST(NextStep, BringsAPodUpInOrder) {
+  const PodSpec spec = pod(RestartPolicy::kAlways, {"a", "b"});
+  PodSeen state;
+  state.containers.resize(2);
+  EXPECT_EQ(next_step(spec, state, true, at(0)), Step{StepKind::kAdopt});
+  state.adopted = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), Step{StepKind::kStartSandbox});
+  state.sandbox = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), Step{StepKind::kAttachNetwork});
+  state.network = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), (Step{StepKind::kStartContainer, 0, {}}));
+  state.containers[0].current = running(0, "a");
+  EXPECT_EQ(next_step(spec, state, true, at(0)), (Step{StepKind::kStartContainer, 1, {}}));
+  state.containers[1].current = running(0, "b");
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
+}
+
+TEST(NextStep, AFailedStepWaitsForItsRetry) {
+  const PodSpec spec = pod();
+  PodSeen state;
+  state.containers.resize(1);
+  state.retry_at = at(5);
+  EXPECT_EQ(next_step(spec, state, true, at(4)), wait(at(5)));
+  EXPECT_EQ(next_step(spec, state, true, at(5)), Step{StepKind::kAdopt});
+  state.adopted = true;
+  EXPECT_EQ(next_step(spec, state, true, at(4)), wait(at(5)));
+  EXPECT_EQ(next_step(spec, state, true, at(5)), Step{StepKind::kStartSandbox});
+}
+
+TEST(NextStep, RestartsAsThePolicySays) {
+  for (const auto& [policy, code, again] : {std::tuple{RestartPolicy::kAlways, 0, true},
+                                            {RestartPolicy::kAlways, 1, true},
+                                            {RestartPolicy::kOnFailure, 0, false},
+                                            {RestartPolicy::kOnFailure, 1, true},
+                                            {RestartPolicy::kNever, 0, false},
+                                            {RestartPolicy::kNever, 1, false}}) {
+    PodSeen state = seen({exited(code)});
+    EXPECT_EQ(next_step(pod(policy), state, true, at(0)),
+              again ? (Step{StepKind::kStartContainer, 0, {}}) : wait());
+    EXPECT_EQ(restarts(policy, exited(code)), again);
+    state.containers[0].cleaned = false;
+    EXPECT_EQ(next_step(pod(policy), state, true, at(0)), (Step{StepKind::kCleanContainer, 0, {}}));
+  }
+}
+
+TEST(NextStep, OneWaitingContainerDoesNotDelayAnother) {
+  PodSeen state = seen({exited(1, 1, 0, "a"), exited(1, 1, 0, "b")});
+  state.containers[0].not_before = at(20);
+  state.containers[1].not_before = at(10);
+  const PodSpec spec = pod(RestartPolicy::kAlways, {"a", "b"});
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait(at(10)));
+  EXPECT_EQ(next_step(spec, state, true, at(10)), (Step{StepKind::kStartContainer, 1, {}}));
+}
+
+TEST(NextStep, AFinishedPodIsNotStartedAgainWithoutItsSandbox) {
+  PodSeen state = seen({exited(0)});
+  state.sandbox = state.network = false;
+  EXPECT_EQ(next_step(pod(RestartPolicy::kNever), state, true, at(0)), wait());
+  EXPECT_EQ(next_step(pod(RestartPolicy::kAlways), state, true, at(0)),
+            Step{StepKind::kStartSandbox});
+}
+
+TEST(NextStep, StopsUnreadyThenDrainThenTermThenTeardown) {
+  const PodSpec spec = pod();
+  PodSeen state = seen({running()});
+  EXPECT_EQ(next_step(spec, state, false, at(0)), Step{StepKind::kBeginStop});
+  state.drain_until = at(1);
+  EXPECT_EQ(next_step(spec, state, false, at(0)), wait(at(1)));
+  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kStopAll});
+  state.stop_sent = true;
+  EXPECT_EQ(next_step(spec, state, false, at(1)), wait());
+  state.containers[0].current = exited(0);
+  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kTeardown});
+}
+
+TEST(NextStep, StopsWithoutDetours) {
+  PodSpec at_once = pod();
+  at_once.grace = seconds(0);
+  PodSeen state = seen({running()});
+  state.drain_until = at(1);
+  EXPECT_EQ(next_step(at_once, state, false, at(0)), Step{StepKind::kStopAll});
+  EXPECT_EQ(next_step(pod(), seen({std::nullopt}), false, at(0)), Step{StepKind::kTeardown});
+  PodSeen nothing;
+  nothing.adopted = true;
+  nothing.containers.resize(1);
+  EXPECT_EQ(next_step(pod(), nothing, false, at(0)), Step{StepKind::kTeardown});
+  nothing.adopted = false;  // what an earlier agent left must be found to be removed
+  EXPECT_EQ(next_step(pod(), nothing, false, at(0)), Step{StepKind::kAdopt});
+}
+
+// Whatever happens in whatever order, a pod that is to go is gone after a bounded number of steps,
+// and one that is to run runs: a worker in miniature, without time.
+TEST(NextStep, AlwaysComesToRest) {
+  for (const bool wanted : {true, false})
+    for (unsigned start = 0; start < 32; ++start) {
+      const PodSpec spec = pod();
+      PodSeen state;
+      state.adopted = (start & 1) != 0;
+      state.sandbox = (start & 2) != 0;
+      state.network = (start & 4) != 0;
+      state.containers.resize(1);
+      if ((start & 8) != 0)
+        state.containers[0].current = (start & 16) != 0 ? running() : exited(1);
+      bool torn = false;
+      int steps = 0;
+      for (; steps < 20 && !torn; ++steps) {
+        const Step step = next_step(spec, state, wanted, at(steps));
+        if (step.kind == StepKind::kWait && !step.until)
+          break;
+        switch (step.kind) {
+        case StepKind::kAdopt:
+          state.adopted = true;
+          break;
+        case StepKind::kStartSandbox:
+          state.sandbox = true;
+          break;
+        case StepKind::kAttachNetwork:
+          state.network = true;
+          break;
+        case StepKind::kCleanContainer:
+          state.containers[0].cleaned = true;
+          break;
+        case StepKind::kStartContainer:
+          state.containers[0].current = running(1);
+          break;
+        case StepKind::kBeginStop:
+          state.drain_until = at(steps + 1);
+          break;
+        case StepKind::kStopAll:
+          state.stop_sent = true;
+          state.containers[0].current = exited(143);
+          break;
+        case StepKind::kTeardown:
+          torn = true;
+          break;
+        case StepKind::kWait:
+          break;
+        }
+      }
+      EXPECT_LT(steps, 20) << start;
+      EXPECT_EQ(torn, !wanted) << start;
+      if (wanted) {
+        EXPECT_EQ(state.containers[0].current->phase, ContainerPhase::kRunning) << start;
+      }
+    }
+}
+
+TEST(PlanRestart, DoublesAndForgets) {
+  ContainerSeen container;
+  std::vector<long> delays;
+  for (int i = 0; i < 8; ++i) {
+    plan_restart(container, exited(1), at(100));
+    delays.push_back(std::chrono::duration_cast<seconds>(container.not_before - at(100)).count());
+  }
+  EXPECT_EQ(delays, (std::vector<long>{0, 10, 20, 40, 80, 160, 300, 300}));
+  EXPECT_EQ(container.waiting->reason, "CrashLoopBackOff");
+  container.waiting.reset();
+  plan_restart(container, exited(1, 600), at(100));
+  EXPECT_EQ(container.not_before, at(100));
+  EXPECT_FALSE(container.waiting);
+}
+
+TEST(PlanRetry, AMissingImageIsLookedForSoon) {
+  ContainerSeen container;
+  plan_retry(container, {"ErrImagePull", "not here"}, at(0));
+  EXPECT_EQ(*container.waiting, (Waiting{"ErrImagePull", "not here"}));
+  EXPECT_EQ(container.not_before, at(2));
+  plan_retry(container, {"ErrImagePull", "not here"}, at(10));
+  EXPECT_EQ(container.waiting->reason, "ImagePullBackOff");
+  EXPECT_EQ(container.not_before, at(12));
+  plan_retry(container, {"ErrImagePull", "not here"}, at(20));
+  EXPECT_EQ(container.waiting->reason, "ImagePullBackOff");
+  ContainerSeen never;
+  plan_retry(never, {"ErrImageNeverPull", ""}, at(0));
+  plan_retry(never, {"ErrImageNeverPull", ""}, at(0));
+  EXPECT_EQ(never.waiting->reason, "ErrImageNeverPull");
+  // What failed for another reason backs off.
+  ContainerSeen broken;
+  plan_retry(broken, {"RunContainerError", "exec"}, at(0));
+  EXPECT_EQ(broken.not_before, at(1));
+  plan_retry(broken, {"RunContainerError", "exec"}, at(0));
+  EXPECT_EQ(broken.not_before, at(2));
+}
+
+// ---- status
+std::string text_at(const json::object& status, std::string_view pointer) {
+  boost::system::error_code error;
+  const json::value value(status);
+  const json::value* found = value.find_pointer(pointer, error);
+  return !found               ? "-"
+         : found->is_string() ? std::string(found->as_string())
+                              : json::serialize(*found);
+}
+
+std::string ready_of(const json::object& status) {
+  for (const json::value& condition : status.at("conditions").as_array())
+    if (condition.at("type") == "Ready")
+      return std::string(condition.at("status").as_string());
+  return "-";
+}
+
+json::object status_of(const PodSpec& spec, const PodSeen& state, int now_s = 0,
+                       const json::object* before = nullptr) {
+  return pod_status(spec, state, {*IpAddress::parse("198.18.0.11"), WallTime(seconds(now_s))},
+                    before);
+}
+
+TEST(PodStatus, OfARunningPod) {
+  PodSeen state = seen({running(2)});
+  state.containers[0].ready = true;
+  state.containers[0].restarts = 2;
+  state.containers[0].previous = exited(1, 1, 1);
+  const json::object status = status_of(pod(), state);
+  EXPECT_EQ(text_at(status, "/phase"), "Running");
+  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(text_at(status, "/podIPs"), R"([{"ip":"10.244.1.5"}])");
+  EXPECT_EQ(text_at(status, "/hostIP"), "198.18.0.11");
+  EXPECT_EQ(text_at(status, "/shoalGeneration"), "3");
+  EXPECT_EQ(ready_of(status), "True");
+  EXPECT_EQ(text_at(status, "/containerStatuses/0/restartCount"), "2");
+  EXPECT_EQ(text_at(status, "/containerStatuses/0/state/running/startedAt"),
+            "1970-01-01T00:00:01Z");
+  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/exitCode"), "1");
+  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/reason"), "Error");
+}
+
+TEST(PodStatus, PhasesAreKubernetes) {
+  const auto phase = [](RestartPolicy policy, std::vector<std::optional<ContainerState>> states) {
+    return text_at(status_of(pod(policy, {"a", "b"}), seen(std::move(states))), "/phase");
+  };
+  EXPECT_EQ(phase(RestartPolicy::kAlways, {std::nullopt, running()}), "Pending");
+  EXPECT_EQ(phase(RestartPolicy::kAlways, {running(), running()}), "Running");
+  EXPECT_EQ(phase(RestartPolicy::kAlways, {exited(0), exited(1)}), "Running");
+  EXPECT_EQ(phase(RestartPolicy::kNever, {exited(0), running()}), "Running");
+  EXPECT_EQ(phase(RestartPolicy::kNever, {exited(0), exited(0)}), "Succeeded");
+  EXPECT_EQ(phase(RestartPolicy::kNever, {exited(0), exited(3)}), "Failed");
+  EXPECT_EQ(phase(RestartPolicy::kOnFailure, {exited(0), exited(3)}), "Running");
+}
+
+TEST(PodStatus, ReasonsAreKubernetes) {
+  PodSeen state = seen({exited(1)});
+  state.containers[0].waiting = Waiting{"CrashLoopBackOff", "back-off 10s"};
+  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/state/waiting/reason"),
+            "CrashLoopBackOff");
+  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/lastState/terminated/exitCode"),
+            "1");
+  ContainerState oom = exited(137);
+  oom.oom_killed = true;
+  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({oom})),
+                    "/containerStatuses/0/state/terminated/reason"),
+            "OOMKilled");
+  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({exited(0)})),
+                    "/containerStatuses/0/state/terminated/reason"),
+            "Completed");
+  EXPECT_EQ(
+      text_at(status_of(pod(), seen({std::nullopt})), "/containerStatuses/0/state/waiting/reason"),
+      "ContainerCreating");
+}
+
+TEST(PodStatus, APodThatIsToGoIsNotReady) {
+  PodSeen state = seen({running()});
+  state.containers[0].ready = true;
+  PodSpec spec = pod();
+  EXPECT_EQ(ready_of(status_of(spec, state)), "True");
+  spec.deleting = true;
+  EXPECT_EQ(ready_of(status_of(spec, state)), "False");
+}
+
+TEST(PodStatus, OneUnreadyContainerMakesThePodUnready) {
+  PodSeen state = seen({running(0, "a"), running(0, "b")});
+  state.containers[0].ready = true;
+  const json::object status = status_of(pod(RestartPolicy::kAlways, {"a", "b"}), state);
+  EXPECT_EQ(ready_of(status), "False");
+  EXPECT_NE(json::serialize(status).find("containers with unready status: [b]"), std::string::npos);
+}
+
+TEST(PodStatus, TransitionTimesAreKeptWhileNothingChanges) {
+  PodSeen state = seen({running()});
+  const json::object first = status_of(pod(), state, 100);
+  EXPECT_EQ(status_of(pod(), state, 200, &first), first);  // no news, no report
+  state.containers[0].ready = true;
+  const json::object second = status_of(pod(), state, 300, &first);
+  for (const json::value& condition : second.at("conditions").as_array()) {
+    const bool changed =
+        condition.at("type") == "Ready" || condition.at("type") == "ContainersReady";
+    EXPECT_EQ(condition.at("lastTransitionTime"),
+              changed ? "1970-01-01T00:05:00Z" : "1970-01-01T00:01:40Z");
+  }
+}
+
+}  // namespace
+}  // namespace shoal::node

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/pod_spec.h"
+
+#include <boost/json.hpp>
+#include <gtest/gtest.h>
+
+namespace shoal::node {
+namespace {
+
+namespace json = boost::json;
+using Texts = std::vector<std::string>;
+
+Result<PodSpec> read(std::string_view spec, std::string_view metadata = "{}") {
+  store::Object pod;
+  pod.resource = "pods";
+  pod.ns = "default";
+  pod.name = "web-1";
+  pod.uid = "u1";
+  pod.body["metadata"] = json::parse(metadata);
+  pod.body["spec"] = json::parse(spec);
+  return read_pod(pod);
+}
+
+// A container with these members beside name and image.
+Result<ContainerSpec> container(std::string_view members, std::string_view pod_members = "") {
+  auto spec = read("{" + std::string(pod_members) + R"("containers":[{"name":"c","image":"i:1")" +
+                   std::string(members) + "}]}");
+  if (!spec)
+    return fail(std::move(spec).error());
+  return spec->containers.at(0);
+}
+
+TEST(ReadPod, FillsDefaults) {
+  const auto spec = read(R"({"containers":[{"name":"c","image":"i:1"}]})");
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->full_name(), "default/web-1");
+  EXPECT_EQ(spec->hostname, "web-1");
+  EXPECT_EQ(spec->restart, RestartPolicy::kAlways);
+  EXPECT_EQ(spec->grace, std::chrono::seconds(30));
+  EXPECT_FALSE(spec->deleting);
+  EXPECT_EQ(spec->containers[0].pull, PullPolicy::kIfNotPresent);
+  EXPECT_FALSE(spec->containers[0].readiness);
+}
+
+TEST(ReadPod, TakesWhatIsGiven) {
+  const auto spec =
+      read(R"({"hostname":"h","restartPolicy":"OnFailure","terminationGracePeriodSeconds":5,
+    "containers":[{"name":"c","image":"i:1","imagePullPolicy":"Never","command":["/x"],"args":["a","b"],
+    "workingDir":"/srv","env":[{"name":"A","value":"1"},{"name":"B"}],
+    "resources":{"limits":{"cpu":"250m","memory":"64Mi"},"requests":{"cpu":"0.1"}}}]})");
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->hostname, "h");
+  EXPECT_EQ(spec->restart, RestartPolicy::kOnFailure);
+  EXPECT_EQ(spec->grace, std::chrono::seconds(5));
+  const ContainerSpec& c = spec->containers[0];
+  EXPECT_EQ(c.pull, PullPolicy::kNever);
+  EXPECT_EQ(c.command, Texts{"/x"});
+  EXPECT_EQ(c.args, (Texts{"a", "b"}));
+  EXPECT_EQ(c.env, (Texts{"A=1", "B="}));
+  EXPECT_EQ(c.working_dir, "/srv");
+  EXPECT_EQ(c.limits.cpu_milli, 250);
+  EXPECT_EQ(c.limits.memory_bytes, 64 << 20);
+  EXPECT_EQ(c.limits.cpu_request_milli, 100);
+}
+
+TEST(ReadPod, ADeletionBringsItsOwnGrace) {
+  const std::string_view spec =
+      R"({"terminationGracePeriodSeconds":60,"containers":[{"name":"c","image":"i"}]})";
+  const auto pod =
+      read(spec, R"({"deletionTimestamp":"2026-01-02T03:04:05Z","deletionGracePeriodSeconds":3})");
+  EXPECT_TRUE(pod->deleting);
+  EXPECT_EQ(pod->grace, std::chrono::seconds(3));
+  EXPECT_EQ(read(spec, R"({"deletionTimestamp":"2026-01-02T03:04:05Z"})")->grace,
+            std::chrono::seconds(60));
+}
+
+TEST(ReadPod, ExpandsVariables) {
+  const Texts env{"A=1", "B=2", "A=3"};
+  for (const auto& [text, wanted] :
+       std::vector<std::pair<std::string, std::string>>{{"", ""},
+                                                        {"plain", "plain"},
+                                                        {"$(A)", "3"},
+                                                        {"x$(A)$(B)y", "x32y"},
+                                                        {"$(NO)", "$(NO)"},
+                                                        {"$$(A)", "$(A)"},
+                                                        {"$$$(A)", "$3"},
+                                                        {"$(A", "$(A"},
+                                                        {"$A $", "$A $"},
+                                                        {"$()", "$()"}})
+    EXPECT_EQ(expand(text, env), wanted) << text;
+  const auto c = container(R"x(,"env":[{"name":"A","value":"1"},{"name":"B","value":"$(A)2"}],
+    "command":["$(B)"],"args":["-$(A)"])x");
+  EXPECT_EQ(c->env, (Texts{"A=1", "B=12"}));
+  EXPECT_EQ(c->command, Texts{"12"});
+  EXPECT_EQ(c->args, Texts{"-1"});
+}
+
+TEST(ReadPod, ProbesResolveNamedPorts) {
+  const auto http = container(
+      R"(,"ports":[{"name":"web","containerPort":8080,"protocol":"TCP"}],"readinessProbe":{
+    "httpGet":{"path":"/ok","port":"web","httpHeaders":[{"name":"X","value":"y"}]},"periodSeconds":2,
+    "initialDelaySeconds":1,"timeoutSeconds":3,"successThreshold":2,"failureThreshold":4})");
+  ASSERT_TRUE(http) << http.error().message();
+  const ReadinessProbe& probe = *http->readiness;
+  EXPECT_EQ(probe.kind, ReadinessProbe::Kind::kHttp);
+  EXPECT_EQ(probe.port, 8080);
+  EXPECT_EQ(probe.path, "/ok");
+  EXPECT_EQ(probe.headers, (std::vector<runtime::HttpHeader>{{"X", "y"}}));
+  EXPECT_EQ(probe.timing, (runtime::ProbeTiming{1000, 2000, 3000, 2, 4}));
+  const auto tcp = container(R"(,"readinessProbe":{"tcpSocket":{"port":53}})");
+  EXPECT_EQ(tcp->readiness->kind, ReadinessProbe::Kind::kTcp);
+  EXPECT_EQ(tcp->readiness->timing, runtime::ProbeTiming{});
+  EXPECT_FALSE(container(R"(,"readinessProbe":{"tcpSocket":{"port":"nope"}})"));
+}
+
+TEST(ReadPod, TheContainersSecurityGoesOverThePods) {
+  const auto c =
+      container(R"(,"securityContext":{"runAsUser":7,"readOnlyRootFilesystem":true,
+    "capabilities":{"add":["NET_ADMIN"],"drop":["ALL"]}})",
+                R"("securityContext":{"runAsUser":5,"runAsGroup":6,"runAsNonRoot":true},)");
+  ASSERT_TRUE(c) << c.error().message();
+  EXPECT_EQ(c->run_as_user, 7U);
+  EXPECT_EQ(c->run_as_group, 6U);
+  EXPECT_TRUE(c->run_as_non_root);
+  EXPECT_TRUE(c->read_only_rootfs);
+  EXPECT_EQ(c->capabilities_add, Texts{"NET_ADMIN"});
+  EXPECT_EQ(c->capabilities_drop, Texts{"ALL"});
+}
+
+TEST(ReadPod, RefusesWhatCannotRun) {
+  for (const char* bad :
+       {R"({})", R"({"containers":[]})", R"({"containers":[1]})",
+        R"({"containers":[{"name":"c"}]})", R"({"containers":[{"name":"../x","image":"i"}]})",
+        R"({"containers":[{"name":"c","image":"i","resources":{"limits":{"cpu":"lots"}}}]})"}) {
+    const auto spec = read(bad);
+    ASSERT_FALSE(spec) << bad;
+    EXPECT_NE(spec.error().message().find("default/web-1"), std::string::npos)
+        << spec.error().message();
+  }
+}
+
+}  // namespace
+}  // namespace shoal::node

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Probes against servers on loopback.
+#include "agent/node/prober.h"
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/write.hpp>
+#include <gtest/gtest.h>
+
+namespace shoal::node {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+// Answers every connection with `answer`, once a request is there. An empty answer: stays silent.
+class Server {
+public:
+  explicit Server(asio::io_context& loop, std::string answer)
+      : answer_(std::move(answer)),
+        acceptor_(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+    accept();
+  }
+  std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  std::string request;
+  std::string answer_;
+  int connections = 0;
+
+private:
+  void accept() {
+    acceptor_.async_accept([this](const boost::system::error_code& error, tcp::socket socket) {
+      if (error)
+        return;
+      ++connections;
+      sockets_.push_back(std::make_unique<tcp::socket>(std::move(socket)));
+      asio::async_read_until(
+          *sockets_.back(), asio::dynamic_buffer(request), "\r\n\r\n",
+          [this, s = sockets_.back().get()](const boost::system::error_code& read, std::size_t) {
+            boost::system::error_code ignored;
+            if (!read && !answer_.empty())
+              asio::write(*s, asio::buffer(answer_), ignored);
+          });
+      accept();
+    });
+  }
+  tcp::acceptor acceptor_;
+  std::vector<std::unique_ptr<tcp::socket>> sockets_;
+};
+
+class ProberTest : public ::testing::Test {
+protected:
+  ReadinessProbe probe(ReadinessProbe::Kind kind, std::uint16_t port) const {
+    ReadinessProbe out;
+    out.kind = kind;
+    out.port = port;
+    out.path = "/ok";
+    out.timing.period_ms = 10;
+    out.timing.timeout_ms = 200;
+    out.timing.failure_threshold = 2;
+    return out;
+  }
+  void begin(ReadinessProbe what) {
+    prober =
+        std::make_unique<Prober>(loop, clock, std::move(what), *IpAddress::parse("127.0.0.1"),
+                                 clock.now(), [this](bool passing) { told.push_back(passing); });
+  }
+  bool run_until(const std::function<bool()>& done) {
+    const auto deadline = clock.now() + std::chrono::seconds(10);
+    while (!done() && clock.now() < deadline)
+      loop.run_one_for(std::chrono::milliseconds(50));
+    return done();
+  }
+  static constexpr auto kHttp = ReadinessProbe::Kind::kHttp;
+  static constexpr auto kTcp = ReadinessProbe::Kind::kTcp;
+  SystemClock clock;
+  asio::io_context loop;
+  std::unique_ptr<Prober> prober;
+  std::vector<bool> told;
+};
+
+TEST_F(ProberTest, HttpFollowsTheStatus) {
+  Server server(loop, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  begin(probe(kHttp, server.port()));
+  ASSERT_TRUE(run_until([&] { return told.size() == 1; }));
+  EXPECT_TRUE(told[0]);
+  EXPECT_TRUE(server.request.starts_with("GET /ok HTTP/1.1\r\n")) << server.request;
+  server.answer_ = "HTTP/1.1 503 Busy\r\n\r\n";
+  ASSERT_TRUE(run_until([&] { return told.size() == 2; }));
+  EXPECT_FALSE(told[1]);
+}
+
+TEST_F(ProberTest, TcpPassesWhenItConnects) {
+  Server server(loop, "");
+  begin(probe(kTcp, server.port()));
+  ASSERT_TRUE(run_until([&] { return !told.empty(); }));
+  EXPECT_TRUE(told[0]);
+}
+
+TEST_F(ProberTest, RefusedSilentAndForeignServersFail) {
+  std::uint16_t closed = 0;
+  {
+    tcp::acceptor unused(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+    closed = unused.local_endpoint().port();
+  }
+  Server silent(loop, "");
+  Server foreign(loop, "SSH-2.0-x\r\n");
+  for (const std::uint16_t port : {closed, silent.port(), foreign.port()}) {
+    told.clear();
+    begin(probe(kHttp, port));
+    ASSERT_TRUE(run_until([&] { return !told.empty(); })) << port;
+    EXPECT_FALSE(told[0]);
+  }
+}
+
+// The first result is told even when it changes nothing: a pod that was taken up waits for it.
+TEST_F(ProberTest, TellsTheFirstResultAndThenChangesOnly) {
+  Server server(loop, "HTTP/1.0 500 No\r\n\r\n");
+  begin(probe(kHttp, server.port()));
+  ASSERT_TRUE(run_until([&] { return server.connections >= 4; }));
+  EXPECT_EQ(told, std::vector<bool>{false});
+}
+
+TEST_F(ProberTest, IsSilentOnceDestroyed) {
+  Server server(loop, "HTTP/1.0 200 OK\r\n\r\n");
+  begin(probe(kHttp, server.port()));
+  ASSERT_TRUE(run_until([&] { return server.connections == 1; }));
+  const std::size_t before = told.size();
+  prober.reset();
+  loop.run_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(told.size(), before);
+}
+
+}  // namespace
+}  // namespace shoal::node
