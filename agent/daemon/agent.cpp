@@ -4,11 +4,13 @@
 #include "agent/daemon/agent_impl.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
+#include "netplane/base/process.h"
 
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <csignal>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 namespace shoal::daemon {
 
@@ -120,8 +122,9 @@ Result<> Agent::Impl::make_api() {
     writing.load_balancer_pools = {*files.settings.lb_pool};
   writer = api::make_writer(
       replica,
-      [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); }, clock,
-      random, std::move(writing));
+      [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); },
+      [this](std::function<void()> run) { asio::post(loop, std::move(run)); }, clock, random,
+      std::move(writing));
   api::ServerOptions serving;
   serving.unix_path = options.socket();
   serving.tls = api::TlsOptions{options.api.ip.to_string(), options.api.port, pki / "node.crt",
@@ -243,6 +246,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();
+  SHOAL_TRY(start_pods(config.pod_cidrs.front()));
   gossip::MemberMeta meta = gossip->self().meta;
   meta.pod_cidrs = config.pod_cidrs;
   gossip->update_meta(std::move(meta));
@@ -250,6 +254,50 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
                data_plane->uplink().name, data_plane->uplink().address.to_string());
   report_node(true, "shoald is running");
   arm_node_status();
+  return {};
+}
+
+Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
+  leases = std::make_unique<ipam::LeaseStore>(SHOAL_TRY_WRAP(
+      ipam::LeaseStore::open(options.state_dir / "leases", pod_cidr, SHOAL_TRY(boot_id()), clock),
+      "open the address leases"));
+  runtime::SandboxEnv sandboxes;
+  sandboxes.run_dir = options.run_dir / "pods";
+  sandboxes.data_dir = options.state_dir / "pods";
+  sandboxes.shim = options.shim;
+  sandboxes.oci_runtime = options.oci_runtime;
+  sandboxes.cgroups = SHOAL_TRY(runtime::detect_cgroups());
+  rlimit files_limit{};
+  ::getrlimit(RLIMIT_NOFILE, &files_limit);
+  node::Context context{.loop = loop,
+                        .workers = workers,
+                        .clock = clock,
+                        .view = view,
+                        .writer = *writer,
+                        .data_plane = *data_plane,
+                        .leases = *leases,
+                        .images = *images,
+                        .sandboxes = std::move(sandboxes),
+                        .node_name = files.node_name,
+                        .host_ip = *options.underlay,
+                        .nofile_hard = files_limit.rlim_max,
+                        .report = {},
+                        .local_pods_changed = {},
+                        .settled = {}};
+  context.report = [this](const std::string& ns, const std::string& name, const std::string& uid,
+                          std::optional<json::object> status) {
+    if (auto told = bridge->report("pods", ns, name, uid, std::move(status)); !told)
+      spdlog::error("report pod {}/{}: {}", ns, name, told.error().message());
+  };
+  context.local_pods_changed = [this](std::vector<model::LocalPod> local) {
+    driver->set_local_pods(std::move(local));
+  };
+  context.settled = [this] {
+    gossip->publish_settled();
+    driver->local_pods_settled();
+  };
+  pods = std::make_unique<node::Node>(std::move(context));
+  pods->start();
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
 #include "agent/metrics/metrics.h"
+#include "agent/node/node.h"
 #include "agent/store/sqlite_store.h"
 #include "runtime/image/store.h"
 
@@ -53,6 +54,7 @@ struct Agent::Impl {
   void register_first_node();
   void on_own_node(const store::Object& node);
   Result<> start_network(const store::Object& node);
+  Result<> start_pods(const IpPrefix& pod_cidr);
   void report_node(bool ready, std::string message);
   void commit(store::Txn txn, api::TxnDone done);
   std::optional<api::StoreHost> store_host() const;
@@ -95,6 +97,8 @@ struct Agent::Impl {
   std::unique_ptr<runtime::ImageStore> images;
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
   std::unique_ptr<NetplaneDriver> driver;
+  std::unique_ptr<ipam::LeaseStore> leases;
+  std::unique_ptr<node::Node> pods;
   metrics::Metrics metrics;
   std::unique_ptr<metrics::MetricsServer> metrics_server;
 

@@ -29,13 +29,14 @@ class Lobby {
 public:
   Lobby(const Options& options, const IpAddress& underlay, const Clock& clock, Random& random)
       : options_(options), underlay_(underlay), clock_(clock), random_(random),
-        writer_(api::make_writer(replica_,
-                                 [this](store::Txn, api::TxnDone done) {
-                                   asio::post(loop_, [done] {
-                                     done(fail(Errc::kUnavailable, std::string(kNotMember)));
-                                   });
-                                 },
-                                 clock, random, {})),
+        writer_(api::make_writer(
+            replica_,
+            [this](store::Txn, api::TxnDone done) {
+              asio::post(loop_,
+                         [done] { done(fail(Errc::kUnavailable, std::string(kNotMember))); });
+            },
+            [this](std::function<void()> run) { asio::post(loop_, std::move(run)); }, clock, random,
+            {})),
         server_(loop_, replica_, *writer_, clock, {options.socket(), std::nullopt, {}}) {}
 
   Result<Ended> run() {

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The layout of everything that BPF programs and user space share: map keys and values, events,
- * names. One header for BPF (C11) and C++; sizes are asserted on both sides. Changing a layout
- * means raising SHOAL_ABI_VERSION: pinned maps of another version are migrated or made anew, never
- * reinterpreted.
+ * The layout of everything that BPF programs and user space share: map keys and values, events, names.
+ * One header for BPF (C11) and C++; sizes are asserted on both sides. Changing a layout means raising
+ * SHOAL_ABI_VERSION: pinned maps of another version are migrated or made anew, never reinterpreted.
  *
- * Byte order: addresses and fields named be* are in network order, all else in host order.
- * Addresses are 16 bytes; an IPv4 address is held IPv4-mapped (::ffff:a.b.c.d), so that one key
- * serves both families.
+ * Byte order: addresses and fields named be* are in network order, all else in host order. Addresses are 16
+ * bytes; an IPv4 address is held IPv4-mapped (::ffff:a.b.c.d), so that one key serves both families.
  */
 #ifndef SHOAL_ABI_H
 #define SHOAL_ABI_H
@@ -22,12 +20,10 @@
 
 #define SHOAL_ABI_VERSION 1
 
-/* ---- limits ------------------------------------------------------------------------------------
- */
+/* ---- limits ------------------------------------------------------------------------------------ */
 
 #define SHOAL_BACKENDS_DEFAULT 131072 /* entries of shoal_backends: ids 1 .. n-1; 0 means none */
-#define SHOAL_SERVICES_DEFAULT 65536 /* entries of shoal_ring_refs: one a service port and scope   \
-				      */
+#define SHOAL_SERVICES_DEFAULT 65536 /* entries of shoal_ring_refs: one a service port and scope */
 #define SHOAL_FRONTENDS_DEFAULT 131072
 #define SHOAL_FLOWS_DEFAULT 262144
 #define SHOAL_RING_BLOCK_SLOTS 64 /* slots in one element of shoal_ring_blocks */
@@ -38,8 +34,7 @@ struct shoal_addr {
 	__u8 b[16];
 } __attribute__((aligned(4)));
 
-/* ---- frontends: shoal_frontends, HASH
- * ------------------------------------------------------------ */
+/* ---- frontends: shoal_frontends, HASH ------------------------------------------------------------ */
 
 struct shoal_frontend_key {
 	struct shoal_addr addr;
@@ -49,8 +44,7 @@ struct shoal_frontend_key {
 };
 
 enum shoal_frontend_flags {
-	SHOAL_FE_NORTH_SOUTH =
-		1, /* outside clients may use it (LoadBalancer, NodePort, external IP) */
+	SHOAL_FE_NORTH_SOUTH = 1, /* outside clients may use it (LoadBalancer, NodePort, external IP) */
 };
 
 struct shoal_frontend {
@@ -59,8 +53,8 @@ struct shoal_frontend {
 };
 
 /*
- * An address that is some frontend's, whatever the port: shoal_vips, HASH. A packet or connect to a
- * known VIP on a port without a frontend is refused at once instead of wandering off.
+ * An address that is some frontend's, whatever the port: shoal_vips, HASH. A packet or connect to a known
+ * VIP on a port without a frontend is refused at once instead of wandering off.
  */
 enum shoal_vip_flags {
 	SHOAL_VIP_ANNOUNCED = 1, /* this host answers ARP / NDP for it */
@@ -70,42 +64,43 @@ struct shoal_vip {
 	__u32 flags;
 };
 
-/* ---- rings
- * --------------------------------------------------------------------------------------- */
+/* ---- rings --------------------------------------------------------------------------------------- */
 
 /*
- * shoal_ring_refs, ARRAY of __u64, memory-mapped by user space: the one value that switches a
- * service to a new ring with a single aligned 8-byte store. High 32 bits: first block in
- * shoal_ring_blocks; low 32 bits: number of slots. 0: no ring, that is no backend: refuse. Slot s
- * of a ring lies in block (first + s / 64), element s % 64. A pick is slot = (hash * slots) >> 32
- * for a 32-bit hash: the flow's in tc and XDP, random in the socket hooks.
+ * shoal_ring_refs, ARRAY of __u64, memory-mapped by user space: the one value that switches a service to a
+ * new ring with a single aligned 8-byte store. High 32 bits: first block in shoal_ring_blocks; low 32 bits:
+ * number of slots. 0: no ring, that is no backend: refuse.
+ * Slot s of a ring lies in block (first + s / 64), element s % 64. A pick is slot = (hash * slots) >> 32 for
+ * a 32-bit hash: the flow's in tc and XDP, random in the socket hooks.
  */
 #define SHOAL_RING_REF(first_block, slots) (((__u64)(first_block) << 32) | (__u64)(slots))
 
-/* shoal_ring_blocks, ARRAY, written by batches. A block is reused only after a grace (see
- * netplane/apply). */
+/* shoal_ring_blocks, ARRAY, written by batches. A block is reused only after a grace (see netplane/apply). */
 struct shoal_ring_block {
 	__u32 backend[SHOAL_RING_BLOCK_SLOTS]; /* index into shoal_backends; 0: none */
 };
 
-/* ---- backends: shoal_backends, ARRAY, index = backend id
- * -------------------------------------------- */
+/* ---- backends: shoal_backends, ARRAY, index = backend id -------------------------------------------- */
 
 enum shoal_backend_flags {
 	SHOAL_BE_LOCAL = 1, /* a pod of this host: delivered to its veth */
+	/*
+	 * The id is given to a backend. Without it the id is free and only the epoch counts: it stays in the
+	 * map, so that the next owner's is larger even when the agent has restarted in between.
+	 */
+	SHOAL_BE_VALID = 2,
 };
 
 struct shoal_backend {
 	struct shoal_addr addr;
 	__be16 port;
 	__u16 generation; /* of the lease on addr; travels with a frame to the backend's host */
-	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: unused */
+	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: never used */
 	__u32 flags;
 	__be32 node; /* VXLAN endpoint of its host, IPv4; 0 when local */
 };
 
-/* ---- pods of this host: shoal_pods, HASH by address
- * --------------------------------------------------- */
+/* ---- pods of this host: shoal_pods, HASH by address --------------------------------------------------- */
 
 struct shoal_pod {
 	__u32 ifindex; /* of the host's end of its veth */
@@ -115,8 +110,7 @@ struct shoal_pod {
 	__u8 host_mac[6];
 };
 
-/* ---- other hosts: shoal_nodes, LPM trie by pod CIDR
- * ---------------------------------------------------- */
+/* ---- other hosts: shoal_nodes, LPM trie by pod CIDR ---------------------------------------------------- */
 
 struct shoal_node_key {
 	__u32 prefix_bits; /* in mapped form: an IPv4 /24 is 120 */
@@ -128,15 +122,31 @@ struct shoal_node {
 	__u32 flags;
 };
 
-/* ---- flows: shoal_flows, LRU_HASH
- * ------------------------------------------------------------------------ */
+/*
+ * Underlay addresses of member hosts: shoal_peers, HASH from __be32 to __u8 (1). Derived from shoal_nodes by user
+ * space (a set, so that an overlay packet's sender is checked in one lookup).
+ */
+
+/* ---- this host: shoal_config, ARRAY of one; shoal_uplinks, HASH from ifindex ------------------------------- */
+
+struct shoal_config {
+	__u32 abi_version;
+	__u32 overlay_ifindex; /* 0: no overlay, other hosts are not reached */
+	__u64 hash_seed; /* the same on every host of a cluster, or a takeover moves flows */
+};
+
+struct shoal_uplink {
+	__u8 mac[6]; /* what ARP replies say */
+	__u16 pad;
+};
+
+/* ---- flows: shoal_flows, LRU_HASH ------------------------------------------------------------------------ */
 
 /*
- * FORWARD: on the host that balances; key is the packet as the client sent it (client -> VIP),
- * addr:port is the backend. REVERSE: on the backend's host; key is the pod's reply as it leaves the
- * pod (pod -> client), addr:port is the VIP that it must come from. A flow through another host's
- * backend so has one entry on each of the two hosts; through a local backend it has both here, and
- * every forward packet renews a lost reverse.
+ * FORWARD: on the host that balances; key is the packet as the client sent it (client -> VIP), addr:port is the
+ * backend. REVERSE: on the backend's host; key is the pod's reply as it leaves the pod (pod -> client),
+ * addr:port is the VIP that it must come from. A flow through another host's backend so has one entry on each of
+ * the two hosts; through a local backend it has both here, and every forward packet renews a lost reverse.
  */
 enum shoal_flow_dir {
 	SHOAL_FLOW_FORWARD = 1,
@@ -154,8 +164,11 @@ struct shoal_flow_key {
 };
 
 enum shoal_flow_flags {
-	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen */
+	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen: a SYN is a new connection and picks anew */
 };
+
+/* A UDP flow that was idle for longer is a new one. */
+#define SHOAL_UDP_IDLE_S 180
 
 struct shoal_flow {
 	struct shoal_addr addr;
@@ -169,10 +182,12 @@ struct shoal_flow {
 	__u32 flags;
 };
 
-/* ---- sockets
- * ------------------------------------------------------------------------------------------- */
+/* ---- sockets ------------------------------------------------------------------------------------------- */
 
-/* What a connected socket asked for: shoal_sk, SK_STORAGE. It goes with the socket. */
+/*
+ * What a connected socket asked for: shoal_sk, SK_STORAGE. It goes with the socket. Kernels without it in these
+ * hooks use shoal_udp_rev for connected sockets too.
+ */
 struct shoal_sk {
 	struct shoal_addr addr; /* the frontend */
 	__be16 port;
@@ -183,8 +198,7 @@ struct shoal_sk {
 	__u16 pad2;
 };
 
-/* Unconnected UDP: shoal_udp_rev, LRU_HASH from (socket, backend) to the frontend that was written
- * to. */
+/* Unconnected UDP: shoal_udp_rev, LRU_HASH from (socket, backend) to the frontend that was written to. */
 struct shoal_udp_key {
 	__u64 cookie;
 	struct shoal_addr addr;
@@ -199,20 +213,34 @@ struct shoal_udp_rev {
 	__u16 pad;
 };
 
-/* ---- DSR over the overlay
- * ---------------------------------------------------------------------------------- */
+/*
+ * Unconnected UDP, the other way: shoal_udp_pick, LRU_HASH from (socket, frontend) to the backend that its datagrams
+ * go to, as long as that id is still the same backend's. The key is a shoal_udp_key with the frontend's address.
+ */
+struct shoal_udp_pick {
+	__u32 backend;
+	__u32 epoch;
+	__u32 service;
+};
+
+/* ---- DSR over the overlay ---------------------------------------------------------------------------------- */
 
 /*
- * A balanced packet crosses to its backend's host unchanged from the IP header on; which backend
- * was picked is carried in the inner Ethernet header and never recomputed there: VNI SHOAL_VNI_DSR
- *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network
- * order dest    02, 'd', then the low 32 bits of the backend's address The receiver completes the
- * address from its own pod CIDR of that family and compares the generation with its lease.
- * Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is never the
- * VXLAN device's own MAC: the kernel drops those as loops.
+ * A balanced packet crosses to its backend's host unchanged from the IP header on; which backend was picked is
+ * carried in the inner Ethernet header and never recomputed there:
+ *   VNI     SHOAL_VNI_DSR
+ *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
+ *   dest    02, 'd', then the low 32 bits of the backend's address
+ * The receiver completes the address from its own pod CIDR of that family and compares the generation
+ * with its lease. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
+ * never the VXLAN device's own MAC: the kernel drops those as loops.
  */
 #define SHOAL_VNI_POD 1
 #define SHOAL_VNI_DSR 2
+
+/* Initialisers of __u8[6]. */
+#define SHOAL_OVERLAY_MAC {0x02, 's', 'h', 'o', 'a', 'l'}
+#define SHOAL_OVERLAY_SRC_MAC {0x02, 'S', 'H', 'O', 'A', 'L'}
 
 struct shoal_dsr_eth {
 	__u8 dst_magic[2]; /* 0x02, 'd' */
@@ -223,9 +251,7 @@ struct shoal_dsr_eth {
 	__be16 ethertype;
 } __attribute__((packed));
 
-/* ---- counters
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- counters ------------------------------------------------------------------------------------------------ */
 
 /* shoal_service_stats, PERCPU_ARRAY, index = service. */
 struct shoal_service_stats {
@@ -242,8 +268,8 @@ struct shoal_backend_stats {
 	__u64 flows;
 };
 
-/* shoal_drops, PERCPU_ARRAY of __u64, index = enum shoal_drop_reason: every packet that a program
- * does not forward has a counted, named reason. */
+/* shoal_drops, PERCPU_ARRAY of __u64, index = enum shoal_drop_reason: every packet that a program does not
+ * forward has a counted, named reason. */
 enum shoal_drop_reason {
 #define SHOAL_DROP(name, text) SHOAL_DROP_##name,
 #include "drop_reasons.def"
@@ -251,9 +277,7 @@ enum shoal_drop_reason {
 	SHOAL_DROP_COUNT
 };
 
-/* ---- sizes
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- sizes ----------------------------------------------------------------------------------------------------- */
 
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_addr) == 16, "shoal_addr");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend_key) == 20, "shoal_frontend_key");
@@ -268,6 +292,9 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow_key) == 40, "shoal_flow_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow) == 44, "shoal_flow");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 16, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_dsr_eth) == 14, "shoal_dsr_eth");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_service_stats) == 40, "shoal_service_stats");

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -51,12 +52,15 @@ struct FrontendKeyHash {
   std::size_t operator()(const FrontendKey& key) const;
 };
 
+// What a ring is said to hold when it must be written again whatever is wanted.
+inline constexpr std::uint64_t kUnknownContent = 1;
+
 struct ServiceState {
   bool used = false;
   std::uint32_t frontends = 0;  // how many name it
   RingRef ring;
-  std::uint64_t ring_inputs = 0;  // 0: not known, the ring must be built to be compared
-  std::uint64_t ring_content = 0;
+  std::uint64_t ring_inputs = 0;   // 0: not known, the ring must be built to be compared
+  std::uint64_t ring_content = 0;  // 0 for an empty ring; kUnknownContent when it cannot be trusted
   std::vector<SlotCount> backends;  // that it owns, by BackendKey; slots in its ring
   bool operator==(const ServiceState&) const = default;
 };
@@ -75,6 +79,12 @@ public:
 
   // Follow what was done; `op` may hold a part of a planned operation's items.
   void note(const Op& op, Stamp stamp);
+  template <class Batch>
+    requires requires(const Batch& batch) { batch.items; }
+  void note(const Batch& batch, Stamp stamp) {
+    for (const auto& item : batch.items)
+      note_item(item, stamp);
+  }
   void learn(const Learned& learned);
   // Everything stamped `up_to` or earlier has had its grace. True when something became free.
   bool release(Stamp up_to);
@@ -90,7 +100,7 @@ public:
   const std::map<IpAddress, VipEntry>& vips() const { return vips_; }
   const std::vector<ServiceState>& services() const {
     return services_;
-  }                                                       // by index, may be shorter
+  }  // by index, may be shorter
   const ServiceState* service(ServiceIndex index) const;  // null: not used
   const BackendEntry* backend(BackendId id) const;        // null: not valid
   // The epoch that the next owner of a free id must have.

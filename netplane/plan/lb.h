@@ -21,11 +21,14 @@ namespace shoal::plan {
 
 struct Options {
   // False until the agent's view is complete: nothing is deleted, and a ring is left alone when it
-  // would lose a backend that the input does not name at all.
+  // would lose a backend that the input does not name at all, or for its host's sake.
   bool prune = true;
 };
 
 Plan plan_services(const model::Desired& desired, const Actual& actual,
                    const Options& options = {});
+
+// What has had its grace and belongs to nobody, freed: no more than that, so it needs no input.
+Plan plan_frees(const Actual& actual);
 
 }  // namespace shoal::plan

@@ -3,10 +3,14 @@
 //
 // After Maglev (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI
 // 2016, section 3.4): each backend walks a permutation of the slots that follows from its name
-// alone, and the backends take free slots in turns. Two things are added:
+// alone, and the backends take free slots in turns. Three things are added:
 //   - quotas: a backend stops when it has its share, so the shares are exact to one slot;
+//   - slots are placed in pairs of neighbours, which halves the work; two backends with an odd
+//   quota
+//     share a pair;
 //   - sizes are powers of two and the permutation of size 2M extends the one of size M, so that a
-//     ring that doubles leaves most of the hash space with its owner.
+//     ring that doubles leaves about half of the hash space with its owner, where independent
+//     permutations would leave one part in the number of backends.
 // Every host that knows the same backends builds the same ring, in whatever order they are given.
 //
 // Pure functions of their arguments. RingBuilder keeps scratch memory between rings and nothing
@@ -72,11 +76,13 @@ private:
     std::uint32_t per_round = 0;  // picks in every round,
     std::uint32_t rest = 0;       // and `rest` more over all rounds
     std::uint32_t carry = 0;
-    std::uint32_t value = 0;
+    std::uint32_t value = 0;  // for the first slot of a pair,
+    std::uint32_t other = 0;  // and for the second
   };
-  void order_members(std::span<const RingMember> members, std::uint32_t slots);
+  void add_walker(std::uint64_t name, std::uint32_t pairs, std::uint32_t rounds,
+                  std::uint32_t value, std::uint32_t other);
+  void make_walkers(std::span<const RingMember> members, std::uint32_t slots);
   void reverse_table(std::uint32_t slots);
-  std::uint32_t take(Walker& walker);
 
   std::vector<RingMember> sorted_;
   std::vector<Walker> walkers_;

@@ -8,6 +8,7 @@
 #include "netplane/plan/nft_policy.h"
 #include "netplane/plan/routes.h"
 
+#include <span>
 #include <string>
 
 namespace shoal::plan {

@@ -20,11 +20,6 @@ public:
     number(static_cast<std::uint32_t>(value.size()));
     out_.append(value);
   }
-  void texts(const std::vector<std::string>& values) {
-    number(static_cast<std::uint32_t>(values.size()));
-    for (const std::string& value : values)
-      text(value);
-  }
   void raw(std::string_view bytes) { out_.append(bytes); }
   std::string take() { return std::move(out_); }
 
@@ -67,12 +62,6 @@ public:
       return 0;
     }
     return items;
-  }
-  std::vector<std::string> texts() {
-    std::vector<std::string> values;
-    for (std::uint32_t left = count(4); ok_ && left > 0; --left)
-      values.push_back(text());
-    return values;
   }
   std::string_view rest() const { return rest_; }
 
@@ -209,9 +198,7 @@ std::string encode(const StopRequest& value) {
 std::string encode(const ExecRequest& value) {
   Writer out;
   put(out, value.ref);
-  out.texts(value.argv);
-  out.texts(value.env);
-  out.text(value.cwd);
+  out.text(value.process);
   out.number(value.timeout_ms);
   return out.take();
 }
@@ -317,9 +304,7 @@ Result<ExecRequest> decode(std::string_view payload) {
   Reader in(payload);
   ExecRequest value;
   value.ref = get_ref(in);
-  value.argv = in.texts();
-  value.env = in.texts();
-  value.cwd = in.text();
+  value.process = in.text();
   value.timeout_ms = in.number<std::uint32_t>();
   if (!in.ok())
     return torn("exec request");

@@ -33,7 +33,7 @@ namespace shoal::runtime::shim {
 inline constexpr std::uint16_t kProtocolVersion = 1;
 inline constexpr std::uint16_t kMagic = 0x4853;  // "SH" on the wire
 inline constexpr std::size_t kHeaderBytes = 16;
-inline constexpr std::size_t kMessageBytesMax = 64 * 1024;
+inline constexpr std::size_t kMessageBytesMax = 128 * 1024;
 inline constexpr std::uint32_t kListItemsMax = 4096;
 inline constexpr std::size_t kContainersMax = 64;     // records of a pod, exited ones included
 inline constexpr std::size_t kContainerNameMax = 63;  // a DNS label
@@ -113,9 +113,7 @@ struct StopRequest {
 inline constexpr int kExecFds = 3;  // stdin, stdout, stderr
 struct ExecRequest {
   ContainerRef ref;
-  std::vector<std::string> argv;
-  std::vector<std::string> env;  // "K=V", added to the container's own
-  std::string cwd;               // empty: the container's
+  std::string process;           // the OCI `process` object, JSON: args, env, user, limits
   std::uint32_t timeout_ms = 0;  // 0: none. Closing the connection ends the command too
   bool operator==(const ExecRequest&) const = default;
 };

@@ -60,6 +60,8 @@ bool hide(const std::string& mount_point) {
   if (::dup2(or_null(spawn.stdin_fd), 0) < 0 || ::dup2(or_null(spawn.stdout_fd), 1) < 0 ||
       ::dup2(or_null(spawn.stderr_fd), 2) < 0)
     give_up(spawn, "pass standard streams", 126);
+  if (spawn.extra_fd >= 0 && ::fcntl(spawn.extra_fd, F_SETFD, 0) != 0)
+    give_up(spawn, "pass a file", 126);
   if (!spawn.cgroup2_leaf.empty() && !join_cgroup(spawn.cgroup2_leaf))
     give_up(spawn, ("join cgroup " + spawn.cgroup2_leaf).c_str(), 126);
   if (!spawn.hide_mount.empty() && !hide(spawn.hide_mount))

@@ -18,6 +18,7 @@ struct Spawn {
   int stdin_fd = -1;  // -1: /dev/null
   int stdout_fd = -1;
   int stderr_fd = -1;
+  int extra_fd = -1;         // kept open under its own number
   std::string cgroup2_leaf;  // joined before exec; empty: stay
   std::string hide_mount;    // the cgroup2 mount point of a hybrid layout; empty: nothing to hide
   std::string error_file;    // what went wrong before exec is appended here; empty: to stderr_fd

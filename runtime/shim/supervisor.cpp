@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -285,20 +286,21 @@ void Supervisor::exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&
   auto container = find_running(request.ref);
   if (!container)
     return fail_reply(to, container.error());
-  if (request.argv.empty() || !fds[0] || !fds[1] || !fds[2])
-    return fail_reply(to, Error(Errc::kInvalid, "exec needs a command and three file descriptors"));
+  if (request.process.empty() || !fds[0] || !fds[1] || !fds[2])
+    return fail_reply(to, Error(Errc::kInvalid, "exec needs a process and three file descriptors"));
   if (operations_.size() >= kOperationsMax)
     return fail_reply(to, Error(Errc::kExhausted, "too many commands at once in this pod"));
+  // Handed to the OCI runtime as a file that has no name.
+  const UniqueFd process(::memfd_create("process", MFD_CLOEXEC));
+  if (!process || ::write(process.get(), request.process.data(), request.process.size()) !=
+                      static_cast<ssize_t>(request.process.size()))
+    return fail_reply(to, Error::from_errno("write the process file"));
   const std::string id = container_id(request.ref);
   Spawn run;
   run.argv = runtime_args({});  // what the OCI runtime says goes to the command's stderr
-  run.argv.push_back("exec");
-  if (!request.cwd.empty())
-    run.argv.insert(run.argv.end(), {"--cwd", request.cwd});
-  for (const std::string& entry : request.env)
-    run.argv.insert(run.argv.end(), {"--env", entry});
-  run.argv.push_back(id);
-  run.argv.insert(run.argv.end(), request.argv.begin(), request.argv.end());
+  run.argv.insert(run.argv.end(),
+                  {"exec", "--process", "/proc/self/fd/" + std::to_string(process.get()), id});
+  run.extra_fd = process.get();
   run.stdin_fd = fds[0].get();
   run.stdout_fd = fds[1].get();
   run.stderr_fd = fds[2].get();

@@ -63,6 +63,8 @@ struct ContainerConfig {
 };
 
 Result<std::string> oci_spec(const ContainerConfig& config);
+// The `process` object alone, for a further process in the same container: what exec takes.
+Result<std::string> oci_process(const ContainerConfig& config);
 
 // The process' arguments as Kubernetes has it: `command` replaces the image's entrypoint and its
 // cmd, `args` replaces cmd. kInvalid when nothing is left to run.

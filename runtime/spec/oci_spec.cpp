@@ -172,7 +172,7 @@ Result<> check(const ContainerConfig& config) {
 
 void write_process(JsonWriter& json, const ContainerConfig& config,
                    const std::vector<std::string>& capabilities) {
-  json.key("process").begin_object();
+  json.begin_object();
   json.member("terminal", false);
   json.key("user").begin_object().member("uid", config.user.uid).member("gid", config.user.gid);
   json.key("additionalGids").begin_array();
@@ -285,6 +285,7 @@ Result<std::string> oci_spec(const ContainerConfig& config) {
   JsonWriter json;
   json.begin_object();
   json.member("ociVersion", "1.0.2");
+  json.key("process");
   write_process(json, config, capabilities);
   json.key("root").begin_object();
   json.member("path", config.rootfs).member("readonly", config.rootfs_read_only);
@@ -292,6 +293,13 @@ Result<std::string> oci_spec(const ContainerConfig& config) {
   write_mounts(json, config);
   write_linux(json, config);
   json.end_object();
+  return json.text();
+}
+
+Result<std::string> oci_process(const ContainerConfig& config) {
+  SHOAL_TRY(check(config));
+  JsonWriter json;
+  write_process(json, config, SHOAL_TRY(effective_capabilities(config)));
   return json.text();
 }
 

@@ -30,7 +30,7 @@ inline constexpr std::size_t kMessagesPerPacketMax = 4096;
 
 // Packets, before sealing. A stream message holds a delta of about kDeltaBytesTarget, or a single
 // larger entry.
-inline constexpr std::size_t kDatagramBytesMin = 512;
+inline constexpr std::size_t kDatagramBytesMin = 1088;
 inline constexpr std::size_t kDatagramBytesMax = 1408;
 inline constexpr std::size_t kMemberRecordBytesMax = 512;
 inline constexpr std::size_t kDeltaBytesTarget = 256U << 10;
@@ -49,7 +49,8 @@ static_assert(kDeltaBytesTarget + kValueBytesMax + kKeyBytesMax + 1024 <= kStrea
               "a delta of full size and one largest entry must fit into a stream message");
 static_assert(kMembersMax * (kMemberRecordBytesMax + kNameBytesMax) <= kStreamMessageBytesMax,
               "all members must fit into a stream message");
-static_assert(kNameBytesMax + 32 + kAccusersMax <= kDatagramBytesMin);
+static_assert(kMemberRecordBytesMax + kNameBytesMax * 2 + 64 <= kDatagramBytesMin,
+              "a ping and a member record must fit into the smallest datagram");
 static_assert(kReplyBytesMax >= kStreamMessageBytesMax);
 
 }  // namespace shoal::gossip

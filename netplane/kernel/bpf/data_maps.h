@@ -143,4 +143,8 @@ public:
 //   ring 1 slots=64 first_block=0 2*32 3*32
 std::string dump(const model::DataPlane& data_plane);
 
+// What no prefix of any plan may leave behind: a ring that names a backend which is not valid, a
+// ClusterIP frontend whose address is no VIP. Empty when all is well; for audits and tests.
+std::vector<std::string> violations(const model::DataPlane& data_plane);
+
 }  // namespace shoal::kernel

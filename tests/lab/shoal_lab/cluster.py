@@ -105,6 +105,7 @@ class Cluster:
 
     def write_config(self, host, extra=""):
         text = (f"node_name: {host}\n"
+                f"runtime:\n  shim: {SHIM}\n"
                 "network:\n"
                 f"  lb_pool: {LB_POOL}\n"
                 "cluster:\n"
@@ -116,7 +117,7 @@ class Cluster:
     def start_daemon(self, host):
         """Starts shoald the way a service manager would: in the background, its log in a file of the host."""
         self.run(host, "sh", "-c",
-                 f"SHOAL_SHIM={SHIM} setsid {SHOALD} >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid")
+                 f"setsid {SHOALD} >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid")
         wait_for(f"shoald on {host} to answer", lambda: self.status(host), 15, on_timeout=lambda: self.log_tail(host))
 
     def kill_daemon(self, host, signal="KILL"):

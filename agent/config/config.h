@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// shoald's configuration: /etc/shoal/shoald.yaml, and flags over it. One table (keys.h) holds every
+// key with its type, default, bounds and help; the reader, the flags, --help and the shipped
+// example all come from it.
+//
+// A wrong file is refused as a whole, with every problem in it: "FILE:LINE:COLUMN: key: what is
+// wrong; what is allowed". Nothing is guessed and nothing unknown is skipped. Pure but for load()
+// and hostname.
+#pragma once
+
+#include "netplane/base/ip.h"
+#include "netplane/base/result.h"
+
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::config {
+
+inline constexpr std::string_view kDefaultFile = "/etc/shoal/shoald.yaml";
+inline constexpr std::size_t kFileBytesMax = 1 << 20;
+inline constexpr std::size_t kProblemsMax = 50;
+
+struct Config {
+  std::string node_name;  // never empty once loaded: the host's name stands in
+  std::filesystem::path state_dir;
+  std::filesystem::path run_dir;
+  std::filesystem::path bpffs_dir;
+  std::optional<std::filesystem::path> cgroup_root;  // none: found
+  std::string uplink;                                // device named by `underlay`; empty: found
+  std::optional<IpAddress> underlay;                 // address named by `underlay`
+  SocketAddress api;
+  SocketAddress gossip;
+  std::uint32_t gossip_probe_interval_ms = 0;
+  std::uint32_t gossip_probe_timeout_ms = 0;
+  SocketAddress metrics;
+  std::string log_level;
+  IpPrefix pod_cidr;
+  std::uint8_t node_prefix_length = 0;
+  IpPrefix service_cidr;
+  std::optional<IpPrefix> lb_pool;
+  std::uint16_t vxlan_port = 0;
+  std::optional<std::uint32_t> mtu;  // none: the uplink's less the overlay's overhead
+  std::string oci_runtime;
+  std::filesystem::path shim;
+  bool socket_lb = true;
+  bool tcx = true;
+  bool masquerade = true;
+  std::uint32_t services_max = 0;
+  std::uint32_t backends_max = 0;
+  std::uint32_t flows_max = 0;
+  std::uint32_t ring_blocks_max = 0;
+  std::uint32_t pod_replace_after_s = 0;
+};
+
+struct Problem {
+  std::string where;  // "/etc/shoal/shoald.yaml:3:7", "--set", "--api-port"
+  std::string key;    // "gossip.port"; empty when about no key
+  std::string message;
+  std::string str() const;
+};
+using Problems = std::vector<Problem>;
+
+// A value given on the command line. `where` is how it was given.
+struct Override {
+  std::string where;
+  std::string key;
+  std::string value;
+};
+
+std::expected<Config, Problems> parse(std::string_view yaml, std::string_view file_name,
+                                      std::span<const Override> overrides,
+                                      std::string_view hostname);
+
+// Reads the file. A missing one means all defaults when it is the default file, and a problem when
+// it was asked for.
+std::expected<Config, Problems> load(const std::optional<std::filesystem::path>& file,
+                                     std::span<const Override> overrides);
+
+// The shipped example: every key with its help, bounds and default.
+std::string example();
+
+struct CommandLine {
+  std::optional<std::filesystem::path> file;  // --config
+  std::vector<Override> overrides;            // --set KEY=VALUE, and --KEY-PATH VALUE
+  bool check_config = false;                  // --check-config: read, report, exit
+  bool print_example = false;                 // --print-example-config
+  bool version = false;
+  bool help = false;
+};
+// kInvalid: one line that says what is allowed.
+Result<CommandLine>
+parse_command_line(std::span<const char* const> arguments);  // without the program's name
+std::string usage();
+
+}  // namespace shoal::config

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/keys.h"
+
+#include "netplane/base/strings.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace shoal::config {
+namespace {
+
+constexpr std::uint64_t kPortMax = 65535;
+
+template <auto Member>
+void set_number(Config& config, const Value& value) {
+  using Field = std::remove_reference_t<decltype(config.*Member)>;
+  config.*Member = static_cast<Field>(value.number);
+}
+template <auto Member>
+void set_text(Config& config, const Value& value) {
+  config.*Member = value.text;
+}
+template <auto Member>
+void set_prefix(Config& config, const Value& value) {
+  config.*Member = value.prefix;
+}
+template <auto Member>
+void set_listen(Config& config, const Value& value) {
+  (config.*Member).ip = value.address;
+}
+template <auto Member>
+void set_port(Config& config, const Value& value) {
+  (config.*Member).port = static_cast<std::uint16_t>(value.number);
+}
+template <auto Member>
+void set_switch(Config& config, const Value& value) {
+  config.*Member = value.text != "off";
+}
+
+void set_cgroup_root(Config& config, const Value& value) {
+  config.cgroup_root.reset();
+  if (!value.text.empty())
+    config.cgroup_root = value.text;
+}
+
+void set_underlay(Config& config, const Value& value) {
+  config.uplink.clear();
+  config.underlay.reset();
+  if (value.text.empty())
+    return;
+  if (auto address = IpAddress::parse(value.text))
+    config.underlay = *address;
+  else
+    config.uplink = value.text;
+}
+
+void set_lb_pool(Config& config, const Value& value) {
+  config.lb_pool.reset();
+  if (!value.text.empty())
+    config.lb_pool = value.prefix;
+}
+
+void set_mtu(Config& config, const Value& value) {
+  config.mtu.reset();
+  if (!value.text.empty())
+    config.mtu = static_cast<std::uint32_t>(value.number);
+}
+
+constexpr Key kKeys[] = {
+    {"node_name", Type::kName, "auto", "auto", 0, 0, "",
+     "This host's name in the cluster. auto: the host's name in lower case. It cannot change once "
+     "the host is a member.",
+     set_text<&Config::node_name>},
+    {"state_dir", Type::kPath, "/var/lib/shoal", "", 0, 0, "",
+     "What must survive a reboot: membership, keys, the store, images. One daemon at a time.",
+     set_text<&Config::state_dir>},
+    {"run_dir", Type::kPath, "/run/shoal", "", 0, 0, "",
+     "What need not survive a reboot: sockets, pods' run state. A tmpfs.",
+     set_text<&Config::run_dir>},
+    {"bpffs_dir", Type::kPath, "/sys/fs/bpf/shoal", "", 0, 0, "",
+     "Where programs and maps are pinned, so that the data plane outlives the daemon. On a bpf "
+     "file system.",
+     set_text<&Config::bpffs_dir>},
+    {"cgroup_root", Type::kPath, "auto", "auto", 0, 0, "",
+     "The cgroup2 mount whose subtree the socket hooks cover. auto: found from the mount table.",
+     set_cgroup_root},
+    {"underlay", Type::kUplink, "auto", "auto", 0, 0, "",
+     "The device or the address that faces the other hosts. auto: the device of the default route, "
+     "or the only one.",
+     set_underlay},
+    {"manifests_dir", Type::kNotYet, "", "", 0, 0, "", "", nullptr},
+
+    {"api.listen", Type::kAddress, "0.0.0.0", "", 0, 0, "",
+     "Address that the Kubernetes API listens on, under TLS with client certificates.",
+     set_listen<&Config::api>},
+    {"api.port", Type::kNumber, "6443", "", 1, kPortMax, "", "Its TCP port.",
+     set_port<&Config::api>},
+
+    {"gossip.listen", Type::kAddress, "0.0.0.0", "", 0, 0, "",
+     "Address that gossip listens on, encrypted.", set_listen<&Config::gossip>},
+    {"gossip.port", Type::kNumber, "7946", "", 1, kPortMax, "",
+     "Its UDP and TCP port: the same on every host.", set_port<&Config::gossip>},
+    {"gossip.probe_interval_ms", Type::kNumber, "500", "", 50, 60'000, "",
+     "How often this host probes another one. Smaller: a dead host is found sooner, for more "
+     "packets.",
+     set_number<&Config::gossip_probe_interval_ms>},
+    {"gossip.probe_timeout_ms", Type::kNumber, "200", "", 10, 30'000, "",
+     "How long a direct probe may take before others are asked to try. Well above a round trip, "
+     "below the interval.",
+     set_number<&Config::gossip_probe_timeout_ms>},
+
+    {"metrics.listen", Type::kAddress, "0.0.0.0", "", 0, 0, "",
+     "Address that /metrics is served on, as plain HTTP.", set_listen<&Config::metrics>},
+    {"metrics.port", Type::kNumber, "9464", "", 1, kPortMax, "", "Its TCP port.",
+     set_port<&Config::metrics>},
+
+    {"log.level", Type::kChoice, "info", "", 0, 0, "trace debug info warn error",
+     "What goes to standard error.", set_text<&Config::log_level>},
+
+    {"network.pod_cidr", Type::kPrefix, "10.244.0.0/16", "", 0, 0, "",
+     "Addresses of all pods. Read by `shoal init` only: fixed for the cluster's life.",
+     set_prefix<&Config::pod_cidr>},
+    {"network.node_prefix_length", Type::kNumber, "24", "", 8, 30, "",
+     "Each host gets a prefix of this length from pod_cidr. Read by `shoal init` only.",
+     set_number<&Config::node_prefix_length>},
+    {"network.service_cidr", Type::kPrefix, "10.96.0.0/16", "", 0, 0, "",
+     "ClusterIPs are taken from here. Read by `shoal init` only.",
+     set_prefix<&Config::service_cidr>},
+    {"network.lb_pool", Type::kPrefix, "none", "none", 0, 0, "",
+     "LoadBalancer addresses are taken from here; part of the LAN's own prefix, used by nobody "
+     "else. none: Services "
+     "of type LoadBalancer get no address. Read by `shoal init` only.",
+     set_lb_pool},
+    {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
+     "UDP port of the overlay between hosts. Read by `shoal init` only.",
+     set_number<&Config::vxlan_port>},
+    {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
+     "MTU of pods. auto: the uplink's less what the overlay adds.", set_mtu},
+
+    {"runtime.oci_runtime", Type::kProgram, "crun", "", 0, 0, "",
+     "The OCI runtime: crun or runc, by name or path.", set_text<&Config::oci_runtime>},
+    {"runtime.shim", Type::kPath, "/usr/libexec/shoal/shoal-shim", "", 0, 0, "",
+     "The program that holds each pod's namespaces.", set_text<&Config::shim>},
+
+    {"features.socket_lb", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Translate services at connect() through cgroup hooks. off: in tc, packet by packet.",
+     set_switch<&Config::socket_lb>},
+    {"features.tcx", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Attach by TCX links where the kernel has them (6.6). off: clsact filters.",
+     set_switch<&Config::tcx>},
+    {"features.masquerade", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Hide pods behind the host's address towards the outside, by nftables. off: the outside must "
+     "route pod_cidr.",
+     set_switch<&Config::masquerade>},
+
+    {"limits.services", Type::kNumber, "65536", "", 64, 1'048'576, "",
+     "Service ports in the data plane's maps.", set_number<&Config::services_max>},
+    {"limits.backends", Type::kNumber, "131072", "", 64, 4'194'304, "",
+     "Backends in the data plane's maps.", set_number<&Config::backends_max>},
+    {"limits.flows", Type::kNumber, "262144", "", 1024, 16'777'216, "",
+     "Flows that are followed at a time; the least recently used go first. Some 100 bytes each.",
+     set_number<&Config::flows_max>},
+    {"limits.ring_blocks", Type::kNumber, "262144", "", 1024, 4'194'304, "",
+     "Blocks of slots for the rings that split traffic.", set_number<&Config::ring_blocks_max>},
+
+    {"cluster.pod_replace_after_s", Type::kNumber, "30", "", 1, 86'400, "",
+     "How long after a host is declared dead its pods are replaced on others. Its backends leave "
+     "the services at once.",
+     set_number<&Config::pod_replace_after_s>},
+};
+
+Result<Value> wrong(const Key& key, std::string_view text) {
+  return fail(Errc::kInvalid, fmt::format("\"{}\" is not {}", printable(text), allowed(key)));
+}
+
+bool is_device(std::string_view text) {
+  constexpr std::size_t kDeviceNameMax = 15;  // IFNAMSIZ less the NUL
+  return !text.empty() && text.size() <= kDeviceNameMax && text != "." && text != ".." &&
+         std::ranges::none_of(text,
+                              [](char c) { return c == '/' || c == ':' || c <= ' ' || c > '~'; });
+}
+
+}  // namespace
+
+std::span<const Key> keys() { return kKeys; }
+
+const Key* find_key(std::string_view path) {
+  const auto it = std::ranges::find(kKeys, path, &Key::path);
+  return it == std::end(kKeys) ? nullptr : it;
+}
+
+std::string allowed(const Key& key) {
+  std::string text;
+  switch (key.type) {
+  case Type::kName:
+    text = "a name of lower-case letters, digits, '-' and '.'";
+    break;
+  case Type::kPath:
+    text = "an absolute path";
+    break;
+  case Type::kProgram:
+    text = "a program's name or absolute path";
+    break;
+  case Type::kNumber:
+    text = fmt::format("a whole number from {} to {}", key.min, key.max);
+    break;
+  case Type::kAddress:
+    text = "an IP address of this host, or 0.0.0.0 for all";
+    break;
+  case Type::kPrefix:
+    text = "an IPv4 prefix such as 10.244.0.0/16";
+    break;
+  case Type::kChoice:
+    text = fmt::format("one of {}", fmt::join(split(key.choices, ' '), ", "));
+    break;
+  case Type::kUplink:
+    text = "a device's name or an IP address";
+    break;
+  case Type::kNotYet:
+    text = "available in this version";
+    break;
+  }
+  return key.special.empty() ? text : fmt::format("{}, or {}", text, key.special);
+}
+
+Result<Value> read_value(const Key& key, std::string_view text) {
+  if (key.type == Type::kNotYet)
+    return fail(Errc::kUnsupported, "this version does not act on it yet: leave it out");
+  Value value;
+  if (!key.special.empty() && text == key.special)
+    return value;
+  value.text = text;
+  switch (key.type) {
+  case Type::kName:
+    if (!is_dns_subdomain(text))
+      return wrong(key, text);
+    break;
+  case Type::kPath:
+    if (!text.starts_with('/'))
+      return wrong(key, text);
+    break;
+  case Type::kProgram:
+    if (text.empty() || (text.find('/') != std::string_view::npos && !text.starts_with('/')))
+      return wrong(key, text);
+    break;
+  case Type::kNumber: {
+    const auto number = parse_uint(text, key.max);
+    if (!number || *number < key.min)
+      return wrong(key, text);
+    value.number = *number;
+    break;
+  }
+  case Type::kAddress: {
+    auto address = IpAddress::parse(text);
+    if (!address)
+      return wrong(key, text);
+    value.address = *address;
+    break;
+  }
+  case Type::kPrefix: {
+    auto prefix = IpPrefix::parse(text);
+    if (!prefix)
+      return fail(Errc::kInvalid,
+                  fmt::format("{}; expected is {}", prefix.error().message(), allowed(key)));
+    if (!prefix->address().is_v4())
+      return fail(Errc::kUnsupported,
+                  fmt::format("{} is IPv6: the IPv6 data path is not there yet; expected is {}",
+                              printable(text), allowed(key)));
+    value.prefix = *prefix;
+    break;
+  }
+  case Type::kChoice: {
+    const auto choices = split(key.choices, ' ');
+    if (std::ranges::find(choices, text) == choices.end())
+      return wrong(key, text);
+    break;
+  }
+  case Type::kUplink:
+    if (!IpAddress::parse(text) && !is_device(text))
+      return wrong(key, text);
+    break;
+  case Type::kNotYet:
+    break;
+  }
+  return value;
+}
+
+Problems check_relations(const Config& c) {
+  Problems out;
+  const auto problem = [&](std::string_view key, std::string message) {
+    out.push_back({"", std::string(key), std::move(message)});
+  };
+  if (c.node_prefix_length <= c.pod_cidr.length())
+    problem("network.node_prefix_length",
+            fmt::format("a /{} for each host does not fit into pod_cidr {}: make it longer than {}",
+                        c.node_prefix_length, c.pod_cidr.to_string(), c.pod_cidr.length()));
+  if (c.pod_cidr.overlaps(c.service_cidr))
+    problem(
+        "network.service_cidr",
+        fmt::format("{} overlaps pod_cidr {}", c.service_cidr.to_string(), c.pod_cidr.to_string()));
+  if (c.lb_pool && (c.lb_pool->overlaps(c.pod_cidr) || c.lb_pool->overlaps(c.service_cidr)))
+    problem("network.lb_pool",
+            fmt::format("{} overlaps pod_cidr or service_cidr", c.lb_pool->to_string()));
+  if (c.gossip_probe_timeout_ms >= c.gossip_probe_interval_ms)
+    problem("gossip.probe_timeout_ms",
+            fmt::format("{} must be below gossip.probe_interval_ms, which is {}",
+                        c.gossip_probe_timeout_ms, c.gossip_probe_interval_ms));
+  const auto same_port = [&](std::string_view key, std::uint16_t port, std::string_view other,
+                             std::uint16_t taken) {
+    if (port == taken)
+      problem(key, fmt::format("TCP port {} is {}'s already", port, other));
+  };
+  same_port("gossip.port", c.gossip.port, "api.port", c.api.port);
+  same_port("metrics.port", c.metrics.port, "api.port", c.api.port);
+  same_port("metrics.port", c.metrics.port, "gossip.port", c.gossip.port);
+  if (c.gossip.port == c.vxlan_port)
+    problem("network.vxlan_port",
+            fmt::format("UDP port {} is gossip.port's already", c.vxlan_port));
+  return out;
+}
+
+}  // namespace shoal::config

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// shoald: reads the configuration, takes the state folder, and runs the agent, first as a host that
+// waits to become a member, then as a member.
+//
+// Exit status: 0 asked to stop, 1 cannot go on (the reason is on standard error), 2 wrong use or
+// configuration.
+#include "agent/config/config.h"
+#include "agent/daemon/agent.h"
+#include "agent/daemon/cluster_files.h"
+#include "agent/daemon/lobby.h"
+#include "netplane/base/fs.h"
+#include "netplane/base/process.h"
+#include "netplane/kernel/rtnl/rtnl.h"
+#include "runtime/sandbox/cgroup.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace shoal {
+namespace {
+
+int complain(const std::string& text, int status) {
+  std::fprintf(stderr, "shoald: %s\n", text.c_str());
+  return status;
+}
+
+// Sockets and maps: as many files as the host lets us have, and locked memory for kernels that
+// still count it.
+void raise_limits() {
+  for (const auto resource : {RLIMIT_NOFILE, RLIMIT_MEMLOCK}) {
+    rlimit limit{};
+    if (::getrlimit(resource, &limit) != 0)
+      continue;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(resource, &limit);
+  }
+}
+
+Result<std::filesystem::path> cgroup_root(const config::Config& config) {
+  if (config.cgroup_root)
+    return *config.cgroup_root;
+  const runtime::CgroupTree tree = SHOAL_TRY(runtime::detect_cgroups());
+  if (tree.v2.empty())
+    return fail(Errc::kUnsupported, "no cgroup2 tree is mounted: mount one (mount -t cgroup2 none "
+                                    "/sys/fs/cgroup/unified), or set "
+                                    "cgroup_root");
+  return tree.v2;
+}
+
+Result<daemon::Options> to_options(const config::Config& config) {
+  daemon::Options options;
+  options.node_name = config.node_name;
+  options.state_dir = config.state_dir;
+  options.run_dir = config.run_dir;
+  options.shim = config.shim;
+  options.oci_runtime = config.oci_runtime;
+  options.cgroup_root = SHOAL_TRY(cgroup_root(config));
+  auto rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
+  const kernel::Uplink uplink = SHOAL_TRY_WRAP(
+      kernel::find_uplink(*rtnl, config.uplink, config.underlay), "config key underlay");
+  options.uplink = uplink.name;
+  options.underlay = uplink.address;
+  options.api = config.api;
+  options.gossip = config.gossip;
+  options.metrics = config.metrics;
+  options.gossip_probe_interval = std::chrono::milliseconds(config.gossip_probe_interval_ms);
+  options.gossip_probe_timeout = std::chrono::milliseconds(config.gossip_probe_timeout_ms);
+  options.cluster.pod_cidr = config.pod_cidr;
+  options.cluster.node_prefix_length = config.node_prefix_length;
+  options.cluster.service_cidr = config.service_cidr;
+  options.cluster.lb_pool = config.lb_pool;
+  options.cluster.vxlan_port = config.vxlan_port;
+  options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
+  options.data_plane.mtu = config.mtu.value_or(0);
+  options.data_plane.bpffs = config.bpffs_dir;
+  options.data_plane.switches.socket_lb = config.socket_lb;
+  options.data_plane.switches.tcx = config.tcx;
+  options.data_plane.switches.masquerade = config.masquerade;
+  options.data_plane.sizes.services = config.services_max;
+  options.data_plane.sizes.backends = config.backends_max;
+  options.data_plane.sizes.flows = config.flows_max;
+  options.data_plane.sizes.ring_blocks = config.ring_blocks_max;
+  return options;
+}
+
+Result<> run(const config::Config& config) {
+  SHOAL_TRY(make_dirs(config.state_dir, 0700));
+  SHOAL_TRY(make_dirs(config.run_dir, 0755));
+  const UniqueFd lock =
+      SHOAL_TRY_WRAP(lock_file(config.state_dir / "lock"), "another shoald uses this state folder");
+  const daemon::Options options = SHOAL_TRY(to_options(config));
+  SystemClock clock;
+  SystemRandom random;
+  for (;;) {
+    auto files = SHOAL_TRY(daemon::ClusterFiles::load(options.state_dir));
+    daemon::Ended ended{};
+    if (!files) {
+      ended = SHOAL_TRY(daemon::run_lobby(options, *options.underlay, clock, random));
+    } else {
+      if (files->node_name != options.node_name)
+        return fail(
+            Errc::kConflict,
+            fmt::format(
+                "this host is a member as {}, but node_name is {} now; a member's name cannot "
+                "change: set node_name: {}",
+                files->node_name, options.node_name, files->node_name));
+      auto agent = SHOAL_TRY(daemon::Agent::create(options, std::move(*files), clock, random));
+      ended = SHOAL_TRY(agent->run());
+    }
+    if (ended == daemon::Ended::kStopped)
+      return {};
+  }
+}
+
+int main_checked(int argc, char** argv) {
+  const auto command =
+      config::parse_command_line(std::span(argv + 1, static_cast<std::size_t>(argc - 1)));
+  if (!command)
+    return complain(command.error().message() + " (shoald --help)", 2);
+  if (command->help)
+    return std::fputs(config::usage().c_str(), stdout) < 0;
+  if (command->version)
+    return std::printf("shoald %s\n", std::string(daemon::kVersion).c_str()) < 0;
+  if (command->print_example)
+    return std::fputs(config::example().c_str(), stdout) < 0;
+  const auto config = config::load(command->file, command->overrides);
+  if (!config) {
+    for (const config::Problem& problem : config.error())
+      complain(problem.str(), 2);
+    return 2;
+  }
+  if (command->check_config)
+    return std::puts("shoald: the configuration is good") < 0;
+  if (::geteuid() != 0)
+    return complain(
+        "must run as root: it makes namespaces, loads BPF programs and mounts file systems", 1);
+  spdlog::set_level(spdlog::level::from_str(config->log_level));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  spdlog::flush_on(spdlog::level::info);
+  raise_limits();
+  std::signal(SIGPIPE, SIG_IGN);
+  if (auto ran = run(*config); !ran) {
+    spdlog::critical("{}", ran.error().message());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace shoal
+
+int main(int argc, char** argv) { return shoal::main_checked(argc, argv); }

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/container_start.h"
+
+#include "netplane/base/fs.h"
+#include "runtime/log/log_reader.h"
+#include "runtime/rootfs/rootfs.h"
+#include "runtime/spec/container_config.h"
+#include "runtime/spec/user.h"
+
+#include <filesystem>
+#include <fmt/format.h>
+
+namespace shoal::node {
+namespace {
+
+namespace fs = std::filesystem;
+using runtime::shim::ContainerRef;
+
+fs::path rootfs_dir(const runtime::SandboxEnv& env, const std::string& uid, const std::string& id) {
+  return env.pod_data_dir(uid) / "containers" / id;
+}
+
+fs::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid, const std::string& id) {
+  return env.pod_run_dir(uid) / "bundles" / id;
+}
+
+std::string holder(const std::string& uid, const std::string& id) { return uid + "_" + id; }
+
+StartFailure failure(std::string reason, Error error) {
+  return {{std::move(reason), error.message()}, error.code()};
+}
+
+// Images come from the host's store: `shoal image load`. Pulling from registries is not there yet.
+StartFailure image_failure(const ContainerSpec& container, const Error& error) {
+  if (error.code() != Errc::kNotFound)
+    return failure("CreateContainerError", error);
+  const bool never = container.pull == PullPolicy::kNever;
+  return {{never ? "ErrImageNeverPull" : "ErrImagePull",
+           fmt::format(
+               "{}; load it on this host: shoal image load ARCHIVE (pulling from registries is not "
+               "supported yet)",
+               error.message())},
+          error.code()};
+}
+
+Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env,
+                                                  const StartRequest& request) {
+  const fs::path etc = env.pod_run_dir(request.pod.uid) / "etc";
+  SHOAL_TRY(make_dirs(etc, 0755));
+  const std::string& host = request.pod.hostname;
+  SHOAL_TRY(write_file_atomic(
+      etc / "hosts",
+      fmt::format(
+          "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{}\t{}\n",
+          request.pod_ip.to_string(), host),
+      0644));
+  SHOAL_TRY(write_file_atomic(etc / "hostname", host + "\n", 0644));
+  // Cluster DNS is not there yet: pods resolve what their host resolves.
+  const auto resolv = read_file("/etc/resolv.conf", 65536);
+  SHOAL_TRY(write_file_atomic(etc / "resolv.conf", resolv.value_or(""), 0644));
+  return std::vector<runtime::BindMount>{
+      {(etc / "hosts").string(), "/etc/hosts", false},
+      {(etc / "hostname").string(), "/etc/hostname", false},
+      {(etc / "resolv.conf").string(), "/etc/resolv.conf", false}};
+}
+
+Result<runtime::ProcessUser> user_of(const ContainerSpec& container,
+                                     const runtime::ImageConfig& image, const fs::path& rootfs) {
+  const std::string passwd = SHOAL_TRY(runtime::read_rootfs_file(rootfs, "/etc/passwd"));
+  const std::string group = SHOAL_TRY(runtime::read_rootfs_file(rootfs, "/etc/group"));
+  std::string wanted = image.user;
+  if (container.run_as_user)
+    wanted = std::to_string(*container.run_as_user);
+  runtime::ProcessUser user = SHOAL_TRY(runtime::resolve_user(wanted, passwd, group));
+  if (container.run_as_group)
+    user.gid = *container.run_as_group;
+  if (container.run_as_non_root && user.uid == 0)
+    return fail(
+        Errc::kPermission,
+        "container has runAsNonRoot and image will run as root (set securityContext.runAsUser)");
+  return user;
+}
+
+Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest& request,
+                              const runtime::ImageConfig& image, const fs::path& rootfs,
+                              const std::string& id) {
+  const ContainerSpec& container = request.pod.containers[request.container];
+  runtime::ContainerConfig config;
+  config.rootfs = rootfs.string();
+  config.rootfs_read_only = container.read_only_rootfs;
+  config.args = SHOAL_TRY(
+      runtime::process_args(image.entrypoint, image.cmd, container.command, container.args));
+  std::vector<std::string> env_own = {"HOSTNAME=" + request.pod.hostname};
+  env_own.insert(env_own.end(), container.env.begin(), container.env.end());
+  config.env = runtime::merge_env(image.env, env_own);
+  config.cwd = !container.working_dir.empty() ? container.working_dir
+               : image.working_dir.empty()    ? "/"
+                                              : image.working_dir;
+  config.user = SHOAL_TRY(user_of(container, image, rootfs));
+  config.mounts = SHOAL_TRY(write_etc(env, request));
+  config.capabilities_add = container.capabilities_add;
+  config.capabilities_drop = container.capabilities_drop;
+  config.nofile_hard = request.nofile_hard;
+  config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
+  config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;
+  config.resources = container.limits;
+  return runtime::oci_spec(config);
+}
+
+}  // namespace
+
+std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& env,
+                                                     runtime::ImageStore& images,
+                                                     const StartRequest& request) {
+  const ContainerSpec& container = request.pod.containers[request.container];
+  const std::string& uid = request.pod.uid;
+  const ContainerRef ref{container.name, request.attempt};
+  const std::string id = runtime::shim::container_id(ref);
+  const auto fail_with = [&](StartFailure why) {
+    (void)clean_container(env, images, uid, ref);  // the first error is the one to tell
+    return std::unexpected(std::move(why));
+  };
+  auto image = images.acquire(container.image, holder(uid, id));
+  if (!image)
+    return fail_with(image_failure(container, image.error()));
+  auto rootfs = runtime::mount_rootfs(rootfs_dir(env, uid, id), image->layers);
+  if (!rootfs)
+    return fail_with(failure("CreateContainerError", rootfs.error()));
+  auto spec = make_spec(env, request, image->info.config, *rootfs, id);
+  if (!spec)
+    return fail_with(
+        failure(spec.error().code() == Errc::kPermission || spec.error().code() == Errc::kNotFound
+                    ? "CreateContainerConfigError"
+                    : "CreateContainerError",
+                spec.error()));
+  const fs::path bundle = bundle_dir(env, uid, id);
+  const fs::path logs = env.log_dir(uid, container.name);
+  auto made = make_dirs(bundle, 0700);
+  if (made)
+    made = make_dirs(logs, 0755);
+  if (made && ref.attempt > 0)  // this attempt's and `--previous`
+    made = runtime::drop_old_logs(logs, ref.attempt - 1);
+  if (made)
+    made = write_file_atomic(bundle / "config.json", *spec, 0600);
+  if (!made)
+    return fail_with(failure("CreateContainerError", made.error()));
+  runtime::shim::CreateRequest create;
+  create.ref = ref;
+  create.bundle = bundle.string();
+  create.log_dir = logs.string();
+  auto state = runtime::ShimClient(env.socket(uid)).create(create);
+  if (!state)
+    return fail_with(failure("RunContainerError", state.error()));
+  return Started{std::move(*state), image->info.id};
+}
+
+Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& images,
+                         const std::string& uid, const ContainerRef& ref) {
+  const std::string id = runtime::shim::container_id(ref);
+  auto removed = runtime::ShimClient(env.socket(uid)).remove(ref);
+  if (!removed && removed.error().code() != Errc::kNotFound)
+    return removed;
+  SHOAL_TRY(runtime::remove_rootfs(rootfs_dir(env, uid, id)));
+  std::error_code ignored;
+  fs::remove_all(bundle_dir(env, uid, id), ignored);
+  fs::remove(rootfs_dir(env, uid, id), ignored);
+  return images.release(holder(uid, id));
+}
+
+Result<> teardown_pod(const runtime::SandboxEnv& env, runtime::ImageStore& images,
+                      const std::string& uid) {
+  // In order when the shim can; by force in any case.
+  (void)runtime::ShimClient(env.socket(uid)).shutdown();
+  SHOAL_TRY(runtime::sweep_sandbox(env, uid));
+  for (const std::string& lease : images.leases())
+    if (lease.starts_with(uid + "_"))
+      SHOAL_TRY(images.release(lease));
+  return {};
+}
+
+}  // namespace shoal::node

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Node: runs the pods that are bound to this host, one PodWorker each. Level-triggered: what the
+// replica says is compared with what runs, after every change of a pod and at start.
+//
+// Taking up: pods that an earlier agent left running go on untouched; once the replica has synced
+// and every pod has been looked at, what belongs to no pod (sandboxes, leases of addresses and
+// images) is swept. Threading: the loop thread.
+#pragma once
+
+#include "agent/node/context.h"
+#include "agent/node/pod_worker.h"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace shoal::node {
+
+inline constexpr std::chrono::seconds kRemoveRetry{2};  // of an object whose pod is gone
+
+class Node {
+public:
+  explicit Node(Context context);
+  ~Node();  // pods go on
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  void start();
+
+  std::vector<model::LocalPod> local_pods() const;
+  std::size_t pods() const { return workers_.size(); }
+  // The worker of a pod, for logs and exec; null when it is not here.
+  const PodWorker* find(std::string_view ns, std::string_view name) const;
+  const runtime::SandboxEnv& sandboxes() const { return context_.sandboxes; }
+
+private:
+  void on_pod(const store::Change& change);
+  void want(const store::Object& pod);
+  void unwanted(const std::string& uid);
+  void worker_done(const std::string& uid);
+  void remove_object(const PodSpec& spec);
+  void check_settled();
+  void sweep();
+
+  Context context_;
+  store::Subscription changes_;
+  std::map<std::string, std::shared_ptr<PodWorker>> workers_;  // by uid
+  std::set<std::string> refused_;                              // uids whose spec could not be read
+  bool looked_ = false;                                        // at every pod of the synced replica
+  bool settled_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace shoal::node

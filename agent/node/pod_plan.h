@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What to do next for a pod, and what to report of it: pure functions of what is wanted and what
+// was observed. The worker (pod_worker.h) carries steps out one at a time and looks again after
+// each.
+//
+// Restart rules are Kubernetes': the first restart at once, then after 10 s, doubling to 300 s; a
+// container that ran for 10 minutes begins anew.
+#pragma once
+
+#include "agent/node/pod_spec.h"
+#include "netplane/base/clock.h"
+#include "netplane/base/ip.h"
+#include "runtime/shim/protocol.h"
+
+#include <boost/json/object.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace shoal::node {
+
+inline constexpr std::chrono::seconds kBackoffFirst{10};
+inline constexpr std::chrono::seconds kBackoffMax{300};
+inline constexpr std::chrono::minutes kBackoffReset{10};
+inline constexpr std::chrono::seconds kRetryFirst{1};  // of a step that failed
+inline constexpr std::chrono::seconds kRetryMax{60};
+// For an image that is not here: looking into the local store costs nothing, and it may be loaded
+// any moment.
+inline constexpr std::chrono::seconds kImageRetry{2};
+// After a pod was reported as not ready and before its processes are asked to end: so that the
+// hosts that balance over it have it out of their rings.
+inline constexpr std::chrono::milliseconds kDrainDelay{500};
+
+struct Waiting {
+  std::string reason;  // "ContainerCreating", "CrashLoopBackOff", "ErrImageNeverPull", ...
+  std::string message;
+  bool operator==(const Waiting&) const = default;
+};
+
+struct ContainerSeen {
+  std::optional<runtime::shim::ContainerState> current;   // the latest attempt
+  std::optional<runtime::shim::ContainerState> previous;  // the one before it, when it has ended
+  std::uint32_t next_attempt = 0;
+  std::uint32_t restarts = 0;
+  bool cleaned = true;    // nothing is left of the ended attempt but its state and log
+  bool ready = false;     // running, and its readiness probe passes
+  bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
+  MonoTime not_before{};  // of the next start
+  std::chrono::seconds backoff{0};
+  std::optional<Waiting> waiting;  // the last start failed, or is being waited for
+  std::string image_id;
+};
+
+struct PodSeen {
+  bool adopted = false;  // what an earlier agent left has been looked for
+  bool sandbox = false;
+  bool network = false;
+  std::optional<IpAddress> ip;
+  std::uint16_t generation = 0;
+  WallTime started{};
+  std::optional<Waiting> sandbox_error;
+  MonoTime retry_at{};                  // no step before that, but for stopping
+  std::optional<MonoTime> drain_until;  // set when the stop began
+  bool stop_sent = false;
+  std::vector<ContainerSeen> containers;  // as in the spec
+};
+
+enum class StepKind : std::uint8_t {
+  kAdopt,
+  kStartSandbox,
+  kAttachNetwork,
+  kCleanContainer,  // remove what is left of an ended attempt
+  kStartContainer,
+  kBeginStop,  // report not ready, wait for the drain
+  kStopAll,    // ask every container to end
+  kTeardown,   // everything goes
+  kWait,       // until `until`, or until something happens
+};
+
+struct Step {
+  StepKind kind = StepKind::kWait;
+  std::size_t container = 0;
+  std::optional<MonoTime> until;
+  bool operator==(const Step&) const = default;
+};
+
+// wanted: the object exists and this host shall run it. False: stop it and leave nothing.
+Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime now);
+
+// Whether a container that has ended is to be started again.
+bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);
+// When, and with which backoff the next time.
+void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& ended, MonoTime now);
+
+// A start that failed: when the next try is, and what is shown meanwhile.
+void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);
+
+struct StatusFacts {
+  IpAddress host_ip;
+  WallTime now;
+};
+// Kubernetes' PodStatus. Condition times are kept from `before` where the status did not change.
+boost::json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
+                               const boost::json::object* before);
+
+}  // namespace shoal::node

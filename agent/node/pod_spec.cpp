@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/pod_spec.h"
+
+#include "agent/api/quantity.h"
+#include "runtime/shim/protocol.h"
+
+#include <boost/json.hpp>
+
+namespace shoal::node {
+namespace {
+
+namespace json = boost::json;
+
+const json::object* object_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value ? value->if_object() : nullptr;
+}
+
+const json::array* array_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value ? value->if_array() : nullptr;
+}
+
+std::string text_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value && value->is_string() ? std::string(value->as_string()) : std::string();
+}
+
+std::optional<std::int64_t> number_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  if (!value || !value->is_number())
+    return std::nullopt;
+  boost::system::error_code error;
+  const auto number = value->to_number<std::int64_t>(error);
+  return error ? std::nullopt : std::optional(number);
+}
+
+bool flag_at(const json::object& parent, std::string_view key) {
+  const json::value* value = parent.if_contains(key);
+  return value && value->is_bool() && value->as_bool();
+}
+
+std::vector<std::string> texts_at(const json::object& parent, std::string_view key) {
+  std::vector<std::string> out;
+  if (const json::array* list = array_at(parent, key))
+    for (const json::value& value : *list)
+      if (value.is_string())
+        out.emplace_back(value.as_string());
+  return out;
+}
+
+std::uint32_t milliseconds(const json::object& probe, std::string_view key,
+                           std::int64_t otherwise_s) {
+  return static_cast<std::uint32_t>(number_at(probe, key).value_or(otherwise_s) * 1000);
+}
+
+// A number, or the name of one of the container's ports.
+Result<std::uint16_t> probe_port(const json::object& action,
+                                 const std::vector<ContainerPort>& ports) {
+  if (const auto number = number_at(action, "port"))
+    return static_cast<std::uint16_t>(*number);
+  const std::string name = text_at(action, "port");
+  for (const ContainerPort& port : ports)
+    if (port.name == name)
+      return port.port;
+  return fail(Errc::kInvalid,
+              fmt::format("readinessProbe: the container has no port named \"{}\"", name));
+}
+
+Result<std::optional<ReadinessProbe>> read_probe(const json::object& container,
+                                                 const std::vector<ContainerPort>& ports) {
+  const json::object* probe = object_at(container, "readinessProbe");
+  if (!probe)
+    return std::nullopt;
+  ReadinessProbe out;
+  out.timing.initial_delay_ms = milliseconds(*probe, "initialDelaySeconds", 0);
+  out.timing.period_ms = milliseconds(*probe, "periodSeconds", 10);
+  out.timing.timeout_ms = milliseconds(*probe, "timeoutSeconds", 1);
+  out.timing.success_threshold =
+      static_cast<std::uint32_t>(number_at(*probe, "successThreshold").value_or(1));
+  out.timing.failure_threshold =
+      static_cast<std::uint32_t>(number_at(*probe, "failureThreshold").value_or(3));
+  if (const json::object* http = object_at(*probe, "httpGet")) {
+    out.kind = ReadinessProbe::Kind::kHttp;
+    out.port = SHOAL_TRY(probe_port(*http, ports));
+    out.path = text_at(*http, "path");
+    if (out.path.empty())
+      out.path = "/";
+    if (const json::array* headers = array_at(*http, "httpHeaders"))
+      for (const json::value& header : *headers)
+        if (const json::object* h = header.if_object())
+          out.headers.push_back({text_at(*h, "name"), text_at(*h, "value")});
+    return out;
+  }
+  if (const json::object* tcp = object_at(*probe, "tcpSocket")) {
+    out.kind = ReadinessProbe::Kind::kTcp;
+    out.port = SHOAL_TRY(probe_port(*tcp, ports));
+    return out;
+  }
+  return fail(Errc::kUnsupported, "readinessProbe: only httpGet and tcpSocket are supported yet");
+}
+
+Result<runtime::ResourceLimits> read_limits(const json::object& container) {
+  runtime::ResourceLimits limits;
+  const json::object* resources = object_at(container, "resources");
+  const json::object* most = resources ? object_at(*resources, "limits") : nullptr;
+  const json::object* least = resources ? object_at(*resources, "requests") : nullptr;
+  const auto quantity = [](const json::object* from, std::string_view key) {
+    const json::value* value = from ? from->if_contains(key) : nullptr;
+    if (!value)
+      return std::string();
+    return value->is_string() ? std::string(value->as_string()) : json::serialize(*value);
+  };
+  if (const std::string text = quantity(most, "memory"); !text.empty())
+    limits.memory_bytes = SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.limits.memory");
+  if (const std::string text = quantity(most, "cpu"); !text.empty())
+    limits.cpu_milli = SHOAL_TRY_WRAP(api::parse_quantity_milli(text), "resources.limits.cpu");
+  if (const std::string text = quantity(least, "cpu"); !text.empty())
+    limits.cpu_request_milli =
+        SHOAL_TRY_WRAP(api::parse_quantity_milli(text), "resources.requests.cpu");
+  return limits;
+}
+
+void read_security(const json::object& security, ContainerSpec& out) {
+  if (const auto user = number_at(security, "runAsUser"))
+    out.run_as_user = static_cast<std::uint32_t>(*user);
+  if (const auto group = number_at(security, "runAsGroup"))
+    out.run_as_group = static_cast<std::uint32_t>(*group);
+  if (security.contains("runAsNonRoot"))
+    out.run_as_non_root = flag_at(security, "runAsNonRoot");
+  if (security.contains("readOnlyRootFilesystem"))
+    out.read_only_rootfs = flag_at(security, "readOnlyRootFilesystem");
+  if (const json::object* capabilities = object_at(security, "capabilities")) {
+    out.capabilities_add = texts_at(*capabilities, "add");
+    out.capabilities_drop = texts_at(*capabilities, "drop");
+  }
+}
+
+PullPolicy read_pull_policy(const std::string& text) {
+  if (text == "Always")
+    return PullPolicy::kAlways;
+  return text == "Never" ? PullPolicy::kNever : PullPolicy::kIfNotPresent;
+}
+
+Result<ContainerSpec> read_container(const json::object& container,
+                                     const json::object* pod_security) {
+  ContainerSpec out;
+  out.name = text_at(container, "name");
+  out.image = text_at(container, "image");
+  if (!runtime::shim::is_container_name(out.name) || out.image.empty())
+    return fail(Errc::kInvalid, "a container needs a name that is a DNS label, and an image");
+  out.pull = read_pull_policy(text_at(container, "imagePullPolicy"));
+  out.command = texts_at(container, "command");
+  out.args = texts_at(container, "args");
+  out.working_dir = text_at(container, "workingDir");
+  if (const json::array* env = array_at(container, "env"))
+    for (const json::value& entry : *env)
+      if (const json::object* variable = entry.if_object())
+        out.env.push_back(text_at(*variable, "name") + "=" + text_at(*variable, "value"));
+  if (const json::array* ports = array_at(container, "ports"))
+    for (const json::value& entry : *ports)
+      if (const json::object* port = entry.if_object())
+        out.ports.push_back(
+            {text_at(*port, "name"),
+             static_cast<std::uint16_t>(number_at(*port, "containerPort").value_or(0)),
+             text_at(*port, "protocol")});
+  out.readiness = SHOAL_TRY(read_probe(container, out.ports));
+  out.limits = SHOAL_TRY(read_limits(container));
+  if (pod_security)
+    read_security(*pod_security, out);
+  if (const json::object* security = object_at(container, "securityContext"))
+    read_security(*security, out);
+  return out;
+}
+
+}  // namespace
+
+Result<PodSpec> read_pod(const store::Object& pod) {
+  PodSpec out;
+  out.ns = pod.ns;
+  out.name = pod.name;
+  out.uid = pod.uid;
+  const json::object* metadata = object_at(pod.body, "metadata");
+  const json::object* spec = object_at(pod.body, "spec");
+  if (!metadata || !spec)
+    return fail(Errc::kInvalid, fmt::format("pod {} has no metadata or no spec", out.full_name()));
+  out.deleting = metadata->contains("deletionTimestamp");
+  out.hostname = text_at(*spec, "hostname");
+  if (out.hostname.empty())
+    out.hostname = pod.name.substr(0, 63);
+  const std::string policy = text_at(*spec, "restartPolicy");
+  out.restart = policy == "Never"       ? RestartPolicy::kNever
+                : policy == "OnFailure" ? RestartPolicy::kOnFailure
+                                        : RestartPolicy::kAlways;
+  // A deletion may ask for less time than the spec.
+  const auto grace = out.deleting && metadata->contains("deletionGracePeriodSeconds")
+                         ? number_at(*metadata, "deletionGracePeriodSeconds")
+                         : number_at(*spec, "terminationGracePeriodSeconds");
+  out.grace = std::chrono::seconds(std::max<std::int64_t>(0, grace.value_or(30)));
+  const json::array* containers = array_at(*spec, "containers");
+  if (!containers || containers->empty())
+    return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));
+  for (const json::value& value : *containers) {
+    const json::object* container = value.if_object();
+    if (!container)
+      return fail(Errc::kInvalid,
+                  fmt::format("pod {}: a container is not an object", out.full_name()));
+    out.containers.push_back(SHOAL_TRY_WRAP(
+        read_container(*container, object_at(*spec, "securityContext")),
+        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
+  }
+  return out;
+}
+
+}  // namespace shoal::node

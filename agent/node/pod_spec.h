@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// PodSpec: what a Pod object asks of the host it is bound to, as a value. Read from objects that
+// the API has validated and filled with defaults; what cannot be read after all is an error that
+// names the field. Pure.
+#pragma once
+
+#include "agent/store/replica.h"
+#include "netplane/base/result.h"
+#include "runtime/probe/probe.h"
+#include "runtime/spec/container_config.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace shoal::node {
+
+enum class RestartPolicy : std::uint8_t { kAlways, kOnFailure, kNever };
+enum class PullPolicy : std::uint8_t { kAlways, kIfNotPresent, kNever };
+
+struct ContainerPort {
+  std::string name;
+  std::uint16_t port = 0;
+  std::string protocol;
+  bool operator==(const ContainerPort&) const = default;
+};
+
+struct ReadinessProbe {
+  enum class Kind : std::uint8_t { kHttp, kTcp };
+  Kind kind = Kind::kTcp;
+  std::uint16_t port = 0;  // named ports are resolved
+  std::string path;
+  std::vector<runtime::HttpHeader> headers;
+  runtime::ProbeTiming timing;
+  bool operator==(const ReadinessProbe&) const = default;
+};
+
+struct ContainerSpec {
+  std::string name;
+  std::string image;
+  PullPolicy pull = PullPolicy::kIfNotPresent;
+  std::vector<std::string> command;
+  std::vector<std::string> args;
+  std::vector<std::string> env;  // "K=V"
+  std::string working_dir;       // empty: the image's
+  std::vector<ContainerPort> ports;
+  std::optional<ReadinessProbe> readiness;
+  runtime::ResourceLimits limits;
+  std::optional<std::uint32_t> run_as_user;
+  std::optional<std::uint32_t> run_as_group;
+  bool run_as_non_root = false;
+  bool read_only_rootfs = false;
+  std::vector<std::string> capabilities_add;
+  std::vector<std::string> capabilities_drop;
+  bool operator==(const ContainerSpec&) const = default;
+};
+
+struct PodSpec {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  std::string hostname;
+  RestartPolicy restart = RestartPolicy::kAlways;
+  std::chrono::seconds grace{30};
+  bool deleting = false;  // metadata.deletionTimestamp is set
+  std::vector<ContainerSpec> containers;
+  bool operator==(const PodSpec&) const = default;
+
+  std::string full_name() const { return ns + "/" + name; }
+};
+
+Result<PodSpec> read_pod(const store::Object& pod);
+
+}  // namespace shoal::node

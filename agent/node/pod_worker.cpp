@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/pod_worker.h"
+
+#include "runtime/log/log_reader.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <csignal>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+namespace shoal::node {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+using runtime::shim::ContainerPhase;
+using runtime::shim::ContainerState;
+
+PodWorker::PodWorker(Context& context, PodSpec spec, std::function<void()> done)
+    : context_(context), spec_(std::move(spec)), done_(std::move(done)), timer_(context.loop) {
+  seen_.started = context_.clock.wall();
+  seen_.containers.resize(spec_.containers.size());
+  probers_.resize(spec_.containers.size());
+}
+
+PodWorker::~PodWorker() = default;
+
+void PodWorker::update(PodSpec spec) {
+  // Containers of a pod do not change; a deletion and its grace do.
+  if (spec.deleting && spec_.deleting && spec.grace < spec_.grace)
+    seen_.stop_sent = false;  // a second stop shortens the grace
+  spec_.deleting = spec.deleting;
+  spec_.grace = spec.grace;
+  poke();
+}
+
+void PodWorker::gone() {
+  wanted_ = false;
+  spec_.grace = std::min(spec_.grace, std::chrono::seconds(2));
+  seen_.stop_sent = false;
+  poke();
+}
+
+void PodWorker::abandon() {
+  abandoned_ = true;
+  timer_.cancel();
+  events_ready_.reset();
+  probers_.clear();
+}
+
+// Runs work on a worker thread, then `then(result)` on the loop, then looks for the next step.
+template <class Work, class Then>
+void PodWorker::on_worker(Work work, Then then) {
+  busy_ = true;
+  asio::post(context_.workers,
+             [self = shared_from_this(), work = std::move(work), then = std::move(then)] {
+               auto result = std::make_shared<decltype(work())>(work());
+               asio::post(self->context_.loop, [self, result, then] {
+                 self->busy_ = false;
+                 if (self->abandoned_)
+                   return;
+                 then(std::move(*result));
+                 self->poke();
+               });
+             });
+}
+
+void PodWorker::poke() {
+  if (busy_ || abandoned_)
+    return;
+  // Steps that are done at once are followed by the next; a bound keeps a bug from starving the
+  // loop.
+  constexpr int kStepsMax = 64;
+  for (int i = 0; i < kStepsMax && !busy_ && !abandoned_; i++) {
+    const Step step = next_step(spec_, seen_, wanted(), context_.clock.now());
+    if (step.kind == StepKind::kWait) {
+      report();
+      timer_.cancel();
+      if (!step.until)
+        return;
+      timer_.expires_after(std::max(Duration::zero(), *step.until - context_.clock.now()));
+      timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+        if (auto self = weak.lock(); self && !error)
+          self->poke();
+      });
+      return;
+    }
+    run(step);
+  }
+}
+
+void PodWorker::run(const Step& step) {
+  switch (step.kind) {
+  case StepKind::kAdopt:
+    return adopt();
+  case StepKind::kStartSandbox:
+    return start_sandbox();
+  case StepKind::kAttachNetwork:
+    return attach_network();
+  case StepKind::kCleanContainer:
+    return clean_one(step.container);
+  case StepKind::kStartContainer:
+    return start_one(step.container);
+  case StepKind::kBeginStop:
+    return begin_stop();
+  case StepKind::kStopAll:
+    return stop_all();
+  case StepKind::kTeardown:
+    return teardown();
+  case StepKind::kWait:
+    return;
+  }
+}
+
+// ---- taking up what an earlier agent left
+
+void PodWorker::adopt() {
+  const auto work = [env = context_.sandboxes, &images = context_.images, uid = spec_.uid,
+                     containers = spec_.containers]() -> Result<Adopted> {
+    Adopted found;
+    for (const ContainerSpec& container : containers)
+      if (auto attempts = runtime::list_log_attempts(env.log_dir(uid, container.name));
+          attempts && !attempts->empty())
+        found.next_attempts[container.name] = attempts->back() + 1;
+    auto sandbox = runtime::find_sandbox(env, uid);
+    if (sandbox) {
+      // The earlier agent died in the middle of a start, whose outcome only it was told.
+      for (const ContainerState& state : sandbox->state.containers)
+        if (state.phase == ContainerPhase::kCreating)
+          return fail(Errc::kUnavailable, "container " + runtime::shim::container_id(state.ref) +
+                                              " is being created; looking again soon");
+      found.events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(uid)));
+      found.sandbox = std::move(*sandbox);
+      return found;
+    }
+    if (sandbox.error().code() != Errc::kNotFound)
+      return fail(std::move(sandbox).error());
+    SHOAL_TRY(runtime::sweep_sandbox(env, uid, runtime::Sweep::kKeepLogs));
+    for (const std::string& lease : images.leases())
+      if (lease.starts_with(uid + "_"))
+        SHOAL_TRY(images.release(lease));
+    return found;
+  };
+  on_worker(work, [this](Result<Adopted> result) { adopted(std::move(result)); });
+}
+
+void PodWorker::adopted(Result<Adopted> result) {
+  if (!result)
+    return step_failed(result.error(), "FailedTakeUp");
+  seen_.adopted = true;
+  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
+    const auto next = result->next_attempts.find(spec_.containers[i].name);
+    if (next == result->next_attempts.end())
+      continue;
+    seen_.containers[i].next_attempt = next->second;
+    seen_.containers[i].restarts = next->second;
+  }
+  if (result->sandbox)
+    take_sandbox(std::move(*result->sandbox), std::move(*result->events));
+  // What ran under an earlier agent was perhaps ready. Nothing is said of it before a probe has
+  // looked, or every restart of an agent would take its pods out of their services for a moment.
+  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
+    ContainerSeen& seen = seen_.containers[i];
+    seen.unprobed = spec_.containers[i].readiness && seen.current &&
+                    seen.current->phase == ContainerPhase::kRunning;
+  }
+  step_succeeded();
+}
+
+void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events) {
+  seen_.sandbox = true;
+  seen_.sandbox_error.reset();
+  netns_ = std::move(sandbox.netns);
+  // The subscription's state is the later one.
+  std::vector<ContainerState> states = events.initial().containers;
+  std::sort(states.begin(), states.end(),
+            [](const ContainerState& a, const ContainerState& b) { return a.ref < b.ref; });
+  events_ = std::move(events);
+  watch_events();
+  for (const ContainerState& state : states)
+    take_state(state);
+}
+
+// ---- bringing it up
+
+void PodWorker::start_sandbox() {
+  using Out = Result<std::pair<runtime::Sandbox, runtime::ShimEvents>>;
+  const auto work = [env = context_.sandboxes,
+                     spec = runtime::SandboxSpec{spec_.uid, spec_.hostname}]() -> Out {
+    runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
+    runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));
+    return std::pair(std::move(sandbox), std::move(events));
+  };
+  on_worker(work, [this](Out result) {
+    if (!result)
+      return step_failed(result.error(), "FailedCreatePodSandBox");
+    take_sandbox(std::move(result->first), std::move(result->second));
+    step_succeeded();
+  });
+}
+
+void PodWorker::attach_network() {
+  auto lease = context_.leases.allocate(spec_.uid);
+  if (!lease)
+    return step_failed(lease.error(), "FailedCreatePodSandBox");
+  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), lease->ip,
+                                  lease->generation};
+  auto local = context_.data_plane.attach_pod(attachment);
+  if (!local)
+    return step_failed(local.error(), "FailedCreatePodSandBox");
+  local_ = std::move(*local);
+  seen_.network = true;
+  seen_.ip = lease->ip;
+  seen_.generation = lease->generation;
+  step_succeeded();
+  context_.local_pods_changed({});
+  for (std::size_t i = 0; i < seen_.containers.size(); i++)
+    if (seen_.containers[i].current &&
+        seen_.containers[i].current->phase == ContainerPhase::kRunning)
+      container_runs(i);  // an adopted one: probes need the address
+}
+
+void PodWorker::start_one(std::size_t index) {
+  ContainerSeen& seen = seen_.containers[index];
+  if (!seen.waiting)
+    seen.waiting = Waiting{"ContainerCreating", ""};
+  report();
+  StartRequest request{spec_, index, seen.next_attempt, *seen_.ip, context_.nofile_hard};
+  const auto work = [&context = context_, request = std::move(request)] {
+    return start_container(context.sandboxes, context.images, request);
+  };
+  on_worker(work, [this, index](std::expected<Started, StartFailure> result) {
+    ContainerSeen& container = seen_.containers[index];
+    if (result) {
+      container.image_id = result->image_id;
+      container.waiting.reset();
+      take_state(result->state);
+      event("Normal", "Started", "Started container " + spec_.containers[index].name);
+    } else {
+      const std::string message = result.error().waiting.message;
+      const bool news = !container.waiting || container.waiting->message != message;
+      if (news)
+        event("Warning", "Failed", message);
+      plan_retry(container, result.error().waiting, context_.clock.now());
+    }
+    report();
+  });
+}
+
+void PodWorker::clean_one(std::size_t index) {
+  const runtime::shim::ContainerRef ref = seen_.containers[index].current->ref;
+  const auto work = [&context = context_, uid = spec_.uid, ref] {
+    return clean_container(context.sandboxes, context.images, uid, ref);
+  };
+  on_worker(work, [this, index](Result<> result) {
+    if (!result)
+      return step_failed(result.error(), "FailedCleanUp");
+    seen_.containers[index].cleaned = true;
+    step_succeeded();
+  });
+}
+
+// ---- taking it down
+
+void PodWorker::begin_stop() {
+  seen_.drain_until = context_.clock.now() + kDrainDelay;
+  for (std::size_t i = 0; i < seen_.containers.size(); i++) {
+    probers_[i].reset();
+    seen_.containers[i].ready = false;
+    seen_.containers[i].unprobed = false;
+  }
+  report();
+}
+
+void PodWorker::stop_all() {
+  seen_.stop_sent = true;
+  std::vector<runtime::shim::ContainerRef> refs;
+  for (const ContainerSeen& seen : seen_.containers)
+    if (seen.current && seen.current->phase != ContainerPhase::kExited)
+      refs.push_back(seen.current->ref);
+  const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)), refs,
+                     grace = spec_.grace]() -> Result<> {
+    for (const auto& ref : refs)
+      if (auto asked = client.stop(ref, SIGTERM, grace);
+          !asked && asked.error().code() != Errc::kNotFound)
+        return asked;
+    return {};
+  };
+  event("Normal", "Killing", "Stopping the containers");
+  on_worker(work, [this](Result<> result) {
+    if (result)
+      return;
+    seen_.stop_sent = false;
+    step_failed(result.error(), "FailedKillPod");
+  });
+}
+
+void PodWorker::teardown() {
+  events_ready_.reset();
+  events_.reset();
+  for (auto& prober : probers_)
+    prober.reset();
+  const auto work = [&context = context_, uid = spec_.uid] {
+    return teardown_pod(context.sandboxes, context.images, uid);
+  };
+  on_worker(work, [this](Result<> result) {
+    if (result)
+      return finished();
+    // Tried again after a while; the pod's address stays taken until nothing of it is left.
+    step_failed(result.error(), "FailedKillPod");
+  });
+}
+
+void PodWorker::finished() {
+  seen_.sandbox = false;
+  netns_.reset();
+  if (const auto lease = context_.leases.pool().find_owner(spec_.uid)) {
+    if (auto detached = context_.data_plane.detach_pod(spec_.uid, lease->ip); !detached)
+      spdlog::error("pod {}: {}", spec_.full_name(), detached.error().message());
+    if (auto released = context_.leases.release_owner(spec_.uid); !released)
+      spdlog::error("pod {}: {}", spec_.full_name(), released.error().message());
+  }
+  local_.reset();
+  abandoned_ = true;
+  context_.report(spec_.ns, spec_.name, spec_.uid, std::nullopt);
+  done_();
+}
+
+// ---- what the shim says
+
+void PodWorker::watch_events() {
+  // The descriptor belongs to events_; Asio gets a duplicate.
+  events_ready_ =
+      std::make_unique<asio::posix::stream_descriptor>(context_.loop, ::dup(events_->fd()));
+  on_events();
+}
+
+void PodWorker::on_events() {
+  if (!events_ready_)
+    return;
+  events_ready_->async_wait(asio::posix::stream_descriptor::wait_read,
+                            [weak = weak_from_this()](const boost::system::error_code& error) {
+                              auto self = weak.lock();
+                              if (!self || error || self->abandoned_ || !self->events_)
+                                return;
+                              auto states = self->events_->take();
+                              if (!states)
+                                return self->sandbox_died();
+                              for (const ContainerState& state : *states)
+                                self->take_state(state);
+                              self->on_events();
+                              self->report();
+                              self->poke();
+                            });
+}
+
+void PodWorker::sandbox_died() {
+  spdlog::error("pod {}: its shim died; its containers are ended and the pod begins anew",
+                spec_.full_name());
+  event("Warning", "SandboxChanged", "the pod's shim died; the pod is started again");
+  events_ready_.reset();
+  events_.reset();
+  netns_.reset();
+  seen_.sandbox = false;
+  seen_.network = false;
+  seen_.adopted = false;  // the sweep of what is left
+  for (std::size_t i = 0; i < seen_.containers.size(); i++) {
+    ContainerSeen& seen = seen_.containers[i];
+    probers_[i].reset();
+    if (seen.current && seen.current->phase != ContainerPhase::kExited) {
+      seen.current->phase = ContainerPhase::kExited;
+      seen.current->exit_code = 128 + SIGKILL;
+      seen.current->signal = SIGKILL;
+      seen.current->finished_at_ns = context_.clock.wall().time_since_epoch().count();
+      container_ended(i, true);
+    }
+    seen.cleaned = true;
+  }
+  report();
+  poke();
+}
+
+void PodWorker::take_state(const ContainerState& state) {
+  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
+    if (spec_.containers[i].name != state.ref.name)
+      continue;
+    ContainerSeen& seen = seen_.containers[i];
+    if (seen.current && state.ref.attempt < seen.current->ref.attempt)
+      return;  // an old attempt's
+    const bool same_attempt = seen.current && seen.current->ref.attempt == state.ref.attempt;
+    const ContainerPhase before = same_attempt ? seen.current->phase : ContainerPhase::kCreating;
+    if (seen.current && !same_attempt)
+      seen.previous = seen.current;
+    seen.current = state;
+    seen.next_attempt = state.ref.attempt + 1;
+    seen.restarts = state.ref.attempt;
+    if (state.phase == ContainerPhase::kRunning && before != ContainerPhase::kRunning) {
+      seen.waiting.reset();
+      seen.cleaned = true;
+      container_runs(i);
+    } else if (state.phase == ContainerPhase::kExited &&
+               (before != ContainerPhase::kExited || !same_attempt)) {
+      seen.cleaned = false;
+      container_ended(i, same_attempt);
+    }
+  }
+}
+
+void PodWorker::container_runs(std::size_t index) {
+  const ContainerSpec& container = spec_.containers[index];
+  if (!container.readiness)
+    return set_ready(index, true);
+  if (!seen_.ip || probers_[index])
+    return;
+  const auto since = std::chrono::nanoseconds(seen_.containers[index].current->started_at_ns);
+  const Duration age =
+      std::max(Duration::zero(), Duration(context_.clock.wall().time_since_epoch() - since));
+  probers_[index] = std::make_unique<Prober>(
+      context_.loop, context_.clock, *container.readiness, *seen_.ip, context_.clock.now() - age,
+      [weak = weak_from_this(), index](bool passing) {
+        if (auto self = weak.lock(); self && !self->abandoned_)
+          self->set_ready(index, passing);
+      });
+}
+
+void PodWorker::container_ended(std::size_t index, bool news) {
+  ContainerSeen& seen = seen_.containers[index];
+  probers_[index].reset();
+  seen.ready = false;
+  seen.unprobed = false;
+  if (!restarts(spec_.restart, *seen.current))
+    return;
+  plan_restart(seen, *seen.current, context_.clock.now());
+  if (news && wanted())
+    event("Warning", "BackOff",
+          fmt::format("container {} ended with {}", spec_.containers[index].name,
+                      seen.current->exit_code));
+}
+
+void PodWorker::set_ready(std::size_t index, bool ready) {
+  seen_.containers[index].unprobed = false;
+  seen_.containers[index].ready = ready && !seen_.drain_until;
+  report();
+}
+
+// ---- telling
+
+void PodWorker::step_failed(const Error& error, std::string reason) {
+  for (ContainerSeen& container : seen_.containers)
+    container.unprobed = false;  // no probe will come soon: say what is known
+  retry_ = retry_.count() ? std::min(retry_ * 2, kRetryMax) : kRetryFirst;
+  seen_.retry_at = context_.clock.now() + retry_;
+  Waiting why{std::move(reason), error.message()};
+  if (!seen_.sandbox_error || *seen_.sandbox_error != why) {
+    spdlog::error("pod {}: {}: {}", spec_.full_name(), why.reason, why.message);
+    event("Warning", why.reason, why.message);
+  }
+  seen_.sandbox_error = std::move(why);
+  report();
+}
+
+void PodWorker::step_succeeded() {
+  retry_ = std::chrono::seconds(0);
+  seen_.retry_at = {};
+  seen_.sandbox_error.reset();
+}
+
+bool PodWorker::unprobed() const {
+  return std::any_of(seen_.containers.begin(), seen_.containers.end(),
+                     [](const ContainerSeen& container) { return container.unprobed; });
+}
+
+void PodWorker::report() {
+  if (abandoned_ || !seen_.adopted || unprobed())
+    return;
+  json::object status = pod_status(spec_, seen_, {context_.host_ip, context_.clock.wall()},
+                                   reported_ ? &*reported_ : nullptr);
+  if (reported_ && *reported_ == status)
+    return;
+  reported_ = status;
+  context_.report(spec_.ns, spec_.name, spec_.uid, std::move(status));
+}
+
+void PodWorker::event(std::string_view type, std::string_view reason, const std::string& message) {
+  if (const auto pod = context_.view.by_uid(spec_.uid))
+    context_.writer.event(*pod, type, reason, message, "shoald");
+}
+
+}  // namespace shoal::node

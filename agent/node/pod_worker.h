@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// PodWorker: carries out one pod's steps (pod_plan.h), one at a time, on the loop and on worker
+// threads; follows the shim's events and the readiness probes; reports the status whenever it
+// changes. Workers know nothing of each other, so a hung pod delays only itself.
+#pragma once
+
+#include "agent/node/container_start.h"
+#include "agent/node/context.h"
+#include "agent/node/pod_plan.h"
+#include "agent/node/prober.h"
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+
+namespace shoal::node {
+
+class PodWorker : public std::enable_shared_from_this<PodWorker> {
+public:
+  // done: the pod is gone from this host; the worker may be dropped.
+  PodWorker(Context& context, PodSpec spec, std::function<void()> done);
+  ~PodWorker();
+
+  void start() { poke(); }
+  void update(PodSpec spec);  // the object changed
+  void gone();                // the object is no more, or no longer this host's
+  // Nothing runs or is reported any more; the pod itself goes on.
+  void abandon();
+
+  const PodSpec& spec() const { return spec_; }
+  const PodSeen& seen() const { return seen_; }
+  const std::optional<model::LocalPod>& local() const { return local_; }
+  bool wanted() const { return wanted_ && !spec_.deleting; }
+  // Taken up, but not yet known whether it is ready.
+  bool unprobed() const;
+
+private:
+  struct Adopted {
+    std::optional<runtime::Sandbox> sandbox;
+    std::optional<runtime::ShimEvents> events;
+    std::map<std::string, std::uint32_t> next_attempts;  // by container, from what logs there are
+  };
+
+  void poke();
+  void run(const Step& step);
+  template <class Work, class Then>
+  void on_worker(Work work, Then then);
+
+  void adopt();
+  void adopted(Result<Adopted> result);
+  void start_sandbox();
+  void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
+  void attach_network();
+  void start_one(std::size_t index);
+  void clean_one(std::size_t index);
+  void begin_stop();
+  void stop_all();
+  void teardown();
+  void finished();
+
+  void watch_events();
+  void on_events();
+  void sandbox_died();
+  void take_state(const runtime::shim::ContainerState& state);
+  void container_runs(std::size_t index);
+  void container_ended(std::size_t index, bool news);
+  void set_ready(std::size_t index, bool ready);
+  void step_failed(const Error& error, std::string reason);
+  void step_succeeded();
+  void report();
+  void event(std::string_view type, std::string_view reason, const std::string& message);
+
+  Context& context_;
+  PodSpec spec_;
+  PodSeen seen_;
+  std::function<void()> done_;
+  bool wanted_ = true;
+  bool busy_ = false;
+  bool again_ = false;
+  bool abandoned_ = false;
+  std::chrono::seconds retry_{0};
+  boost::asio::steady_timer timer_;
+
+  UniqueFd netns_;
+  std::optional<runtime::ShimEvents> events_;
+  std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;
+  std::optional<model::LocalPod> local_;
+  std::vector<std::unique_ptr<Prober>> probers_;
+  std::optional<boost::json::object> reported_;
+};
+
+}  // namespace shoal::node

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* A packet to a service address, in tc: the same code on the uplink and behind a pod. */
+#ifndef SHOAL_LIB_BALANCE_H
+#define SHOAL_LIB_BALANCE_H
+
+#include "deliver.h"
+#include "flow.h"
+#include "reply.h"
+
+/* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
+ * `reason`. */
+static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, __u32 reason)
+{
+	int rc;
+
+	count_drop(reason);
+	if (p->key.proto == IPPROTO_TCP)
+		rc = reply_rst(skb, p);
+	else
+		rc = reply_port_unreachable(skb, p);
+	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+}
+
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_backend *be)
+{
+	const struct shoal_pod *pod;
+	struct shoal_addr addr;
+	__be16 port = be->port;
+
+	if (!(be->flags & SHOAL_BE_LOCAL)) {
+		if (!be->node)
+			return drop(SHOAL_DROP_FIB);
+		return to_node_dsr(skb, be);
+	}
+	addr_copy(&addr, &be->addr);
+	pod = pod_by_addr(&addr);
+	if (!pod || pod->generation != be->generation)
+		return drop(SHOAL_DROP_STALE_BACKEND);
+	if (addr_equal(&addr, &p->key.saddr))
+		return drop(SHOAL_DROP_HAIRPIN);
+	flow_expect_reply(p, &addr, port);
+	if (nat(skb, p, true, &addr, port))
+		return drop(SHOAL_DROP_REWRITE);
+	return to_pod(skb, pod);
+}
+
+/*
+ * Returns true when the packet was for a service address, with the verdict in *verdict. `wanted`
+ * are the frontend flags that this side requires: outside clients may use NORTH_SOUTH frontends
+ * only.
+ */
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, __u32 wanted, int *verdict)
+{
+	const struct shoal_frontend *fe = NULL;
+	const struct shoal_backend *be;
+	const struct shoal_vip *vip;
+	int parsed = PARSE_OK;
+
+	if (is_balanced_proto(p->key.proto) && !p->frag) {
+		parsed = parse_l4(skb, p);
+		if (parsed == PARSE_OK)
+			fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
+		if (fe && (fe->flags & wanted) != wanted)
+			fe = NULL;
+	}
+	if (fe) {
+		be = flow_backend(skb, p, fe);
+		*verdict = be ? to_backend(skb, p, be) : refuse_packet(skb, p, SHOAL_DROP_NO_BACKEND);
+		return true;
+	}
+	vip = vip_lookup(&p->key.daddr);
+	if (!vip)
+		return false;
+	if (parsed != PARSE_OK)
+		*verdict = drop(SHOAL_DROP_MALFORMED);
+	else if (p->frag)
+		*verdict = drop(SHOAL_DROP_FRAGMENT);
+	else if (is_balanced_proto(p->key.proto))
+		*verdict = refuse_packet(skb, p, SHOAL_DROP_NO_FRONTEND);
+	else if (p->key.proto == IPPROTO_ICMP && reply_echo(skb, p) == 0)
+		*verdict = bpf_redirect(skb->ifindex, 0);
+	else
+		*verdict = drop(SHOAL_DROP_UNSUPPORTED_PROTO);
+	return true;
+}
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Where a packet goes once its addresses are right: a pod here, another host, or out by the routing
+ * table. */
+#ifndef SHOAL_LIB_DELIVER_H
+#define SHOAL_LIB_DELIVER_H
+
+#include "maps_lb.h"
+#include "maps_net.h"
+#include "nat.h"
+
+/*
+ * To a pod of this host, past the host's stack: redirect_peer puts the frame where the pod's end of
+ * the veth would receive it; without it, the frame leaves by the host's end and takes a trip
+ * through the backlog queue.
+ */
+static __always_inline int to_pod(struct __sk_buff *skb, const struct shoal_pod *pod)
+{
+	if (set_macs(skb, pod->mac, pod->host_mac))
+		return drop(SHOAL_DROP_REWRITE);
+	if (shoal_has_redirect_peer)
+		return bpf_redirect_peer(pod->ifindex, 0);
+	return bpf_redirect(pod->ifindex, 0);
+}
+
+static __always_inline int tunnel(struct __sk_buff *skb, __be32 node, __u32 vni)
+{
+	struct bpf_tunnel_key key = {.tunnel_id = vni, .tunnel_ttl = 64};
+
+	key.remote_ipv4 = bpf_ntohl(node); /* host order, as this helper wants it */
+	return bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX);
+}
+
+/* To a pod of another host, as it is. */
+static __always_inline int to_node(struct __sk_buff *skb, __be32 node)
+{
+	const __u8 dst[ETH_ALEN] = SHOAL_OVERLAY_MAC, src[ETH_ALEN] = SHOAL_OVERLAY_SRC_MAC;
+	const struct shoal_config *cfg = config();
+
+	if (!cfg || !cfg->overlay_ifindex)
+		return drop(SHOAL_DROP_TUNNEL);
+	if (set_macs(skb, dst, src))
+		return drop(SHOAL_DROP_REWRITE);
+	if (tunnel(skb, node, SHOAL_VNI_POD))
+		return drop(SHOAL_DROP_TUNNEL);
+	return bpf_redirect(cfg->overlay_ifindex, 0);
+}
+
+/* To a backend of another host, with the pick written into the Ethernet header (shoal_abi.h, DSR).
+ */
+static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal_backend *be)
+{
+	const struct shoal_config *cfg = config();
+	struct shoal_dsr_eth eth = {
+		.dst_magic = {0x02, 'd'},
+		.src_magic = {0x02, 'D'},
+		.generation = bpf_htons(be->generation),
+		.target_port = be->port,
+		.ethertype = bpf_htons(ETH_P_IP),
+	};
+	__be32 low = addr_v4(&be->addr);
+
+	if (!cfg || !cfg->overlay_ifindex)
+		return drop(SHOAL_DROP_TUNNEL);
+	__builtin_memcpy(eth.addr_low, &low, sizeof(low));
+	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
+		return drop(SHOAL_DROP_REWRITE);
+	if (tunnel(skb, be->node, SHOAL_VNI_DSR))
+		return drop(SHOAL_DROP_TUNNEL);
+	return bpf_redirect(cfg->overlay_ifindex, 0);
+}
+
+/*
+ * By the routing table, without the stack's netfilter: replies of balanced flows carry a VIP as
+ * their source, which masquerading must not see. What is for this host, or what the table cannot
+ * forward, goes to the stack, which also writes the ICMP errors.
+ */
+static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt *p)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = p->key.proto,
+		.sport = p->key.sport,
+		.dport = p->key.dport,
+		.ipv4_src = addr_v4(&p->key.saddr),
+		.ipv4_dst = addr_v4(&p->key.daddr),
+		.ifindex = skb->ifindex,
+	};
+	long rc = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+
+	if (rc < 0)
+		return drop(SHOAL_DROP_FIB);
+	if (rc != BPF_FIB_LKUP_RET_SUCCESS && rc != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return SHOAL_PASS;
+	if (rc == BPF_FIB_LKUP_RET_NO_NEIGH && !shoal_has_redirect_neigh)
+		return SHOAL_PASS; /* the stack resolves the neighbour */
+	if (p->ttl <= 1)
+		return drop(SHOAL_DROP_TTL);
+	if (ttl_decrement(skb))
+		return drop(SHOAL_DROP_REWRITE);
+	if (rc == BPF_FIB_LKUP_RET_SUCCESS) {
+		if (set_macs(skb, fib.dmac, fib.smac))
+			return drop(SHOAL_DROP_REWRITE);
+		return bpf_redirect(fib.ifindex, 0);
+	}
+	if (shoal_has_redirect_neigh) {
+		struct bpf_redir_neigh next = {.nh_family = fib.family};
+
+		__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
+		return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
+	}
+	return drop(SHOAL_DROP_FIB);
+}
+
+/*
+ * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
+ * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
+ */
+static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, int *verdict)
+{
+	const struct shoal_node *node;
+	const struct shoal_pod *pod;
+
+	pod = pod_by_addr(&p->key.daddr);
+	if (!pod) {
+		node = node_by_addr(&p->key.daddr);
+		if (!node || !node->node)
+			return false;
+		if (p->ttl <= 1)
+			return false;
+		*verdict = ttl_decrement(skb) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
+		return true;
+	}
+	if (p->ttl <= 1)
+		return false;
+	*verdict = ttl_decrement(skb) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
+	return true;
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Frontend -> ring -> backend: the pick that all hooks share. They differ in the 32-bit number they
+ * pick with. */
+#ifndef SHOAL_LIB_LB_H
+#define SHOAL_LIB_LB_H
+
+#include "maps_lb.h"
+
+static __always_inline const struct shoal_frontend *frontend_lookup(const struct shoal_addr *addr, __be16 port,
+								    __u8 proto)
+{
+	struct shoal_frontend_key key = {.port = port, .proto = proto};
+
+	addr_copy(&key.addr, addr);
+	return bpf_map_lookup_elem(&shoal_frontends, &key);
+}
+
+static __always_inline const struct shoal_vip *vip_lookup(const struct shoal_addr *addr)
+{
+	return bpf_map_lookup_elem(&shoal_vips, addr);
+}
+
+/* A backend that is still the one that was picked: same id, same epoch. */
+static __always_inline const struct shoal_backend *backend_same(__u32 id, __u32 epoch)
+{
+	const struct shoal_backend *be = bpf_map_lookup_elem(&shoal_backends, &id);
+
+	if (!be || be->epoch != epoch || !(be->flags & SHOAL_BE_VALID))
+		return NULL;
+	return be;
+}
+
+/*
+ * The backend in the service's ring at a number in [0, 2^32). The ref is read once, as a whole: the
+ * ring that it names is complete, and its blocks are not reused while a program may still read
+ * them.
+ */
+static __always_inline const struct shoal_backend *ring_pick(__u32 service, __u32 number, __u32 *id)
+{
+	const struct shoal_ring_block *block;
+	const struct shoal_backend *be;
+	__u64 *refp, ref;
+	__u32 slot, at;
+
+	refp = bpf_map_lookup_elem(&shoal_ring_refs, &service);
+	if (!refp)
+		return NULL;
+	ref = *(volatile __u64 *)refp;
+	if (!ref)
+		return NULL;
+	slot = (__u32)(((__u64)number * (__u32)ref) >> 32);
+	at = (__u32)(ref >> 32) + slot / SHOAL_RING_BLOCK_SLOTS;
+	block = bpf_map_lookup_elem(&shoal_ring_blocks, &at);
+	if (!block)
+		return NULL;
+	*id = block->backend[slot & (SHOAL_RING_BLOCK_SLOTS - 1)];
+	if (!*id)
+		return NULL;
+	be = bpf_map_lookup_elem(&shoal_backends, id);
+	if (!be || !(be->flags & SHOAL_BE_VALID))
+		return NULL;
+	return be;
+}
+
+static __always_inline struct shoal_service_stats *service_stats(__u32 service)
+{
+	return bpf_map_lookup_elem(&shoal_service_stats, &service);
+}
+
+static __always_inline void count_refused(__u32 service)
+{
+	struct shoal_service_stats *s = service_stats(service);
+
+	if (s)
+		s->refused++;
+}
+
+/*
+ * A flow's number. Multiply and fold over the key's words, then a full avalanche (the finaliser of
+ * MurmurHash3), since the pick uses the high bits. It is not symmetric: a flow and its reverse are
+ * different flows.
+ */
+static __always_inline __u32 flow_hash(const struct shoal_flow_key *k, __u64 seed)
+{
+	const __u32 *s = (const __u32 *)k->saddr.b;
+	const __u32 *d = (const __u32 *)k->daddr.b;
+	const __u64 m = 0x9e3779b97f4a7c15ULL;
+	__u64 h = seed ^ m;
+
+	h = (h ^ ((__u64)s[0] << 32 | s[1])) * m;
+	h ^= h >> 32;
+	h = (h ^ ((__u64)s[2] << 32 | s[3])) * m;
+	h ^= h >> 32;
+	h = (h ^ ((__u64)d[0] << 32 | d[1])) * m;
+	h ^= h >> 32;
+	h = (h ^ ((__u64)d[2] << 32 | d[3])) * m;
+	h ^= h >> 32;
+	h = (h ^ ((__u64)k->sport << 32 | (__u64)k->dport << 16 | k->proto)) * m;
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdULL;
+	h ^= h >> 33;
+	h *= 0xc4ceb9fe1a85ec53ULL;
+	return (__u32)(h >> 32);
+}
+
+#endif

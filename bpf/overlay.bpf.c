@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * tc on the VXLAN device (collect-metadata mode). Ingress: packets of other hosts, told apart by
+ * their VNI: pod to pod, or balanced by the sender with its pick in the Ethernet header
+ * (shoal_abi.h, DSR). Egress: what the stack routes into the device for a pod of another host gets
+ * its tunnel key here.
+ */
+#include "lib/balance.h"
+
+#define PACKET_HOST 0
+
+/* Who sent it: a member host, or nobody we know. */
+static __always_inline bool from_member(__u32 remote_host_order)
+{
+	__be32 node = bpf_htonl(remote_host_order);
+
+	return bpf_map_lookup_elem(&shoal_peers, &node) != NULL;
+}
+
+static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	const struct shoal_pod *pod = pod_by_addr(&p->key.daddr);
+
+	if (pod) {
+		if (p->ttl <= 1)
+			return SHOAL_PASS; /* the stack says so to the sender */
+		if (ttl_decrement(skb))
+			return drop(SHOAL_DROP_REWRITE);
+		return to_pod(skb, pod);
+	}
+	/* A pod address, ours or another host's, that is nobody's here. Never sent on: that could
+	 * loop. */
+	if (node_by_addr(&p->key.daddr))
+		return drop(SHOAL_DROP_UNKNOWN_POD);
+	return SHOAL_PASS; /* this host's own address */
+}
+
+/*
+ * The pod that the sender meant is gone. A connection is told at once; a SYN is not answered, since
+ * the client sends it again and by then the sender knows.
+ */
+static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	struct shoal_pkt back;
+	int verdict;
+
+	count_drop(SHOAL_DROP_STALE_BACKEND);
+	if (p->key.proto != IPPROTO_TCP || is_syn(p) || reply_rst(skb, p))
+		return TC_ACT_SHOT;
+	__builtin_memset(&back, 0, sizeof(back));
+	addr_copy(&back.key.saddr, &p->key.daddr);
+	addr_copy(&back.key.daddr, &p->key.saddr);
+	back.key.sport = p->key.dport;
+	back.key.dport = p->key.sport;
+	back.key.proto = IPPROTO_TCP;
+	back.ttl = REPLY_TTL;
+	if (to_known_pod(skb, &back, &verdict))
+		return verdict;
+	return by_fib(skb, &back);
+}
+
+static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	const struct shoal_pod *pod;
+	struct shoal_dsr_eth eth;
+	struct shoal_addr addr;
+	__be16 port;
+	__be32 low;
+
+	if (!is_balanced_proto(p->key.proto))
+		return drop(SHOAL_DROP_UNSUPPORTED_PROTO);
+	if (p->frag)
+		return drop(SHOAL_DROP_FRAGMENT);
+	if (parse_l4(skb, p) != PARSE_OK || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return drop(SHOAL_DROP_MALFORMED);
+	if (eth.dst_magic[0] != 0x02 || eth.dst_magic[1] != 'd' || eth.src_magic[0] != 0x02 ||
+	    eth.src_magic[1] != 'D')
+		return drop(SHOAL_DROP_MALFORMED);
+	__builtin_memcpy(&low, eth.addr_low, sizeof(low));
+	addr_from_v4(&addr, low);
+	port = eth.target_port;
+	pod = pod_by_addr(&addr);
+	if (!pod || pod->generation != bpf_ntohs(eth.generation))
+		return stale(skb, p);
+	if (addr_equal(&addr, &p->key.saddr))
+		return drop(SHOAL_DROP_HAIRPIN);
+	flow_expect_reply(p, &addr, port);
+	if (nat(skb, p, true, &addr, port))
+		return drop(SHOAL_DROP_REWRITE);
+	return to_pod(skb, pod);
+}
+
+SEC("tc")
+int shoal_ovl_in(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key;
+	struct shoal_pkt p;
+
+	__builtin_memset(&key, 0, sizeof(key));
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
+		return drop(SHOAL_DROP_TUNNEL);
+	if (!from_member(key.remote_ipv4))
+		return drop(SHOAL_DROP_UNKNOWN_NODE);
+	/* The inner addresses are not the device's own, which makes the frame somebody else's until
+	 * we say so. */
+	bpf_skb_change_type(skb, PACKET_HOST);
+	switch (parse_l3(skb, &p)) {
+	case PARSE_OK:
+		break;
+	case PARSE_OTHER:
+		return SHOAL_PASS;
+	default:
+		return drop(SHOAL_DROP_MALFORMED);
+	}
+	if (key.tunnel_id == SHOAL_VNI_POD)
+		return from_pod_net(skb, &p);
+	if (key.tunnel_id == SHOAL_VNI_DSR)
+		return from_balancer(skb, &p);
+	return drop(SHOAL_DROP_TUNNEL);
+}
+
+SEC("tc")
+int shoal_ovl_out(struct __sk_buff *skb)
+{
+	const __u8 dst[ETH_ALEN] = SHOAL_OVERLAY_MAC, src[ETH_ALEN] = SHOAL_OVERLAY_SRC_MAC;
+	const struct shoal_node *node;
+	struct bpf_tunnel_key key;
+	struct shoal_pkt p;
+
+	__builtin_memset(&key, 0, sizeof(key));
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
+		return SHOAL_PASS; /* one of our own programs has set it */
+	if (parse_l3(skb, &p) != PARSE_OK)
+		return SHOAL_PASS; /* without a key the device drops it: neighbour discovery and the
+				      like */
+	node = node_by_addr(&p.key.daddr);
+	if (!node || !node->node)
+		return drop(SHOAL_DROP_UNKNOWN_POD);
+	if (set_macs(skb, dst, src))
+		return drop(SHOAL_DROP_REWRITE);
+	if (tunnel(skb, node->node, SHOAL_VNI_POD))
+		return drop(SHOAL_DROP_TUNNEL);
+	return SHOAL_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

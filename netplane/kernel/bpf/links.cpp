@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/bpf/links.h"
+
+#include "netplane/base/strings.h"
+#include "netplane/base/unique_fd.h"
+#include "netplane/kernel/bpf/syscalls.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <cerrno>
+#include <cstring>
+#include <fmt/format.h>
+#include <optional>
+
+namespace shoal::kernel {
+namespace {
+
+// Ours among the filters of a device: this priority and handle.
+constexpr std::uint32_t kFilterPriority = 0xc5;
+constexpr std::uint32_t kFilterHandle = 0x53;  // 'S'
+
+struct LinkInfo {
+  std::uint32_t ifindex = 0;    // TCX: 0 when the device is gone
+  std::uint64_t cgroup_id = 0;  // cgroup: 0 when the cgroup is gone
+};
+
+// The two shapes of bpf_link_info that matter; the TCX one is newer than our headers: ifindex, then
+// attach type.
+Result<LinkInfo> link_info(int fd) {
+  bpf_link_info info{};
+  __u32 bytes = sizeof(info);
+  if (bpf_obj_get_info_by_fd(fd, &info, &bytes) != 0)
+    return fail_errno("read a BPF link's description");
+  LinkInfo out;
+  std::memcpy(&out.ifindex, &info.xdp.ifindex, sizeof(out.ifindex));
+  out.cgroup_id = info.cgroup.cgroup_id;
+  return out;
+}
+
+bpf_tc_hook hook_of(std::uint32_t ifindex, TcSide side) {
+  bpf_tc_hook hook{};
+  hook.sz = sizeof(hook);
+  hook.ifindex = static_cast<int>(ifindex);
+  hook.attach_point = side == TcSide::kIngress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+  return hook;
+}
+
+bpf_tc_opts filter_opts() {
+  bpf_tc_opts opts{};
+  opts.sz = sizeof(opts);
+  opts.handle = kFilterHandle;
+  opts.priority = kFilterPriority;
+  return opts;
+}
+
+// "tcx-7-ingress" -> 7, ingress.
+struct TcName {
+  bool tcx = false;
+  std::uint32_t ifindex = 0;
+  TcSide side = TcSide::kIngress;
+};
+std::optional<TcName> parse_tc_name(std::string_view name) {
+  auto parts = split(name, '-');
+  if (parts.size() != 3 || (parts[0] != "tcx" && parts[0] != "tc"))
+    return std::nullopt;
+  auto ifindex = parse_uint(parts[1], UINT32_MAX);
+  if (!ifindex || (parts[2] != "ingress" && parts[2] != "egress"))
+    return std::nullopt;
+  return TcName{parts[0] == "tcx", static_cast<std::uint32_t>(*ifindex),
+                parts[2] == "ingress" ? TcSide::kIngress : TcSide::kEgress};
+}
+
+Result<std::vector<std::string>> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (auto it = std::filesystem::directory_iterator(folder, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error))
+    out.push_back(it->path().filename().string());
+  if (error && error != std::errc::no_such_file_or_directory)
+    return fail_errno(error.value(), fmt::format("list {}", folder.string()));
+  return out;
+}
+
+// The pinned link, or an invalid descriptor when there is none.
+Result<UniqueFd> open_link(const std::filesystem::path& pin) {
+  auto fd = open_pin(pin);
+  if (fd)
+    return fd;
+  if (fd.error().code() == Errc::kNotFound)
+    return UniqueFd();
+  return fd;
+}
+
+}  // namespace
+
+std::string_view to_string(TcSide side) { return side == TcSide::kIngress ? "ingress" : "egress"; }
+
+std::filesystem::path Links::tcx_pin(std::uint32_t ifindex, TcSide side) const {
+  return folder_ / fmt::format("tcx-{}-{}", ifindex, to_string(side));
+}
+
+std::filesystem::path Links::filter_pin(std::uint32_t ifindex, TcSide side) const {
+  return folder_ / fmt::format("tc-{}-{}", ifindex, to_string(side));
+}
+
+Result<> Links::attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
+  const std::string what = fmt::format("attach to {} of interface {}", to_string(side), ifindex);
+  if (tcx_) {
+    SHOAL_TRY_WRAP(attach_tcx(ifindex, side, prog_fd), what);
+    // An earlier agent may have used a filter: the link runs first and decides, so this leaves no
+    // gap.
+    return detach_filter(ifindex, side);
+  }
+  SHOAL_TRY_WRAP(attach_filter(ifindex, side, prog_fd), what);
+  return remove_pin(tcx_pin(ifindex, side));
+}
+
+Result<> Links::attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd) {
+  const std::filesystem::path pin = tcx_pin(ifindex, side);
+  UniqueFd link = SHOAL_TRY(open_link(pin));
+  if (link) {
+    if (SHOAL_TRY(link_info(link.get())).ifindex == ifindex) {
+      if (bpf_link_update(link.get(), prog_fd, nullptr) != 0)
+        return fail_errno(fmt::format("swap the program of {}", pin.string()));
+      return {};
+    }
+    SHOAL_TRY(remove_pin(pin));
+  }
+  link.reset(bpf_link_create(prog_fd, static_cast<int>(ifindex),
+                             side == TcSide::kIngress ? kTcxIngress : kTcxEgress, nullptr));
+  if (!link)
+    return fail_errno("create a TCX link");
+  return pin_fd(link.get(), pin);
+}
+
+Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
+  bpf_tc_hook hook = hook_of(ifindex, side);
+  if (int rc = bpf_tc_hook_create(&hook); rc != 0 && rc != -EEXIST)
+    return fail_errno(-rc, "create a clsact qdisc");
+  bpf_tc_opts opts = filter_opts();
+  opts.prog_fd = prog_fd;
+  opts.flags = BPF_TC_F_REPLACE;
+  if (int rc = bpf_tc_attach(&hook, &opts); rc != 0)
+    return fail_errno(-rc, "install a clsact filter");
+  const std::filesystem::path pin = filter_pin(ifindex, side);
+  SHOAL_TRY(remove_pin(pin));
+  return pin_fd(prog_fd, pin);
+}
+
+Result<> Links::detach_filter(std::uint32_t ifindex, TcSide side) {
+  const std::filesystem::path pin = filter_pin(ifindex, side);
+  if (!SHOAL_TRY(open_link(pin)))
+    return {};
+  // The clsact qdisc stays: others may have filters there.
+  bpf_tc_hook hook = hook_of(ifindex, side);
+  bpf_tc_opts opts = filter_opts();
+  const int rc = bpf_tc_detach(&hook, &opts);
+  if (rc != 0 && rc != -ENOENT && rc != -ENODEV && rc != -EINVAL)
+    return fail_errno(
+        -rc, fmt::format("remove the filter at {} of interface {}", to_string(side), ifindex));
+  return remove_pin(pin);
+}
+
+Result<> Links::detach_tc(std::uint32_t ifindex, TcSide side) {
+  // The pin is the last reference to a link: removing it detaches.
+  SHOAL_TRY(remove_pin(tcx_pin(ifindex, side)));
+  return detach_filter(ifindex, side);
+}
+
+Result<> Links::attach_cgroup(std::string_view hook, bpf_attach_type type, int cgroup_fd,
+                              std::uint64_t cgroup_id, int prog_fd) {
+  const std::filesystem::path pin = folder_ / fmt::format("cgroup-{}", hook);
+  UniqueFd old = SHOAL_TRY(open_link(pin));
+  if (old && SHOAL_TRY(link_info(old.get())).cgroup_id == cgroup_id) {
+    if (bpf_link_update(old.get(), prog_fd, nullptr) != 0)
+      return fail_errno(fmt::format("swap the program of {}", pin.string()));
+    return {};
+  }
+  UniqueFd link(bpf_link_create(prog_fd, cgroup_fd, type, nullptr));
+  if (!link)
+    return fail_errno(fmt::format("attach {} to the cgroup", hook));
+  if (old)  // elsewhere, or its cgroup is gone: it goes once the new one stands
+    SHOAL_TRY(remove_pin(pin));
+  return pin_fd(link.get(), pin);
+}
+
+Result<> Links::detach_cgroup(std::string_view hook) {
+  return remove_pin(folder_ / fmt::format("cgroup-{}", hook));
+}
+
+Result<std::set<std::uint32_t>> Links::interfaces() const {
+  std::set<std::uint32_t> out;
+  for (const std::string& name : SHOAL_TRY(names_in(folder_)))
+    if (auto tc = parse_tc_name(name))
+      out.insert(tc->ifindex);
+  return out;
+}
+
+Result<bool> Links::is_defunct(const std::string& name) const {
+  const auto tc = parse_tc_name(name);
+  if (tc && !tc->tcx) {
+    bpf_tc_hook hook = hook_of(tc->ifindex, tc->side);
+    bpf_tc_opts opts = filter_opts();
+    return bpf_tc_query(&hook, &opts) != 0;
+  }
+  UniqueFd fd = SHOAL_TRY(open_pin(folder_ / name));
+  LinkInfo info = SHOAL_TRY_WRAP(link_info(fd.get()), name);
+  return tc ? info.ifindex != tc->ifindex : info.cgroup_id == 0;
+}
+
+Result<std::vector<std::string>> Links::remove_defunct() {
+  std::vector<std::string> out;
+  for (const std::string& name : SHOAL_TRY(names_in(folder_))) {
+    if (!SHOAL_TRY(is_defunct(name)))
+      continue;
+    SHOAL_TRY(remove_pin(folder_ / name));
+    out.push_back(name);
+  }
+  return out;
+}
+
+Result<> Links::remove_all() {
+  for (const std::string& name : SHOAL_TRY(names_in(folder_))) {
+    const auto tc = parse_tc_name(name);
+    if (tc && !tc->tcx)
+      SHOAL_TRY(detach_filter(tc->ifindex, tc->side));
+    else
+      SHOAL_TRY(remove_pin(folder_ / name));
+  }
+  return {};
+}
+
+}  // namespace shoal::kernel

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attachments that outlive the agent. Each has a pin in one folder of bpffs, whose name says what
+// it is:
+//
+//   cgroup-<hook>                  a cgroup link
+//   tcx-<ifindex>-ingress|egress   a TCX link
+//   tc-<ifindex>-ingress|egress    the program of a clsact filter: the filter lives on the device,
+//   the pin remembers it
+//
+// Attaching where our own pin stands swaps the program in place (link update, filter replace): no
+// packet sees a gap. A pin whose target is gone (device deleted, index used again, cgroup removed)
+// is defunct and replaced. Only what is pinned here is ever touched: other programs on a device are
+// somebody else's.
+#pragma once
+
+#include "netplane/base/result.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <linux/bpf.h>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::kernel {
+
+// Newer than the headers that we build with.
+inline constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+inline constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
+
+enum class TcSide : std::uint8_t { kIngress, kEgress };
+std::string_view to_string(TcSide side);
+
+class Links {
+public:
+  // `folder` exists, on bpffs. With tcx false, clsact filters are used.
+  Links(std::filesystem::path folder, bool tcx) : folder_(std::move(folder)), tcx_(tcx) {}
+
+  Result<> attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd);
+  Result<> detach_tc(std::uint32_t ifindex, TcSide side);
+  Result<> attach_cgroup(std::string_view hook, bpf_attach_type type, int cgroup_fd,
+                         std::uint64_t cgroup_id, int prog_fd);
+  Result<> detach_cgroup(std::string_view hook);
+
+  // Interfaces that have attachments, by their pins.
+  Result<std::set<std::uint32_t>> interfaces() const;
+  // Removes pins whose target is gone. Returns their names.
+  Result<std::vector<std::string>> remove_defunct();
+  // Everything, in whatever way it was attached.
+  Result<> remove_all();
+
+private:
+  std::filesystem::path tcx_pin(std::uint32_t ifindex, TcSide side) const;
+  std::filesystem::path filter_pin(std::uint32_t ifindex, TcSide side) const;
+  Result<> attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd);
+  Result<> attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd);
+  Result<> detach_filter(std::uint32_t ifindex, TcSide side);
+  Result<bool> is_defunct(const std::string& name) const;
+
+  std::filesystem::path folder_;
+  bool tcx_;
+};
+
+}  // namespace shoal::kernel

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loader: the BPF programs of this host, from their skeletons to the hooks that they run at.
+//
+// Everything that must outlive the agent is pinned under one folder of a bpffs:
+//   <root>/v<ABI>/<map>   the maps; programs of this ABI version only ever see these
+//   <root>/links/<name>   the attachments (links.h)
+// open() loads this build's programs onto the pinned maps; each attach_*() then swaps the program
+// of an existing attachment in place or makes the attachment. Until then the former agent's
+// programs go on running, so a restart, however often, has no gap and leaves nothing double.
+//
+// Maps of another size are refused with kConflict unless remake_maps is set; maps of another ABI
+// version lie in a folder of their own and are removed by remove_old_versions(), once all
+// attachments have been made. Fresh maps are empty: fill them before attaching.
+//
+// Errors carry the verifier's last lines. Network devices are those of the calling thread's
+// namespace. One loader a root folder; not thread-safe.
+#pragma once
+
+#include "netplane/base/result.h"
+#include "netplane/kernel/bpf/data_maps.h"
+#include "netplane/kernel/bpf/links.h"
+#include "netplane/kernel/bpf/probes.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace shoal::kernel {
+
+struct LoaderOptions {
+  std::filesystem::path root = "/sys/fs/bpf/shoal";  // made when absent; its parent is a bpffs
+  MapSizes sizes;
+  Features allowed;             // switch one off to test its fallback
+  std::uint64_t hash_seed = 0;  // the same on every host of a cluster
+  bool remake_maps =
+      false;  // pinned maps of other sizes: throw away (flows too) instead of failing
+};
+
+// One loaded program, for `shoal status` and tests.
+struct ProgramInfo {
+  std::string name;
+  int fd = -1;  // owned by the loader
+  std::uint32_t verified_insns = 0;
+};
+
+class Loader {
+public:
+  static Result<std::unique_ptr<Loader>> open(const LoaderOptions& options);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  const Features& features() const;
+  std::vector<std::string> limitations() const;
+  std::vector<ProgramInfo> programs() const;
+  std::filesystem::path maps_folder() const;
+  Result<std::unique_ptr<DataMaps>> maps() const;  // bpf_maps.h on maps_folder()
+
+  // The socket hooks of a cgroup2 folder and all below it. detach: sockets go back to plain
+  // addresses.
+  Result<> attach_cgroup(const std::filesystem::path& cgroup);
+  Result<> detach_cgroup();
+  // Ingress of the host's end of a pod's veth. Going with the device is fine; detach_pod then
+  // sweeps the pin.
+  Result<> attach_pod(std::uint32_t ifindex);
+  Result<> detach_pod(std::uint32_t ifindex);
+  // Ingress of a device towards the LAN. Reads the device's MAC address, which ARP replies then
+  // carry: call again when it has changed.
+  Result<> attach_uplink(std::uint32_t ifindex);
+  Result<> detach_uplink(std::uint32_t ifindex);
+  // Both sides of the VXLAN device, which must be in collect-metadata mode; other hosts are reached
+  // through it.
+  Result<> attach_overlay(std::uint32_t ifindex);
+  Result<> detach_overlay(std::uint32_t ifindex);
+
+  // Interfaces with attachments of ours, this agent's or an earlier one's.
+  Result<std::set<std::uint32_t>> attached_interfaces() const;
+  // Pins whose device or cgroup is gone; returns their names.
+  Result<std::vector<std::string>> remove_defunct();
+  Result<> remove_old_versions();
+
+private:
+  class Impl;
+  explicit Loader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Removes every attachment and map under root, loaded by whichever version. Nothing there is fine.
+Result<> remove_data_plane(const std::filesystem::path& root);
+
+}  // namespace shoal::kernel

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/bpf/probes.h"
+
+#include "netplane/base/unique_fd.h"
+#include "netplane/kernel/bpf/links.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <iterator>
+#include <linux/bpf.h>
+
+namespace shoal::kernel {
+namespace {
+
+constexpr std::uint32_t kLoopbackIfindex = 1;  // in every namespace
+
+bool has_helper(bpf_prog_type type, bpf_func_id helper) {
+  return libbpf_probe_bpf_helper(type, helper, nullptr) == 1;
+}
+
+bool has_tcx() {
+  const bpf_insn pass[] = {
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K,
+       .dst_reg = BPF_REG_0,
+       .src_reg = 0,
+       .off = 0,
+       .imm = -1},
+      {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+  };
+  UniqueFd prog(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "shoal_probe", "Dual BSD/GPL", pass,
+                              std::size(pass), nullptr));
+  if (!prog)
+    return false;
+  UniqueFd link(bpf_link_create(prog.get(), kLoopbackIfindex, kTcxIngress, nullptr));
+  return link.valid();
+}
+
+}  // namespace
+
+Features probe_features(const Features& allowed) {
+  constexpr auto tc = BPF_PROG_TYPE_SCHED_CLS;
+  constexpr auto sock = BPF_PROG_TYPE_CGROUP_SOCK_ADDR;
+  return {.tcx = allowed.tcx && has_tcx(),
+          .redirect_peer = allowed.redirect_peer && has_helper(tc, BPF_FUNC_redirect_peer),
+          .redirect_neigh = allowed.redirect_neigh && has_helper(tc, BPF_FUNC_redirect_neigh),
+          .set_retval = allowed.set_retval && has_helper(sock, BPF_FUNC_set_retval),
+          .sk_storage = allowed.sk_storage && has_helper(sock, BPF_FUNC_sk_storage_get),
+          .coarse_clock = allowed.coarse_clock && has_helper(tc, BPF_FUNC_ktime_get_coarse_ns)};
+}
+
+std::vector<std::string> limitations(const Features& features) {
+  std::vector<std::string> out;
+  if (!features.tcx)
+    out.emplace_back(
+        "no TCX links: programs are clsact filters, which other tools can remove unnoticed");
+  if (!features.redirect_peer)
+    out.emplace_back("no bpf_redirect_peer: packets to pods take one more queue");
+  if (!features.redirect_neigh)
+    out.emplace_back(
+        "no bpf_redirect_neigh: replies to unresolved neighbours go through the host's stack");
+  if (!features.set_retval)
+    out.emplace_back(
+        "no bpf_set_retval: a connect without backends fails with EPERM, not ECONNREFUSED");
+  if (!features.sk_storage)
+    out.emplace_back(
+        "no socket storage in connect hooks: service addresses of connected sockets live in a "
+        "table that can overflow");
+  if (!features.coarse_clock)
+    out.emplace_back("no coarse clock: some 30 ns more a packet");
+  return out;
+}
+
+}  // namespace shoal::kernel

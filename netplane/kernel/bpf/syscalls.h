@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The few bpf(2) shapes that the loader and the maps share. Private to netplane/kernel/bpf.
+#pragma once
+
+#include "netplane/base/result.h"
+#include "netplane/base/unique_fd.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+namespace shoal::kernel {
+
+inline constexpr std::uint32_t kBatchEntriesMax = 4096;  // one bpf(2) call's worth
+
+Result<UniqueFd> open_pin(const std::filesystem::path& path);  // kNotFound when there is none
+Result<> pin_fd(int fd, const std::filesystem::path& path);
+Result<> remove_pin(const std::filesystem::path& path);  // absent is fine
+
+struct MapInfo {
+  std::uint32_t type = 0;
+  std::uint32_t id = 0;
+  std::uint32_t key_bytes = 0;
+  std::uint32_t value_bytes = 0;
+  std::uint32_t entries_max = 0;
+};
+Result<MapInfo> map_info(int fd);
+
+// `count` keys and values, tightly packed. Writes in batches, one by one where the kernel has no
+// batch for this kind of map.
+Result<> update_entries(int fd, const void* keys, std::size_t key_bytes, const void* values,
+                        std::size_t value_bytes, std::uint32_t count);
+
+// Calls visit(key, value) for every entry until it returns false. Not for per-CPU maps.
+Result<> for_each_entry(int fd, std::size_t key_bytes, std::size_t value_bytes,
+                        const std::function<bool(const void* key, const void* value)>& visit);
+
+}  // namespace shoal::kernel

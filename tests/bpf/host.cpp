@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/host.h"
+
+#include <bpf/bpf.h>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/bpf.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+
+namespace shoal::bpftest {
+namespace {
+
+[[noreturn]] void die(const std::string& what) {
+  std::fprintf(stderr, "sandbox: %s\n", what.c_str());
+  std::exit(1);
+}
+
+}  // namespace
+
+const std::filesystem::path& sandbox() {
+  static const std::filesystem::path bpffs = [] {
+    if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      die("make mounts private: run me inside `unshare --mount --net --pid --fork`");
+    if (mount("tmpfs", "/run", "tmpfs", 0, "mode=0755") != 0)
+      die("mount a tmpfs on /run");
+    mkdir("/run/bpf", 0700);
+    if (mount("bpf", "/run/bpf", "bpf", 0, nullptr) != 0)
+      die("mount a bpffs");
+    return std::filesystem::path("/run/bpf");
+  }();
+  return bpffs;
+}
+
+void sh(const std::string& command) {
+  std::vector<std::string> argv;
+  std::string word;
+  for (char c : command + " ") {
+    if (c != ' ')
+      word += c;
+    else if (!word.empty())
+      argv.push_back(std::exchange(word, {}));
+  }
+  auto out = run_checked(argv);
+  ASSERT_TRUE(out) << command << ": " << out.error().message();
+}
+
+std::uint32_t ifindex_of(const std::string& device) { return if_nametoindex(device.c_str()); }
+
+void in_netns(const std::string& name, const std::function<void()>& f) {
+  std::thread([&] {
+    UniqueFd ns(open(("/run/netns/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!ns || setns(ns.get(), CLONE_NEWNET) != 0) {
+      ADD_FAILURE() << "enter namespace " << name;
+      return;
+    }
+    f();
+  }).join();
+}
+
+kernel::MapSizes small_sizes() {
+  return {.services = 64,
+          .frontends = 64,
+          .vips = 64,
+          .backends = 256,
+          .ring_blocks = 256,
+          .pods = 64,
+          .nodes = 64,
+          .flows = 65536,
+          .udp_flows = 1024};
+}
+
+Host::Host(const std::string& name, const kernel::Features& allowed) {
+  options_.root = sandbox() / name;
+  options_.sizes = small_sizes();
+  options_.allowed = allowed;
+  reopen();
+}
+
+void Host::reopen() {
+  maps_.reset();
+  loader_.reset();
+  auto loader = kernel::Loader::open(options_);
+  if (!loader)
+    die(loader.error().message());
+  loader_ = std::move(*loader);
+  auto maps = loader_->maps();
+  if (!maps)
+    die(maps.error().message());
+  maps_ = std::move(*maps);
+}
+
+Host::~Host() {
+  maps_.reset();
+  loader_.reset();
+  auto removed = kernel::remove_data_plane(options_.root);
+  EXPECT_TRUE(removed) << removed.error().message();
+}
+
+int Host::program(const std::string& name) const {
+  for (const kernel::ProgramInfo& info : loader_->programs())
+    if (info.name == name)
+      return info.fd;
+  die("no program " + name);
+}
+
+Outcome Host::run(const std::string& name, const Frame& frame, std::uint32_t ifindex) {
+  return run_fd(program(name), frame, ifindex);
+}
+
+Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex) {
+  Outcome result;
+  result.out.resize(2048);
+  __sk_buff ctx{};
+  ctx.ifindex = ifindex != 0 ? ifindex : 1;
+  bpf_test_run_opts opts{};
+  opts.sz = sizeof(opts);
+  opts.data_in = frame.data();
+  opts.data_size_in = static_cast<__u32>(frame.size());
+  opts.data_out = result.out.data();
+  opts.data_size_out = static_cast<__u32>(result.out.size());
+  opts.ctx_in = &ctx;
+  opts.ctx_size_in = sizeof(ctx);
+  opts.repeat = 1;
+  const int rc = bpf_prog_test_run_opts(prog_fd, &opts);
+  EXPECT_EQ(rc, 0) << "BPF_PROG_TEST_RUN: " << -rc;
+  result.verdict = static_cast<int>(opts.retval);
+  result.out.resize(opts.data_size_out);
+  return result;
+}
+
+void Host::ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
+                std::uint32_t block) {
+  std::vector<kernel::RingBlockWrite> writes;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (i % model::kRingBlockSlots == 0)
+      writes.push_back({block + static_cast<std::uint32_t>(writes.size()), {}});
+    writes.back().slots[i % model::kRingBlockSlots] = slots[i];
+  }
+  ASSERT_TRUE(maps_->put_ring_blocks(writes));
+  ASSERT_TRUE(maps_->switch_ring(service, {block, static_cast<std::uint32_t>(slots.size())}));
+}
+
+void Host::backend(model::BackendId id, const std::string& address,
+                   const model::BackendEntry& rest) {
+  kernel::BackendWrite write{id, rest};
+  const SocketAddress where = at(address.c_str());
+  write.entry.ip = where.ip;
+  write.entry.port = where.port;
+  auto put = maps_->put_backends({&write, 1});
+  ASSERT_TRUE(put) << put.error().message();
+}
+
+void Host::frontend(const std::string& address, L4Proto proto, model::ServiceIndex service,
+                    bool north_south, bool announced) {
+  const SocketAddress where = at(address.c_str());
+  kernel::FrontendWrite write{{where.ip, where.port, proto}, {service, north_south}};
+  ASSERT_TRUE(maps_->put_frontends({&write, 1}));
+  ASSERT_TRUE(maps_->put_vip(where.ip, {announced}));
+}
+
+std::uint64_t Host::drops(std::string_view reason) {
+  const auto counts = maps_->drops().value();
+  for (const kernel::DropCount& count : counts)
+    if (count.name == reason)
+      return count.packets;
+  die("no drop reason " + std::string(reason));
+}
+
+}  // namespace shoal::bpftest

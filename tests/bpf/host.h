@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// A host's data plane for tests: a private bpffs, programs loaded, devices made. The test binary
+// runs inside a sandbox of its own (unshare, see shoal_test's label root), so that nothing here can
+// reach or outlive anything.
+#pragma once
+
+#include "netplane/base/process.h"
+#include "netplane/kernel/bpf/data_maps.h"
+#include "netplane/kernel/bpf/loader.h"
+#include "tests/bpf/packet.h"
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace shoal::bpftest {
+
+// Once a process: tmpfs on /run (for `ip netns`), a bpffs; returns the latter.
+const std::filesystem::path& sandbox();
+
+// "ip link add ..." split at blanks; a failure is a failure of the test.
+void sh(const std::string& command);
+std::uint32_t ifindex_of(const std::string& device);
+
+// Runs f in a thread whose network namespace is `ip netns`' `name`; sockets made there stay there.
+void in_netns(const std::string& name, const std::function<void()>& f);
+
+// Small maps, so that a test opens in milliseconds.
+kernel::MapSizes small_sizes();
+
+struct Outcome {
+  int verdict = 0;
+  Frame out;
+};
+
+// Loads into a fresh folder of the sandbox's bpffs, which it removes at its end.
+class Host {
+public:
+  explicit Host(const std::string& name = "host", const kernel::Features& allowed = {});
+  ~Host();
+  kernel::Loader& loader() { return *loader_; }
+  kernel::DataMaps& maps() { return *maps_; }
+  const std::filesystem::path& root() const { return options_.root; }
+  const kernel::LoaderOptions& options() const { return options_; }
+  void reopen();  // as a restarted agent does
+  int program(const std::string& name) const;
+
+  // Runs a program of this host on a frame that has come in by `ifindex` (0: loopback).
+  Outcome run(const std::string& program, const Frame& frame, std::uint32_t ifindex = 0);
+  Outcome run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex);
+
+  // One ring over `backends` (slots in the order given), in block `block`, switched at once.
+  void ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
+            std::uint32_t block);
+  void backend(model::BackendId id, const std::string& address, const model::BackendEntry& rest);
+  void frontend(const std::string& address, L4Proto proto, model::ServiceIndex service,
+                bool north_south, bool announced = false);
+  std::uint64_t drops(std::string_view reason);
+
+private:
+  kernel::LoaderOptions options_;
+  std::unique_ptr<kernel::Loader> loader_;
+  std::unique_ptr<kernel::DataMaps> maps_;
+};
+
+inline constexpr std::size_t kShortestRun =
+    34;                              // BPF_PROG_TEST_RUN itself refuses IPv4 frames below
+inline constexpr int kPass = -1;     // TC_ACT_UNSPEC
+inline constexpr int kShot = 2;      // TC_ACT_SHOT
+inline constexpr int kRedirect = 7;  // TC_ACT_REDIRECT
+
+}  // namespace shoal::bpftest

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading, attaching, restarting, and every fallback, on devices of this namespace.
+#include "tests/bpf/host.h"
+
+#include <bpf/bpf.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace shoal::bpftest {
+namespace {
+
+std::vector<std::string> pins(const Host& host) {
+  std::vector<std::string> out;
+  for (const auto& entry : std::filesystem::directory_iterator(host.root() / "links"))
+    out.push_back(entry.path().filename());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::uint32_t make_veth(const std::string& name) {
+  sandbox();
+  if (ifindex_of(name) == 0)
+    sh("ip link add " + name + " type veth peer name " + name + "peer");
+  return ifindex_of(name);
+}
+
+int filters(const std::string& device) {
+  auto out = run_checked({"tc", "filter", "show", "dev", device, "ingress"});
+  int n = 0;
+  for (std::size_t at = 0; (at = out.value().find("id ", at)) != std::string::npos; ++at)
+    ++n;
+  return n;
+}
+
+TEST(LoaderTest, RestartsSwapProgramsAndLeaveNothingDouble) {
+  Host host;
+  const std::uint32_t veth = make_veth("va");
+  std::vector<std::string> first;
+  for (int start = 0; start < 4; ++start) {
+    if (start > 0)
+      host.reopen();
+    ASSERT_TRUE(host.loader().attach_pod(veth));
+    ASSERT_TRUE(host.loader().attach_pod(veth));
+    if (start == 0)
+      first = pins(host);
+    EXPECT_EQ(pins(host), first);
+  }
+  ASSERT_EQ(first.size(), 1U);
+  if (host.loader().features().tcx) {
+    // The link runs the newest program.
+    bpf_link_info info{};
+    __u32 bytes = sizeof(info);
+    UniqueFd link(bpf_obj_get((host.root() / "links" / first[0]).c_str()));
+    ASSERT_EQ(bpf_obj_get_info_by_fd(link.get(), &info, &bytes), 0);
+    bpf_prog_info prog{};
+    bytes = sizeof(prog);
+    ASSERT_EQ(bpf_obj_get_info_by_fd(host.program("shoal_pod"), &prog, &bytes), 0);
+    EXPECT_EQ(info.prog_id, prog.id);
+  }
+  ASSERT_TRUE(host.loader().detach_pod(veth));
+  ASSERT_TRUE(host.loader().detach_pod(veth));
+  EXPECT_THAT(pins(host), testing::IsEmpty());
+}
+
+TEST(LoaderTest, MapsOutliveTheLoader) {
+  Host host;
+  host.frontend("10.96.0.10:80", L4Proto::kTcp, 3, false);
+  const std::string before = kernel::dump(host.maps().read().value());
+  host.reopen();
+  EXPECT_EQ(kernel::dump(host.maps().read().value()), before);
+}
+
+TEST(LoaderTest, MapsOfAnotherSizeAreRefusedUnlessTheyMayBeMadeAnew) {
+  Host host;
+  host.frontend("10.96.0.10:80", L4Proto::kTcp, 3, false);
+  kernel::LoaderOptions larger = host.options();
+  larger.sizes.frontends *= 2;
+  auto refused = kernel::Loader::open(larger);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::kConflict);
+  EXPECT_THAT(refused.error().message(), testing::HasSubstr("shoal_frontends"));
+  larger.remake_maps = true;
+  auto opened = kernel::Loader::open(larger);
+  ASSERT_TRUE(opened) << opened.error().message();
+  EXPECT_EQ((*opened)->maps().value()->sizes().frontends, 128U);
+  EXPECT_TRUE((*opened)->maps().value()->read().value().frontends.empty());
+}
+
+TEST(LoaderTest, AttachmentOfADeletedDeviceIsDefunct) {
+  Host host;
+  const std::uint32_t veth = make_veth("vb");
+  const std::uint32_t kept = make_veth("vc");
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  ASSERT_TRUE(host.loader().attach_pod(kept));
+  EXPECT_THAT(host.loader().attached_interfaces().value(), testing::ElementsAre(veth, kept));
+  sh("ip link del vb");
+  EXPECT_EQ(host.loader().remove_defunct().value().size(), 1U);
+  EXPECT_THAT(host.loader().attached_interfaces().value(), testing::ElementsAre(kept));
+  EXPECT_EQ(host.loader().attach_pod(veth).error().code(), Errc::kNotFound);
+}
+
+TEST(LoaderTest, ClsactFiltersDoWhereThereIsNoTcxAndTheModeCanChange) {
+  const std::uint32_t veth = make_veth("vd");
+  kernel::Features no_tcx;
+  no_tcx.tcx = false;
+  Host host("clsact", no_tcx);
+  EXPECT_FALSE(host.loader().features().tcx);
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  EXPECT_EQ(filters("vd"), 1);
+  EXPECT_EQ(pins(host).size(), 1U);
+  host.reopen();
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  EXPECT_EQ(filters("vd"), 1);
+  // The same root, opened by an agent that may use TCX.
+  kernel::LoaderOptions newer = host.options();
+  newer.allowed = {};
+  auto loader = kernel::Loader::open(newer);
+  ASSERT_TRUE(loader) << loader.error().message();
+  if ((*loader)->features().tcx) {
+    ASSERT_TRUE((*loader)->attach_pod(veth));
+    EXPECT_EQ(filters("vd"), 0);
+    EXPECT_THAT(pins(host), testing::ElementsAre(fmt::format("tcx-{}-ingress", veth)));
+  }
+  // And back.
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  EXPECT_EQ(filters("vd"), 1);
+  EXPECT_THAT(pins(host), testing::ElementsAre(fmt::format("tc-{}-ingress", veth)));
+  ASSERT_TRUE(host.loader().detach_pod(veth));
+  EXPECT_EQ(filters("vd"), 0);
+}
+
+TEST(LoaderTest, EveryFallbackLoads) {
+  for (int off = 0; off < 6; ++off) {
+    kernel::Features allowed;
+    bool* each[] = {&allowed.tcx,        &allowed.redirect_peer, &allowed.redirect_neigh,
+                    &allowed.set_retval, &allowed.sk_storage,    &allowed.coarse_clock};
+    *each[off] = false;
+    Host host("fallback", allowed);
+    EXPECT_FALSE(host.loader().limitations().empty());
+    EXPECT_EQ(host.loader().programs().size(), 12U);
+  }
+}
+
+TEST(LoaderTest, RemovingTheDataPlaneLeavesNothing) {
+  Host host;
+  ASSERT_TRUE(host.loader().attach_pod(make_veth("ve")));
+  ASSERT_TRUE(kernel::remove_data_plane(host.root()));
+  EXPECT_FALSE(std::filesystem::exists(host.root()));
+  ASSERT_TRUE(kernel::remove_data_plane(host.root()));
+}
+
+TEST(LoaderTest, AFolderThatIsNoBpffsIsSaid) {
+  sandbox();
+  kernel::LoaderOptions options;
+  options.root = "/run/plain/shoal";
+  auto opened = kernel::Loader::open(options);
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message(), testing::HasSubstr("mount -t bpf bpf"));
+}
+
+TEST(LoaderTest, ProgramsStayFarFromTheVerifiersLimit) {
+  Host host;
+  for (const kernel::ProgramInfo& program : host.loader().programs()) {
+    RecordProperty(program.name, static_cast<int>(program.verified_insns));
+    EXPECT_LT(program.verified_insns, 20'000U) << program.name;
+  }
+}
+
+}  // namespace
+}  // namespace shoal::bpftest

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/config.h"
+#include "agent/config/keys.h"
+#include "netplane/base/fs.h"
+
+#include <set>
+
+namespace shoal::config {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::vector<std::string> texts(const Problems& problems) {
+  std::vector<std::string> out;
+  for (const Problem& problem : problems)
+    out.push_back(problem.str());
+  return out;
+}
+
+Config good(std::string_view yaml, std::vector<Override> overrides = {}) {
+  auto config = parse(yaml, "f.yaml", overrides, "H1.example.com");
+  EXPECT_TRUE(config) << testing::PrintToString(config ? std::vector<std::string>()
+                                                       : texts(config.error()));
+  return config ? *config : Config();
+}
+
+std::vector<std::string> bad(std::string_view yaml, std::vector<Override> overrides = {}) {
+  auto config = parse(yaml, "f.yaml", overrides, "h1");
+  EXPECT_FALSE(config) << yaml;
+  return config ? std::vector<std::string>() : texts(config.error());
+}
+
+TEST(Config, NothingGivesTheDefaults) {
+  for (const char* yaml : {"", "\n# only a comment\n", "log:\n"}) {
+    const Config config = good(yaml);
+    EXPECT_EQ(config.node_name, "h1.example.com");
+    EXPECT_EQ(config.state_dir, "/var/lib/shoal");
+    EXPECT_EQ(config.api.to_string(), "0.0.0.0:6443");
+    EXPECT_EQ(config.gossip_probe_interval_ms, 500U);
+    EXPECT_EQ(config.pod_cidr.to_string(), "10.244.0.0/16");
+    EXPECT_FALSE(config.lb_pool);
+    EXPECT_FALSE(config.mtu);
+    EXPECT_TRUE(config.tcx);
+    EXPECT_EQ(config.pod_replace_after_s, 30U);
+  }
+}
+
+TEST(Config, FileThenFlags) {
+  const std::string_view yaml = "node_name: h7\n"
+                                "underlay: eth1\n"
+                                "gossip: {port: 7000}\n"
+                                "network:\n"
+                                "  lb_pool: 198.18.0.192/27\n"
+                                "  mtu: 1400\n"
+                                "features:\n"
+                                "  tcx: off\n";
+  const Config file = good(yaml);
+  EXPECT_EQ(file.node_name, "h7");
+  EXPECT_EQ(file.uplink, "eth1");
+  EXPECT_EQ(file.gossip.port, 7000);
+  EXPECT_EQ(file.lb_pool->to_string(), "198.18.0.192/27");
+  EXPECT_EQ(file.mtu, 1400U);
+  EXPECT_FALSE(file.tcx);
+  const Config flags = good(yaml, {{"--set", "gossip.port", "7001"},
+                                   {"--underlay", "underlay", "198.18.0.11"},
+                                   {"--network-mtu", "network.mtu", "auto"}});
+  EXPECT_EQ(flags.gossip.port, 7001);
+  EXPECT_EQ(flags.uplink, "");
+  EXPECT_EQ(flags.underlay->to_string(), "198.18.0.11");
+  EXPECT_FALSE(flags.mtu);
+}
+
+TEST(Config, EveryProblemIsToldWithPlaceKeyAndWhatIsAllowed) {
+  const auto problems = bad("node_name: UPPER\n"
+                            "gossip:\n"
+                            "  prot: 1\n"
+                            "  port: 70000\n"
+                            "network: 10.0.0.0/8\n"
+                            "log:\n"
+                            "  level: [info]\n"
+                            "frobnicate: 1\n"
+                            "features:\n"
+                            "  tcx:\n"
+                            "api:\n"
+                            "  port: '12x'\n"
+                            "  port: 5\n");
+  const std::vector<std::string> expected = {
+      "f.yaml:1:12: node_name: \"UPPER\" is not a name of lower-case letters, digits, '-' and '.', "
+      "or auto",
+      "f.yaml:3:3: gossip.prot: unknown key; did you mean gossip.port?",
+      "f.yaml:4:9: gossip.port: \"70000\" is not a whole number from 1 to 65535",
+      "f.yaml:5:10: network: must be a mapping of keys to values",
+      "f.yaml:7:10: log.level: a list where one of trace, debug, info, warn, error is expected",
+      "f.yaml:8:1: frobnicate: unknown key; allowed here: api, bpffs_dir, cgroup_root, cluster, "
+      "features, gossip, "
+      "limits, log, metrics, network, node_name, run_dir, runtime, state_dir, underlay",
+      "f.yaml:10:3: features.tcx: nothing where one of auto, off is expected",
+      "f.yaml:12:9: api.port: \"12x\" is not a whole number from 1 to 65535",
+      "f.yaml:13:3: api.port: appears twice",
+  };
+  EXPECT_EQ(problems, expected);
+}
+
+TEST(Config, RelationsNameTheKeyAndWhereItWasSet) {
+  EXPECT_THAT(
+      bad("network:\n  service_cidr: 10.244.8.0/24\n"),
+      testing::ElementsAre(
+          "f.yaml:2:17: network.service_cidr: 10.244.8.0/24 overlaps pod_cidr 10.244.0.0/16"));
+  EXPECT_THAT(bad("", {{"--set", "network.node_prefix_length", "12"}}),
+              testing::ElementsAre(AllOf(HasSubstr("--set: network.node_prefix_length"),
+                                         HasSubstr("does not fit"))));
+  EXPECT_THAT(bad("gossip: {probe_timeout_ms: 500}"),
+              testing::ElementsAre(HasSubstr("must be below")));
+  EXPECT_THAT(bad("metrics: {port: 6443}"), testing::ElementsAre(HasSubstr("api.port's already")));
+  EXPECT_THAT(bad("network: {lb_pool: 10.96.1.0/24}"), testing::ElementsAre(HasSubstr("overlaps")));
+}
+
+TEST(Config, NotThereYetIsRefusedByName) {
+  EXPECT_THAT(
+      bad("manifests_dir: /etc/shoal/manifests"),
+      testing::ElementsAre(AllOf(HasSubstr("manifests_dir"), HasSubstr("not act on it yet"))));
+  EXPECT_THAT(bad("network: {pod_cidr: 'fd00::/48'}"), testing::ElementsAre(HasSubstr("IPv6")));
+  EXPECT_THAT(bad("network: {pod_cidr: 10.244.1.0/16}"),
+              testing::ElementsAre(HasSubstr("network.pod_cidr")));
+}
+
+TEST(Config, WhatIsNotYaml) {
+  EXPECT_THAT(bad("a: b: c\n"), testing::ElementsAre(HasSubstr("f.yaml:1:")));
+  EXPECT_THAT(bad("- 1\n"), testing::ElementsAre(HasSubstr("must be a mapping")));
+  EXPECT_THAT(bad("log: {level: info}\n---\nlog: {level: warn}\n"),
+              testing::ElementsAre(HasSubstr("one YAML document")));
+  EXPECT_THAT(bad("? [a]\n: 1\n"), testing::ElementsAre(HasSubstr("plain word")));
+  EXPECT_FALSE(bad("node_name: \"\\\n").empty());
+}
+
+TEST(Config, ManyProblemsAreBounded) {
+  std::string yaml;
+  for (int i = 0; i < 500; ++i)
+    yaml += fmt::format("key{}: 1\n", i);
+  EXPECT_EQ(bad(yaml).size(), kProblemsMax);
+}
+
+TEST(Config, ShippedExampleIsTheTable) {
+  const auto shipped =
+      read_file(SHOAL_SOURCE_DIR "/agent/config/shoald.example.yaml", kFileBytesMax);
+  ASSERT_TRUE(shipped);
+  EXPECT_EQ(*shipped, example())
+      << "write it anew: shoald --print-example-config >agent/config/shoald.example.yaml";
+  // And it says what is the default anyway.
+  const Config from_example = good(*shipped);
+  const Config defaults = good("");
+  EXPECT_EQ(from_example.gossip.to_string(), defaults.gossip.to_string());
+  EXPECT_EQ(from_example.node_name, defaults.node_name);
+  EXPECT_EQ(from_example.lb_pool, defaults.lb_pool);
+}
+
+TEST(Config, MissingFile) {
+  EXPECT_THAT(texts(load("/nonexistent/x.yaml", {}).error()),
+              testing::ElementsAre(HasSubstr("/nonexistent/x.yaml")));
+}
+
+TEST(Keys, PathsAreUniqueAndSectionsStandTogether) {
+  std::set<std::string_view> paths;
+  std::set<std::string> sections;
+  std::string last;
+  for (const Key& key : keys()) {
+    EXPECT_TRUE(paths.insert(key.path).second) << key.path;
+    const std::string section(key.path.substr(0, key.path.find('.') + 1));
+    if (section != last) {
+      EXPECT_TRUE(sections.insert(section).second) << key.path;
+    }
+    last = section;
+    if (key.type != Type::kNotYet) {
+      EXPECT_FALSE(key.help.empty()) << key.path;
+    }
+  }
+}
+
+CommandLine line(std::vector<const char*> arguments) {
+  auto parsed = parse_command_line(arguments);
+  EXPECT_TRUE(parsed) << (parsed ? "" : parsed.error().message());
+  return parsed ? *parsed : CommandLine();
+}
+
+TEST(CommandLine, FlagsOfTheTable) {
+  const CommandLine l =
+      line({"--config", "/tmp/x", "--check-config", "--gossip-probe-interval-ms=900", "--state-dir",
+            "/s", "--set", "log.level=debug"});
+  EXPECT_EQ(l.file, "/tmp/x");
+  EXPECT_TRUE(l.check_config);
+  ASSERT_EQ(l.overrides.size(), 3U);
+  EXPECT_EQ(l.overrides[0].key, "gossip.probe_interval_ms");
+  EXPECT_EQ(l.overrides[1].value, "/s");
+  EXPECT_EQ(l.overrides[2].key, "log.level");
+  EXPECT_EQ(good("", l.overrides).gossip_probe_interval_ms, 900U);
+}
+
+TEST(CommandLine, WrongOnesSaySo) {
+  for (const char* argument : {"--frob", "x", "--set", "--state-dir", "--check-config=1"})
+    EXPECT_FALSE(parse_command_line(std::vector<const char*>{argument})) << argument;
+  EXPECT_FALSE(parse_command_line(std::vector<const char*>{"--set", "a"}));
+  EXPECT_THAT(bad("", line({"--set", "a.b=1"}).overrides),
+              testing::ElementsAre(HasSubstr("--set: a.b: unknown key")));
+  EXPECT_THAT(usage(), HasSubstr("--network-lb-pool"));
+}
+
+}  // namespace
+}  // namespace shoal::config

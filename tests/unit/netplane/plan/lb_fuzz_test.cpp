@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random clusters that change at random, and after every single item of every plan an outside look
+// at the maps: does each service still serve what it served, and is nothing given away too early?
+// Also: planning again is idle, order does not matter, a restart changes nothing.
+//   SHOAL_TEST_SEED=n plan_test --gtest_filter='PlanFuzz*'     replays one
+#include "map_state.h"
+#include "netplane/base/random.h"
+#include "netplane/plan/lb.h"
+#include "netplane/plan/maglev.h"
+#include "netplane/plan/render.h"
+#include "plan_fixtures.h"
+
+#include <cstdlib>
+
+namespace shoal::plan {
+namespace {
+
+constexpr int kSeeds = 60;
+constexpr int kSteps = 25;
+constexpr unsigned kServicesMax = 6;
+
+using Endpoint = std::pair<IpAddress, std::uint16_t>;
+
+class World {
+public:
+  explicit World(std::uint64_t seed) : random_(seed) { desired_ = three_hosts(); }
+
+  void change() {
+    const std::uint64_t what = random_.below(10);
+    if (what == 0)
+      desired_.nodes[1 + random_.below(2)].alive = random_.below(3) != 0;
+    if (what <= 2 || desired_.services.empty())
+      add_or_drop();
+    for (model::ServicePort& service : desired_.services)
+      if (random_.below(3) == 0)
+        change_service(service);
+    shuffle(desired_.services);
+  }
+
+  // What a frontend may be answered by, read off the input by hand.
+  std::map<FrontendKey, std::set<Endpoint>> serving() const {
+    std::map<FrontendKey, std::set<Endpoint>> out;
+    for (const model::ServicePort& service : desired_.services)
+      for (const model::Frontend& f : service.frontends)
+        out[{f.ip, f.port, f.proto}] = eligible(service);
+    return out;
+  }
+
+  std::set<Endpoint> eligible(const model::ServicePort& service) const {
+    std::set<Endpoint> out;
+    for (const model::Backend& b : service.backends)
+      if (b.state == model::BackendState::kReady && alive(b.host) && weight(service, b.group) > 0)
+        out.insert({b.ip, b.port});
+    return out;
+  }
+
+  static std::uint32_t weight(const model::ServicePort& service, const std::string& group) {
+    if (service.groups.empty())
+      return 1;
+    for (const model::WeightGroup& g : service.groups)
+      if (g.name == group)
+        return g.weight;
+    return 0;
+  }
+
+  bool alive(const std::string& host) const {
+    for (const model::Node& node : desired_.nodes)
+      if (node.name == host)
+        return node.alive || host == desired_.self;
+    return false;
+  }
+
+  model::Desired shuffled() {
+    model::Desired out = desired_;
+    shuffle(out.services);
+    shuffle(out.nodes);
+    for (model::ServicePort& service : out.services) {
+      shuffle(service.backends);
+      shuffle(service.groups);
+      shuffle(service.frontends);
+    }
+    return out;
+  }
+
+  const model::Desired& desired() const { return desired_; }
+  std::uint64_t below(std::uint64_t n) { return random_.below(n); }
+
+private:
+  template <class T>
+  void shuffle(std::vector<T>& values) {
+    for (std::size_t i = values.size(); i-- > 1;)
+      std::swap(values[i], values[random_.below(i + 1)]);
+  }
+
+  void add_or_drop() {
+    const auto n = static_cast<unsigned>(random_.below(kServicesMax));
+    const std::string id = service(n, 0).id();
+    if (std::erase_if(desired_.services, [&](const auto& s) { return s.id() == id; }) == 0)
+      desired_.services.push_back(service(n, static_cast<unsigned>(random_.below(5))));
+  }
+
+  void change_service(model::ServicePort& service) {
+    static const char* const kGroups[] = {"blue", "green", "red"};
+    const auto n = static_cast<unsigned>(service.name[1] - '0');
+    switch (random_.below(6)) {
+    case 0:
+      if (!service.backends.empty())
+        service.backends.erase(service.backends.begin() +
+                               static_cast<std::ptrdiff_t>(random_.below(service.backends.size())));
+      break;
+    case 1: {
+      model::Backend b =
+          backend(n, static_cast<unsigned>(random_.below(8)), kGroups[random_.below(3)]);
+      b.generation = static_cast<std::uint16_t>(1 + random_.below(3));
+      std::erase_if(service.backends,
+                    [&](const auto& o) { return o.ip == b.ip && o.port == b.port; });
+      service.backends.push_back(b);
+      break;
+    }
+    case 2:
+      for (model::Backend& b : service.backends)
+        b.state =
+            random_.below(4) == 0 ? model::BackendState::kTerminating : model::BackendState::kReady;
+      break;
+    case 3:
+      service.groups.clear();
+      for (const char* name : kGroups)
+        if (random_.below(3) != 0)
+          service.groups.push_back({name, static_cast<std::uint32_t>(random_.below(4) * 30)});
+      break;
+    case 4: {
+      const model::Frontend extra{IpAddress::v4(0xcb007100 + n), 80, L4Proto::kTcp,
+                                  model::FrontendKind::kLoadBalancer};
+      if (std::erase(service.frontends, extra) == 0)
+        service.frontends.push_back(extra);
+      break;
+    }
+    default:
+      for (model::Backend& b : service.backends)
+        b.group = kGroups[random_.below(3)];
+    }
+  }
+
+  SeededRandom random_;
+  model::Desired desired_;
+};
+
+class PlanFuzz : public testing::Test {
+protected:
+  // One item after the other, with a look in between.
+  void apply(const Plan& plan, const std::map<FrontendKey, std::set<Endpoint>>& before,
+             const std::map<FrontendKey, std::set<Endpoint>>& after) {
+    stamp_++;
+    for (const Learned& learned : plan.learned)
+      actual_.learn(learned);
+    for (const Op& op : split_items(plan)) {
+      maps_.apply(op);
+      actual_.note(op, stamp_);
+      for (const auto& [key, was] : before)
+        if (const auto is = after.find(key);
+            is != after.end() && !was.empty() && !is->second.empty())
+          expect_serves(key, was, is->second);
+      for (const auto& [key, is] : after)  // a new frontend appears when it can serve
+        if (!is.empty() && !before.contains(key) && maps_.has_frontend(key))
+          expect_serves(key, {}, is);
+    }
+  }
+
+  void expect_serves(const FrontendKey& key, const std::set<Endpoint>& before,
+                     const std::set<Endpoint>& after) {
+    const auto picks = maps_.picks(key);
+    ASSERT_FALSE(picks.empty()) << key.ip.to_string() << " refuses in between";
+    for (const auto& [id, slots] : picks) {
+      const BackendEntry* entry = maps_.backend(id);
+      ASSERT_NE(entry, nullptr);
+      const Endpoint at{entry->ip, entry->port};
+      ASSERT_TRUE(before.contains(at) || after.contains(at)) << "a stranger's backend";
+    }
+  }
+
+  // The shares, computed by hand: weight over sum of weights, evenly within the group.
+  void expect_shares(const World& world) {
+    for (const model::ServicePort& service : world.desired().services) {
+      std::map<std::string, std::pair<double, double>> groups;  // weight, backends
+      double sum = 0;
+      for (const model::Backend& b : service.backends) {
+        if (!world.eligible(service).contains({b.ip, b.port}))
+          continue;
+        auto& group = groups[service.groups.empty() ? "" : b.group];
+        if (group.second++ == 0) {
+          group.first = World::weight(service, b.group);
+          sum += group.first;
+        }
+      }
+      for (const model::Frontend& f : service.frontends) {
+        const auto picks = maps_.picks({f.ip, f.port, f.proto});
+        double slots = 0;
+        for (const auto& [id, count] : picks)
+          slots += count;
+        std::set<Endpoint> named;
+        for (const auto& [id, count] : picks) {
+          const BackendEntry* entry = maps_.backend(id);
+          ASSERT_NE(entry, nullptr);
+          named.insert({entry->ip, entry->port});
+          for (const model::Backend& b : service.backends) {
+            if (b.ip != entry->ip || b.port != entry->port)
+              continue;
+            ASSERT_EQ(b.generation, entry->generation);
+            const auto& group = groups[service.groups.empty() ? "" : b.group];
+            ASSERT_NEAR(count, slots * group.first / sum / group.second, 2.0);
+          }
+        }
+        ASSERT_EQ(named, world.eligible(service)) << service.id();
+      }
+    }
+  }
+
+  void run(std::uint64_t seed) {
+    World world(seed);
+    actual_ =
+        Actual({.services = 16, .frontends = 64, .vips = 64, .backends = 128, .ring_blocks = 4096});
+    maps_ = MapState();
+    for (int step = 0; step < kSteps && !HasFatalFailure(); step++) {
+      SCOPED_TRACE(fmt::format("SHOAL_TEST_SEED={} step {}", seed, step));
+      const auto before = world.serving();
+      world.change();
+      const Plan plan = plan_services(world.desired(), actual_);
+      ASSERT_TRUE(plan.issues.empty()) << render(plan);
+      ASSERT_EQ(render(plan), render(plan_services(world.shuffled(), actual_)));
+      apply(plan, before, world.serving());
+      ASSERT_THAT(maps_.violations(), testing::IsEmpty()) << render(plan);
+      expect_shares(world);
+      const Plan again = plan_services(world.desired(), actual_);
+      ASSERT_TRUE(again.empty()) << render(again);
+      if (world.below(3) == 0) {
+        actual_.release(stamp_);
+        maps_.grace();
+      }
+      if (world.below(4) == 0)
+        restart(world);
+    }
+  }
+
+  void restart(const World& world) {
+    while (actual_.waiting()) {
+      actual_.release(stamp_);
+      maps_.grace();
+      apply(plan_services(world.desired(), actual_), {}, {});
+    }
+    actual_ = Actual::recover(maps_.dump(), actual_.limits());
+    const Plan plan = plan_services(world.desired(), actual_);
+    ASSERT_TRUE(plan.empty()) << "after a restart:\n" << render(plan);
+    for (const Learned& learned : plan.learned)
+      actual_.learn(learned);
+  }
+
+  Actual actual_;
+  MapState maps_;
+  Stamp stamp_ = 0;
+};
+
+TEST_F(PlanFuzz, EveryPrefixServes) {
+  if (const char* text = std::getenv("SHOAL_TEST_SEED")) {
+    run(std::strtoull(text, nullptr, 10));
+    return;
+  }
+  fmt::print("seeds 1 to {}\n", kSeeds);
+  for (std::uint64_t seed = 1; seed <= kSeeds && !HasFailure(); seed++)
+    run(seed);
+}
+
+}  // namespace
+}  // namespace shoal::plan

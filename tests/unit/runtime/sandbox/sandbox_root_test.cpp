@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shim with real containers: crun, busybox, cgroups. Runs as root in pid, mount and net
+// namespaces of its own.
+#include "runtime/log/log_reader.h"
+#include "tests/fakes/pod_box.h"
+
+#include <csignal>
+
+namespace shoal::runtime {
+namespace {
+
+namespace fs = std::filesystem;
+using shim::ContainerPhase;
+using shim::ContainerRef;
+using testing::PodBox;
+using testing::wait_until;
+
+class SandboxTest : public ::testing::Test {
+protected:
+  void start(const std::string& uid = "pod-a") {
+    auto started = start_sandbox(box.env, {uid, "web-1"});
+    ASSERT_TRUE(started) << started.error().message();
+    sandbox = std::move(*started);
+  }
+  std::string log(const std::string& container, std::uint32_t attempt = 0,
+                  const std::string& uid = "pod-a") {
+    auto reader = LogReader::open(box.env.log_dir(uid, container), attempt, {});
+    if (!reader)
+      return "!" + reader.error().message();
+    std::string text;
+    while (reader->read(text).value_or(0) > 0) {
+    }
+    return text;
+  }
+  ExecOutput exec(const ContainerRef& ref, std::vector<std::string> argv,
+                  std::uint32_t timeout_ms = 0, std::string_view input = {}) {
+    auto config = box.config("pod-a", ref, "");
+    config.args = std::move(argv);
+    config.user = user;
+    auto output = exec_and_collect(box.env.socket("pod-a"), {ref, *oci_process(config), timeout_ms},
+                                   std::chrono::seconds(20), input);
+    EXPECT_TRUE(output) << output.error().message();
+    return output.value_or(ExecOutput{-1, false, "", ""});
+  }
+  void expect_swept(const SandboxEnv& env, const std::string& uid, Sweep what = Sweep::kAll) {
+    const auto swept = sweep_sandbox(env, uid, what);
+    EXPECT_TRUE(swept) << swept.error().message();
+  }
+  void expect_running(const Result<shim::ContainerState>& state) {
+    ASSERT_TRUE(state) << state.error().message();
+    EXPECT_EQ(state->phase, ContainerPhase::kRunning);
+    EXPECT_GT(state->pid, 1);
+  }
+
+  PodBox box;
+  Sandbox sandbox;
+  ProcessUser user;
+  const ContainerRef main{"main", 0};
+};
+
+TEST_F(SandboxTest, RunsAContainerAndKeepsItsOutputAndExitCode) {
+  start();
+  expect_running(
+      box.run("pod-a", main,
+              box.config("pod-a", main, "echo out $GREETING; echo err >&2; printf last; exit 7")));
+  ASSERT_TRUE(box.wait_exit("pod-a", main));
+  const auto state = box.state("pod-a", main);
+  EXPECT_EQ(state->exit_code, 7);
+  EXPECT_EQ(state->signal, 0);
+  EXPECT_FALSE(state->oom_killed);
+  EXPECT_GT(state->started_at_ns, 0);
+  EXPECT_GE(state->finished_at_ns, state->started_at_ns);
+  const std::string text = log("main");
+  EXPECT_NE(text.find("out hello\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("err\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("last\n"), std::string::npos) << text;
+  // A restart is a new attempt beside the old one's log.
+  ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).remove(main));
+  const ContainerRef again{"main", 1};
+  expect_running(box.run("pod-a", again, box.config("pod-a", again, "echo second")));
+  ASSERT_TRUE(box.wait_exit("pod-a", again));
+  EXPECT_EQ(log("main", 1), "second\n");
+  EXPECT_EQ(*list_log_attempts(box.env.log_dir("pod-a", "main")),
+            (std::vector<std::uint32_t>{0, 1}));
+}
+
+TEST_F(SandboxTest, ContainersShareThePodsNamespacesAndNoOthers) {
+  start();
+  const ContainerRef side{"side", 0};
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  expect_running(box.run("pod-a", side, box.config("pod-a", side, "sleep 1000")));
+  const auto ns = [&](const ContainerRef& ref, const char* name) {
+    return fs::read_symlink(fmt::format("/proc/{}/ns/{}", box.state("pod-a", ref)->pid, name))
+        .string();
+  };
+  const auto own = [](const char* name) {
+    return fs::read_symlink(fmt::format("/proc/self/ns/{}", name)).string();
+  };
+  for (const char* shared : {"net", "ipc", "uts"}) {
+    EXPECT_EQ(ns(main, shared), ns(side, shared)) << shared;
+    EXPECT_NE(ns(main, shared), own(shared)) << shared;
+  }
+  for (const char* separate : {"pid", "mnt"}) {
+    EXPECT_NE(ns(main, separate), ns(side, separate)) << separate;
+    EXPECT_NE(ns(main, separate), own(separate)) << separate;
+  }
+  EXPECT_EQ(fs::read_symlink(fmt::format("/proc/self/fd/{}", sandbox.netns.get())).string(),
+            ns(main, "net"));
+  EXPECT_EQ(exec(main, {"hostname"}).out, "web-1\n");
+  // In the pod's own cgroup2 leaf: socket hooks and cgroup.kill find it there.
+  if (!box.env.cgroups.v2.empty()) {
+    const auto procs = read_file(
+        box.env.cgroups.v2 / pod_cgroup(box.env.slice, "pod-a") / "main-0" / "cgroup.procs", 4096);
+    ASSERT_TRUE(procs) << procs.error().message();
+    EXPECT_EQ(trim(*procs), std::to_string(box.state("pod-a", main)->pid));
+  }
+}
+
+TEST_F(SandboxTest, DefaultsAreTight) {
+  start();
+  auto config = box.config("pod-a", main, "sleep 1000");
+  config.rootfs_read_only = true;
+  config.user = user = {101, 102, {200}};
+  expect_running(box.run("pod-a", main, config));
+  EXPECT_EQ(exec(main, {"id"}).out, "uid=101(web) gid=102(web) groups=200(extra)\n");
+  const std::string status = exec(main, {"cat", "/proc/1/status"}).out;
+  EXPECT_NE(status.find("NoNewPrivs:\t1"), std::string::npos) << status;
+  EXPECT_NE(status.find("Seccomp:\t2"), std::string::npos) << status;
+  EXPECT_NE(status.find("CapEff:\t0000000000000000"), std::string::npos) << status;
+  EXPECT_NE(exec(main, {"touch", "/x"}).exit_code, 0);
+  EXPECT_NE(exec(main, {"mount", "-t", "tmpfs", "x", "/tmp"}).exit_code, 0);
+  EXPECT_NE(exec(main, {"sh", "-c", "echo 1 > /proc/sys/kernel/panic"}).exit_code, 0);
+  EXPECT_EQ(exec(main, {"cat", "/proc/kcore"}).out, "");
+}
+
+TEST_F(SandboxTest, ExecCarriesStreamsAndExitCode) {
+  start();
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  const ExecOutput output =
+      exec(main, {"sh", "-c", "cat; echo bad >&2; echo $GREETING; exit 3"}, 0, "in\n");
+  EXPECT_EQ(output.exit_code, 3);
+  EXPECT_EQ(output.out, "in\nhello\n");
+  EXPECT_EQ(output.err, "bad\n");
+  // Far more output than a pipe holds.
+  EXPECT_EQ(exec(main, {"sh", "-c", "yes | head -c 700000"}).out.size(), 700000U);
+  const ExecOutput missing = exec(main, {"/no/such"});
+  EXPECT_NE(missing.exit_code, 0);
+  EXPECT_NE(missing.err.find("/no/such"), std::string::npos) << missing.err;
+  // A time limit, and a client that goes away: the command dies with either.
+  const ExecOutput late = exec(main, {"sleep", "1000"}, 100);
+  EXPECT_TRUE(late.timed_out);
+  EXPECT_EQ(late.exit_code, 137);
+  {
+    auto config = box.config("pod-a", main, "");
+    config.args = {"sleep", "777"};
+    auto session =
+        ExecSession::start(box.env.socket("pod-a"), {main, *oci_process(config), 0}, 0, 1, 2);
+    ASSERT_TRUE(session);
+    ASSERT_TRUE(
+        wait_until([&] { return exec(main, {"ps"}).out.find("sleep 777") != std::string::npos; }));
+  }
+  EXPECT_TRUE(
+      wait_until([&] { return exec(main, {"ps"}).out.find("sleep 777") == std::string::npos; }));
+  const auto nobody =
+      exec_and_collect(box.env.socket("pod-a"), {{"other", 0}, "{}", 0}, std::chrono::seconds(5));
+  EXPECT_EQ(nobody.error().code(), Errc::kNotFound);
+}
+
+TEST_F(SandboxTest, StopGivesGraceThenKills) {
+  start();
+  const ShimClient shim(box.env.socket("pod-a"));
+  expect_running(box.run(
+      "pod-a", main,
+      box.config("pod-a", main, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done")));
+  ASSERT_TRUE(wait_until([&] { return exec(main, {"true"}).exit_code == 0; }));
+  ASSERT_TRUE(shim.stop(main, SIGTERM, std::chrono::seconds(30)));
+  ASSERT_TRUE(box.wait_exit("pod-a", main));
+  EXPECT_EQ(box.state("pod-a", main)->exit_code, 0);
+  EXPECT_EQ(log("main"), "bye\n");
+  // Process 1 of a pid namespace ignores SIGTERM without a handler: only the grace ends it.
+  const ContainerRef deaf{"deaf", 0};
+  expect_running(box.run("pod-a", deaf, box.config("pod-a", deaf, "sleep 1000")));
+  EXPECT_EQ(shim.remove(deaf).error().code(), Errc::kConflict);
+  ASSERT_TRUE(shim.stop(deaf, SIGTERM, std::chrono::seconds(1000)));
+  ASSERT_TRUE(shim.stop(deaf, SIGTERM,
+                        std::chrono::milliseconds(50)));  // a second stop may shorten the grace
+  ASSERT_TRUE(box.wait_exit("pod-a", deaf));
+  EXPECT_EQ(box.state("pod-a", deaf)->exit_code, 137);
+  EXPECT_EQ(box.state("pod-a", deaf)->signal, SIGKILL);
+  ASSERT_TRUE(shim.remove(deaf));
+  EXPECT_EQ(shim.remove(deaf).error().code(), Errc::kNotFound);
+}
+
+TEST_F(SandboxTest, ABadCommandIsReportedInTheRuntimesWords) {
+  start();
+  auto config = box.config("pod-a", main, "");
+  config.args = {"/no/such/program"};
+  const auto failed = box.run("pod-a", main, config);
+  ASSERT_FALSE(failed);
+  EXPECT_NE(failed.error().message().find("/no/such/program"), std::string::npos)
+      << failed.error().message();
+  // Nothing of it stays: the same name is free.
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  EXPECT_EQ(box.run("pod-a", main, box.config("pod-a", main, "true")).error().code(),
+            Errc::kExists);
+}
+
+TEST_F(SandboxTest, MemoryLimitKillsAndSaysSo) {
+  if (box.env.cgroups.layout != CgroupLayout::kV2 && box.env.cgroups.memory_v1.empty())
+    GTEST_SKIP() << "no memory controller here";
+  start();
+  auto config = box.config("pod-a", main, "exec dd if=/dev/zero of=/dev/null bs=200M count=4");
+  config.resources.memory_bytes = 32 << 20;
+  config.resources.pids = 50;
+  config.resources.cpu_milli = 500;
+  expect_running(box.run("pod-a", main, config));
+  ASSERT_TRUE(box.wait_exit("pod-a", main));
+  const auto state = box.state("pod-a", main);
+  EXPECT_EQ(state->exit_code, 137);
+  EXPECT_TRUE(state->oom_killed);
+}
+
+TEST_F(SandboxTest, EventsTellOfStartAndEnd) {
+  start();
+  auto events = ShimEvents::subscribe(box.env.socket("pod-a"));
+  ASSERT_TRUE(events) << events.error().message();
+  EXPECT_TRUE(events->initial().containers.empty());
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "exit 4")));
+  std::vector<shim::ContainerState> seen;
+  ASSERT_TRUE(wait_until([&] {
+    for (auto& state : events->take().value_or(std::vector<shim::ContainerState>{}))
+      seen.push_back(std::move(state));
+    return seen.size() >= 2;
+  }));
+  EXPECT_EQ(seen[0].phase, ContainerPhase::kRunning);
+  EXPECT_EQ(seen[1].phase, ContainerPhase::kExited);
+  EXPECT_EQ(seen[1].exit_code, 4);
+}
+
+// The agent is nothing to the shim: whoever connects next finds the pod as it is.
+TEST_F(SandboxTest, IsFoundAgain) {
+  start();
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  sandbox = {};
+  auto again = find_sandbox(box.env, "pod-a");
+  ASSERT_TRUE(again) << again.error().message();
+  ASSERT_EQ(again->state.containers.size(), 1U);
+  EXPECT_EQ(again->state.containers[0].phase, ContainerPhase::kRunning);
+  EXPECT_EQ(start_sandbox(box.env, {"pod-a", "x"}).error().code(), Errc::kExists);
+  ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).shutdown());
+  EXPECT_EQ(find_sandbox(box.env, "pod-a").error().code(), Errc::kNotFound);
+  expect_swept(box.env, "pod-a");
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+TEST_F(SandboxTest, AKilledShimIsSwept) {
+  start();
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000 & sleep 1000")));
+  const auto pid = sandbox.state.shim_pid;
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  pollfd dead{sandbox.pidfd.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&dead, 1, 5000), 1);
+  EXPECT_EQ(find_sandbox(box.env, "pod-a").error().code(), Errc::kNotFound);
+  EXPECT_EQ(*list_sandboxes(box.env), std::vector<std::string>{"pod-a"});
+  expect_swept(box.env, "pod-a", Sweep::kKeepLogs);
+  EXPECT_TRUE(fs::exists(box.env.log_dir("pod-a", "main") / "0.log"));
+  expect_swept(box.env, "pod-a");
+  expect_swept(box.env, "pod-a");  // idempotent
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+TEST_F(SandboxTest, ALivingOneIsSweptToo) {
+  start();
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  expect_swept(box.env, "pod-a");
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+TEST_F(SandboxTest, AFailedStartLeavesNothing) {
+  box.env.oci_runtime = "";
+  EXPECT_FALSE(start_sandbox(box.env, {"pod-a", "web-1"}));
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+// Costs: the shim's memory, and how long a container takes from request to running. Bounds are
+// wide; the figures are printed for the record.
+TEST_F(SandboxTest, IsSmallAndQuick) {
+  start();
+  std::vector<double> took_ms;
+  for (std::uint32_t attempt = 0; attempt < 9; ++attempt) {
+    const ContainerRef ref{"main", attempt};
+    const auto config = box.config("pod-a", ref, "sleep 1000");
+    const auto begun = std::chrono::steady_clock::now();
+    expect_running(box.run("pod-a", ref, config));
+    took_ms.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun)
+            .count());
+    ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).stop(ref, SIGKILL, std::chrono::seconds(0)));
+    ASSERT_TRUE(box.wait_exit("pod-a", ref));
+    ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).remove(ref));
+  }
+  std::ranges::sort(took_ms);
+  const auto rollup = read_file(fmt::format("/proc/{}/smaps_rollup", sandbox.state.shim_pid), 8192);
+  ASSERT_TRUE(rollup) << rollup.error().message();
+  const std::size_t at = rollup->find("Pss:");
+  fmt::print("container start: median {:.1f} ms, max {:.1f} ms; shim {}\n", took_ms[4],
+             took_ms.back(),
+             trim(std::string_view(*rollup).substr(at, rollup->find('\n', at) - at)));
+  EXPECT_LT(took_ms[4], 1000);
+}
+
+}  // namespace
+}  // namespace shoal::runtime
+
+int main(int argc, char** argv) { return shoal::runtime::testing::main_with_reaper(argc, argv); }
