@@ -4,6 +4,10 @@
 // new ones elsewhere. Bare pods are left and an event says so: nobody would make them again. When
 // the host returns, its agent stops what has no object any more.
 //
+// Members may disagree about a host for a while, and then one places pods there that another one
+// removes. So a pod stays for pod_replace_after at least, whatever its host's state: a disagreement
+// costs a few writes and not a storm of them.
+//
 // When most hosts look dead, this side of a partition is probably the small one: nothing is
 // replaced then.
 #include "agent/controllers/controllers.h"
@@ -22,6 +26,12 @@ constexpr std::string_view kComponent = "node-controller";
 bool may_be_removed(const Object& pod) {
   const auto controller = view::controller_of(pod);
   return controller ? controller->kind == "ReplicaSet" : view::is_terminating(pod);
+}
+
+// How much longer a pod stays because it is new; 0 or less: it may go.
+Duration left_to_stay(const World& world, const Object& pod) {
+  const auto created = view::created_at(pod);
+  return created ? *created + world.options.pod_replace_after - world.now : Duration(0);
 }
 
 struct Census {
@@ -72,6 +82,10 @@ Plan reconcile_node(const World& world, const Object& node) {
                                           "by itself: delete it and make it again",
                                           node.name),
                               std::string(kComponent)});
+      continue;
+    }
+    if (const Duration left = left_to_stay(world, *pod); left > Duration(0)) {
+      plan.look_again(left);
       continue;
     }
     if (plan.full())

@@ -15,6 +15,7 @@ struct FakeCluster::Host {
   std::string name;
   store::Replica replica;
   view::Members members;
+  std::map<std::string, int> incarnations;  // older news of a member is no news
   std::unique_ptr<view::View> view;
   std::unique_ptr<api::Writer> writer;
   std::unique_ptr<controllers::Runner> runner;
@@ -196,15 +197,18 @@ void FakeCluster::on_pod(Host& host, const view::Change& change) {
 // ---- membership
 
 void FakeCluster::set_member(const std::string& about, bool alive) {
+  const int incarnation = ++incarnations_[about];
   for (auto& [name, host] : hosts_) {
     if (!host->up || (host->alone && name != about))
       continue;
     const Duration delay = name == about
                                ? Duration(0)
                                : random_up_to(alive ? times_.gossip_max : times_.death_seen_max);
-    loop.after(delay, [this, raw = host.get(), token = host->alive, about, alive] {
-      if (!*token || (raw->alone && raw->name != about))
+    loop.after(delay, [this, raw = host.get(), token = host->alive, about, alive, incarnation] {
+      int& seen = raw->incarnations[about];
+      if (!*token || (raw->alone && raw->name != about) || seen > incarnation)
         return;
+      seen = incarnation;
       raw->members.set(about, {alive, loop.now()});
       raw->runner->members_changed();
     });
@@ -394,7 +398,22 @@ std::string FakeCluster::describe() const {
         api::find_string(body, "spec.nodeName"),
         api::find_string(body, "metadata.deletionTimestamp").empty() ? "" : " terminating",
         ready_uids_.contains(std::string(api::find_string(body, "metadata.uid"))) ? " ready" : "");
-  out += fmt::format("up: {}\n", fmt::join(hosts(), " "));
+  for (const auto& [name, host] : hosts_) {
+    if (!host->up)
+      continue;
+    out += fmt::format("{}: revision {} of {}\n", name, host->replica.revision(),
+                       store.now().revision);
+    for (const auto resource : {view::kDeployments, view::kReplicaSets, view::kPods})
+      for (const store::ObjectPtr& seen : host->view->list(resource)) {
+        const auto found =
+            store.values().find(store::object_key(seen->resource, seen->ns, seen->name));
+        if (found == store.values().end() || found->second.revision != seen->revision)
+          out += fmt::format(
+              "  sees {} {} at {}, which is {}\n", resource, seen->name, seen->revision,
+              found == store.values().end() ? "gone"
+                                            : fmt::format("at {}", found->second.revision));
+      }
+  }
   return out;
 }
 

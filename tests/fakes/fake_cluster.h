@@ -97,6 +97,7 @@ private:
   controllers::RunnerOptions runner_options_;
   std::map<std::string, std::unique_ptr<Host>> hosts_;
   std::map<std::string, int> numbers_;
+  std::map<std::string, int> incarnations_;
   struct Reported {
     std::string origin, resource, ns, name, uid;
     boost::json::object status;

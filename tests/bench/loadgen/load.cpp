@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Open loop: requests are due at a fixed rate whatever happens to earlier ones; no retries. Lines
 // on standard input begin new windows: `mark NAME`. A window is printed when all requests that were
-// due in it are decided. Ends after the duration or when standard input closes.
+// due in it are decided. Ends after the duration or when standard
+// input closes, with the last window and a summary.
 #include "tests/bench/loadgen/connection.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <deque>
 #include <fcntl.h>
@@ -48,6 +50,8 @@ public:
       print_decided();
       wait(now);
     }
+    windows_.back()->closed = true;
+    print_decided();
     std::printf("%s\n", total_.to_json("summary", now_ns()).c_str());
     return total_.failed ? 1 : 0;
   }
@@ -166,9 +170,11 @@ private:
 
   void wait(Nanos now) {
     const Nanos until = stopping_ ? now + 50'000'000 : std::min(next_due(), next_second_);
-    const auto ms = static_cast<int>(std::max<Nanos>(0, (until - now) / 1'000'000));
+    // To the nanosecond: whole milliseconds would be either late or a busy loop at 500 a second.
+    const Nanos left = std::clamp<Nanos>(until - now, 0, 50'000'000);
+    const timespec span{0, static_cast<long>(left)};
     epoll_event events[512];
-    const int n = ::epoll_wait(epoll_, events, 512, std::min(ms, 50));
+    const int n = ::epoll_pwait2(epoll_, events, 512, &span, nullptr);
     for (int i = 0; i < n; i++) {
       const std::uint64_t tag = events[i].data.u64;
       if (tag == kStdinTag) {

@@ -42,6 +42,19 @@ TEST_F(NodeTest, APodThatWasBeingDeletedWaitsForNobody) {
             "delete pods default/bare grace=0\ndelete pods default/web-1 grace=0\n");
 }
 
+TEST_F(NodeTest, ANewPodStaysForAWhile) {
+  world.members.set("h1", {false, world.mono});
+  world.advance(std::chrono::seconds(60));
+  // Placed there by a member that takes the host for alive.
+  world.put(fakes::pod({.name = "web-1",
+                        .node = "h1",
+                        .owner = "web",
+                        .created = rfc3339(world.now - std::chrono::seconds(2))}));
+  const Plan plan = look();
+  EXPECT_EQ(to_text(plan), "");
+  EXPECT_EQ(plan.again_after, Duration(std::chrono::seconds(3)));
+}
+
 TEST_F(NodeTest, MostHostsDeadMeansAPartition) {
   world.members.set("h1", {false, world.mono});
   world.members.set("h2", {false, world.mono});
