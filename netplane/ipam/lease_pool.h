@@ -5,7 +5,7 @@
 // possible, and never before its quarantine is over: packets for the pod that had it may still be
 // under way. Each reuse of an address raises its 16-bit generation (1..65535, then 1 again); 0 is
 // never given. The first and last address of the CIDR and the addresses the caller reserves are
-// left out. One lease an owner: asking again gives the same lease.
+// left out. One lease an owner: asking again gives the same lease, now of the boot it is asked in.
 #pragma once
 
 #include "netplane/base/clock.h"
@@ -84,14 +84,12 @@ public:
 
 private:
   LeasePool(IpPrefix cidr, PoolOptions options);
-  std::optional<std::uint64_t>
-  index_of(const IpAddress& ip) const;  // nothing for excluded addresses
+  std::optional<std::uint64_t> leased_index_of(const IpAddress& ip) const;
   bool in_quarantine(const Slot& slot, WallTime now) const;
 
   IpPrefix cidr_;
   PoolOptions options_;
   std::vector<Slot> slots_;  // by offset from the CIDR's first address
-  std::vector<bool> excluded_;
   std::map<std::string, std::uint64_t, std::less<>> by_owner_;
   std::uint64_t cursor_ = 0;  // offset of the address given last
 };

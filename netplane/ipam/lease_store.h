@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // LeaseStore: a LeasePool that survives kill -9 and power loss.
 //
-// A journal file: a header line with the CIDR, then one text line a change, each with its CRC-32C:
-//   shoal-leases 1 10.244.1.0/24 #crc
-//   lease 10.244.1.7 3 1770000000000 BOOT-ID OWNER #crc
-//   free 10.244.1.7 3 1770000000000 #crc
-// (address, generation, milliseconds since the epoch). A line counts once it is whole: a torn last
-// line is what a crash left of a change that was never acknowledged, and is cut off at open. A bad
-// line with good ones after it is damage, and is refused with the line's number. A change is on
-// disk (fdatasync) before it is answered. The file is rewritten, atomically, when it has grown past
-// kJournalRecordsMax records. An flock on the file keeps a second process out. Blocking: one
-// fdatasync a change. Threading: one thread at a time.
+// A journal file: a header line with the CIDR, then one text line a change, each with its CRC-32C
+// (see lease_journal.h). A line counts once it is whole: a torn end is what a crash left of a
+// change that was never acknowledged, and is cut off at open. A bad line with good ones after it is
+// damage, and is refused with the line's number. A change is on disk (fdatasync) before it is
+// answered; when it cannot be written the pool is as before. The file is rewritten, atomically,
+// when it has grown past kJournalRecordsMax records. An flock on PATH.lock keeps a second process
+// out. Blocking: one fdatasync a change. Threading: one thread at a time.
 #pragma once
 
 #include "netplane/base/clock.h"
@@ -29,7 +26,7 @@ inline constexpr std::size_t kJournalRecordsMax = 8192;  // beyond the addresses
 class LeaseStore {
 public:
   // Makes the file when it is not there. kConflict: another process has it, or it is of another
-  // CIDR and still holds leases.
+  // CIDR and still holds leases of this boot.
   static Result<LeaseStore> open(std::filesystem::path path, const IpPrefix& cidr,
                                  std::string boot_id, const Clock& clock, PoolOptions options = {});
 
@@ -45,17 +42,21 @@ public:
   PoolUsage usage() const { return pool_.usage(clock_->wall()); }
 
 private:
-  LeaseStore(std::filesystem::path path, std::string boot_id, const Clock& clock, LeasePool pool);
+  LeaseStore(std::filesystem::path path, std::string boot_id, const Clock& clock, LeasePool pool)
+      : path_(std::move(path)), boot_id_(std::move(boot_id)), clock_(&clock),
+        pool_(std::move(pool)) {}
   Result<> load();
-  Result<> append(const std::string& line);
   Result<> compact();
+  // Appends the present state of an address, on disk when it returns.
+  Result<> record(const IpAddress& ip);
+  Result<> release_recorded(const Lease& lease);
 
   std::filesystem::path path_;
   std::string boot_id_;
   const Clock* clock_;
   LeasePool pool_;
   UniqueFd lock_;
-  UniqueFd file_;
+  UniqueFd file_;                 // open for appending
   std::uint64_t file_bytes_ = 0;  // of whole, good lines
   std::size_t records_ = 0;
 };

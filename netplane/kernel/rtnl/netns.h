@@ -12,19 +12,18 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <sys/types.h>
+#include <utility>
 
 namespace shoal::kernel {
 
 Result<UniqueFd> open_current_netns();  // of the calling thread
-Result<UniqueFd>
-open_netns_of(pid_t pid);  // guard against pid reuse with open_pidfd, before and after
-Result<UniqueFd>
-open_netns_of_pidfd(int pidfd);  // race-free, through PIDFD_GET_NET_NAMESPACE or setns(pidfd)
-Result<UniqueFd>
-open_netns_at(const std::filesystem::path& path);  // kInvalid when it is no network namespace
-Result<UniqueFd> create_netns();                   // empty: only lo, and down
+// Pids are reused: hold the process by open_pidfd() before, and ask again after.
+Result<UniqueFd> open_netns_of(pid_t pid);
+// kInvalid when it is no network namespace.
+Result<UniqueFd> open_netns_at(const std::filesystem::path& path);
+// Empty: only lo, and that is down.
+Result<UniqueFd> create_netns();
 
 // The inode number of the namespace: the same for two fds of one namespace, and what `ls -l
 // /proc/PID/ns/net` shows. It may be reused once the namespace is gone.

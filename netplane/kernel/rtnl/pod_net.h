@@ -62,6 +62,10 @@ Result<> detach_pod(Rtnl& host, std::string_view host_link);
 // spec are left over.
 Result<std::vector<Link>> pod_links(Rtnl& host);
 
+// The VXLAN device as given, up: made when it is not there or is another's, mended otherwise. A
+// device of the same name and MAC keeps its index, so that attached programs stay.
+Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec);
+
 // What the host needs once for all pods: IPv4 forwarding on, rp_filter loose enough for the uplink
 // and the tunnel.
 Result<> prepare_host(Rtnl& host, const Uplink& uplink);

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/rtnl/garp.h"
+
+#include "netplane/kernel/rtnl/netns.h"
+
+#include <arpa/inet.h>
+#include <cerrno>
+#include <cstring>
+#include <fmt/format.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <optional>
+#include <string_view>
+#include <sys/socket.h>
+
+namespace shoal::kernel {
+namespace {
+
+constexpr std::uint16_t kArpRequest = 1;
+constexpr std::uint16_t kArpReply = 2;
+constexpr std::uint8_t kIcmpV6 = 58;
+constexpr std::uint8_t kNeighbourAdvertisement = 136;
+constexpr std::uint32_t kOverrideFlag = 1U << 29;
+constexpr std::uint8_t kTargetLinkLayerOption = 2;
+
+void put8(std::string& out, std::uint8_t value) { out.push_back(static_cast<char>(value)); }
+
+void put16(std::string& out, std::uint16_t value) {
+  put8(out, static_cast<std::uint8_t>(value >> 8));
+  put8(out, static_cast<std::uint8_t>(value & 0xff));
+}
+
+void put32(std::string& out, std::uint32_t value) {
+  put16(out, static_cast<std::uint16_t>(value >> 16));
+  put16(out, static_cast<std::uint16_t>(value & 0xffff));
+}
+
+void put_mac(std::string& out, const MacAddress& mac) {
+  out.append(reinterpret_cast<const char*>(mac.bytes().data()), mac.bytes().size());
+}
+
+void put_v6(std::string& out, const IpAddress& ip) {
+  out.append(reinterpret_cast<const char*>(ip.bytes().data()), ip.bytes().size());
+}
+
+const MacAddress kBroadcast = MacAddress::from_bytes({0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
+const MacAddress kAllNodesMac = MacAddress::from_bytes({0x33, 0x33, 0, 0, 0, 1});
+const IpAddress kAllNodes =
+    IpAddress::from_bytes({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+
+std::string ethernet(const MacAddress& to, const MacAddress& from, std::uint16_t type) {
+  std::string out;
+  put_mac(out, to);
+  put_mac(out, from);
+  put16(out, type);
+  return out;
+}
+
+std::string arp(std::uint16_t operation, const IpAddress& ip, const MacAddress& mac) {
+  std::string out = ethernet(kBroadcast, mac, ETHERTYPE_ARP);
+  put16(out, 1);  // Ethernet
+  put16(out, ETHERTYPE_IP);
+  put8(out, 6);
+  put8(out, 4);
+  put16(out, operation);
+  put_mac(out, mac);
+  put32(out, ip.v4_host_order());
+  // A request asks for the hardware address of `ip`; a reply tells it to everybody.
+  put_mac(out, operation == kArpRequest ? MacAddress() : kBroadcast);
+  put32(out, ip.v4_host_order());
+  return out;
+}
+
+// RFC 1071, over the pseudo header of RFC 8200, section 8.1, and the message.
+std::uint16_t icmpv6_checksum(const IpAddress& from, const IpAddress& to, std::string_view body) {
+  std::string covered;
+  put_v6(covered, from);
+  put_v6(covered, to);
+  put32(covered, static_cast<std::uint32_t>(body.size()));
+  put32(covered, kIcmpV6);
+  covered += body;
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i + 1 < covered.size(); i += 2)
+    sum += (static_cast<std::uint32_t>(static_cast<std::uint8_t>(covered[i])) << 8) |
+           static_cast<std::uint8_t>(covered[i + 1]);
+  while ((sum >> 16) != 0)
+    sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(~sum);
+}
+
+std::string neighbour_advertisement(const IpAddress& ip, const MacAddress& mac) {
+  std::string body;
+  put8(body, kNeighbourAdvertisement);
+  put8(body, 0);
+  put16(body, 0);  // the checksum, below
+  put32(body, kOverrideFlag);
+  put_v6(body, ip);
+  put8(body, kTargetLinkLayerOption);
+  put8(body, 1);  // in units of 8 bytes
+  put_mac(body, mac);
+  const std::uint16_t checksum = icmpv6_checksum(ip, kAllNodes, body);
+  body[2] = static_cast<char>(checksum >> 8);
+  body[3] = static_cast<char>(checksum & 0xff);
+
+  std::string out = ethernet(kAllNodesMac, mac, ETHERTYPE_IPV6);
+  put32(out, 6U << 28);
+  put16(out, static_cast<std::uint16_t>(body.size()));
+  put8(out, kIcmpV6);
+  put8(out, 255);  // a receiver drops it with any other hop limit
+  put_v6(out, ip);
+  put_v6(out, kAllNodes);
+  return out + body;
+}
+
+}  // namespace
+
+std::vector<std::string> announcement_frames(const IpAddress& ip, const MacAddress& mac) {
+  if (ip.is_v4())
+    return {arp(kArpRequest, ip, mac), arp(kArpReply, ip, mac)};
+  return {neighbour_advertisement(ip, mac)};
+}
+
+Result<Announcer> Announcer::open(int netns_fd, std::uint32_t link, const MacAddress& mac) {
+  std::optional<NetnsScope> scope;
+  if (netns_fd >= 0)
+    scope.emplace(SHOAL_TRY(NetnsScope::enter(netns_fd)));
+  // Protocol 0: the socket receives nothing.
+  UniqueFd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket)
+    return fail_errno("open a packet socket for gratuitous ARP");
+  return Announcer(std::move(socket), link, mac);
+}
+
+Result<> Announcer::announce(const IpAddress& ip) {
+  sockaddr_ll to{};
+  to.sll_family = AF_PACKET;
+  to.sll_ifindex = static_cast<int>(link_);
+  to.sll_halen = ETH_ALEN;
+  for (const std::string& frame : announcement_frames(ip, mac_)) {
+    std::memcpy(to.sll_addr, frame.data(), ETH_ALEN);
+    std::memcpy(&to.sll_protocol, frame.data() + 2 * ETH_ALEN, sizeof(to.sll_protocol));
+    ssize_t sent = 0;
+    do
+      sent = ::sendto(socket_.get(), frame.data(), frame.size(), 0,
+                      reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0) {
+      const int error = errno;
+      const std::string what = fmt::format("announce {} on link {}", ip.to_string(), link_);
+      if (error == ENETDOWN || error == ENOBUFS)
+        return fail(Error::from_errno(error, what).with_code(Errc::kUnavailable));
+      return fail_errno(error, what);
+    }
+  }
+  return {};
+}
+
+}  // namespace shoal::kernel

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// Addresses, routes, neighbours and sysctls of the real Rtnl.
+#include "netplane/base/fs.h"
+#include "netplane/base/strings.h"
+#include "netplane/kernel/rtnl/kernel_rtnl.h"
+#include "netplane/kernel/rtnl/netns.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/if_addr.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <netlink/route/addr.h>
+#include <netlink/route/neighbour.h>
+#include <netlink/route/nexthop.h>
+#include <netlink/route/route.h>
+#include <optional>
+
+namespace shoal::kernel {
+namespace {
+
+constexpr std::size_t kSysctlBytesMax = 65'536;
+
+std::uint8_t family_of(const IpAddress& ip) { return ip.is_v4() ? AF_INET : AF_INET6; }
+
+// Nothing for a foreign family.
+std::optional<IpAddress> ip_of(nl_addr* address) {
+  if (address == nullptr)
+    return std::nullopt;
+  const auto* bytes = static_cast<const std::uint8_t*>(nl_addr_get_binary_addr(address));
+  const int family = nl_addr_get_family(address);
+  if (family == AF_INET && nl_addr_get_len(address) == 4)
+    return IpAddress::v4((std::uint32_t{bytes[0]} << 24) | (std::uint32_t{bytes[1]} << 16) |
+                         (std::uint32_t{bytes[2]} << 8) | bytes[3]);
+  if (family == AF_INET6 && nl_addr_get_len(address) == 16) {
+    IpAddress::Bytes raw;
+    std::memcpy(raw.data(), bytes, raw.size());
+    return IpAddress::from_bytes(raw);
+  }
+  return std::nullopt;
+}
+
+Scope scope_of(int scope) {
+  return scope == RT_SCOPE_LINK ? Scope::kLink
+                                : (scope == RT_SCOPE_HOST ? Scope::kHost : Scope::kGlobal);
+}
+
+IpPrefix default_of(int family) {
+  return family == AF_INET ? IpPrefix::containing(IpAddress::v4(0), 0) : IpPrefix();
+}
+
+// Nothing for routes that this interface does not show.
+std::optional<Route> route_of(rtnl_route* object) {
+  const std::uint32_t table = rtnl_route_get_table(object);
+  if (rtnl_route_get_type(object) != RTN_UNICAST || table == RT_TABLE_LOCAL ||
+      rtnl_route_get_nnexthops(object) != 1 || (rtnl_route_get_flags(object) & RTM_F_CLONED) != 0)
+    return std::nullopt;
+  Route route;
+  nl_addr* destination = rtnl_route_get_dst(object);
+  const auto ip = ip_of(destination);
+  route.destination = ip && nl_addr_get_prefixlen(destination) > 0
+                          ? IpPrefix::containing(*ip, nl_addr_get_prefixlen(destination))
+                          : default_of(rtnl_route_get_family(object));
+  rtnl_nexthop* hop = rtnl_route_nexthop_n(object, 0);
+  route.link = static_cast<std::uint32_t>(rtnl_route_nh_get_ifindex(hop));
+  route.gateway = ip_of(rtnl_route_nh_get_gateway(hop));
+  route.onlink = (rtnl_route_nh_get_flags(hop) & RTNH_F_ONLINK) != 0;
+  route.source = ip_of(rtnl_route_get_pref_src(object));
+  route.scope = scope_of(rtnl_route_get_scope(object));
+  unsigned mtu = 0;
+  if (rtnl_route_get_metric(object, RTAX_MTU, &mtu) == 0)
+    route.mtu = mtu;
+  route.metric = rtnl_route_get_priority(object);
+  route.table = table;
+  route.protocol = rtnl_route_get_protocol(object);
+  return route;
+}
+
+NlMessage route_request(int type, int flags, const Route& route) {
+  rtmsg header{};
+  header.rtm_family = family_of(route.destination.address());
+  header.rtm_dst_len = static_cast<std::uint8_t>(route.destination.length());
+  header.rtm_table = route.table < 256 ? static_cast<std::uint8_t>(route.table)
+                                       : static_cast<std::uint8_t>(RT_TABLE_UNSPEC);
+  header.rtm_protocol = type == RTM_NEWROUTE ? route.protocol : std::uint8_t{RTPROT_UNSPEC};
+  header.rtm_scope = type == RTM_NEWROUTE ? static_cast<std::uint8_t>(route.scope)
+                                          : std::uint8_t{RT_SCOPE_NOWHERE};  // any
+  header.rtm_type = type == RTM_NEWROUTE ? std::uint8_t{RTN_UNICAST} : std::uint8_t{RTN_UNSPEC};
+  header.rtm_flags = route.onlink ? unsigned{RTNH_F_ONLINK} : 0U;
+  NlMessage request(type, flags);
+  request.header(header);
+  if (route.destination.length() > 0)
+    request.ip(RTA_DST, route.destination.address());
+  request.u32(RTA_TABLE, route.table);
+  if (route.link != 0)
+    request.u32(RTA_OIF, route.link);
+  if (route.metric != 0)
+    request.u32(RTA_PRIORITY, route.metric);
+  return request;
+}
+
+std::string describe(const Route& route) {
+  return fmt::format("{}{} on link {}", route.destination.to_string(),
+                     route.gateway ? " via " + route.gateway->to_string() : "", route.link);
+}
+
+NlMessage address_request(int type, int flags, const LinkAddress& address) {
+  ifaddrmsg header{};
+  header.ifa_family = family_of(address.ip);
+  header.ifa_prefixlen = static_cast<std::uint8_t>(address.prefix_length);
+  header.ifa_scope = static_cast<std::uint8_t>(address.scope);
+  header.ifa_index = address.link;
+  header.ifa_flags = address.ip.is_v6() ? IFA_F_NODAD : 0;
+  NlMessage request(type, flags);
+  request.header(header).ip(IFA_LOCAL, address.ip).ip(IFA_ADDRESS, address.ip);
+  return request;
+}
+
+std::string describe(const LinkAddress& address) {
+  return fmt::format("address {}/{} of link {}", address.ip.to_string(), address.prefix_length,
+                     address.link);
+}
+
+NlMessage neighbour_request(int type, int flags, const Neighbour& neighbour) {
+  ndmsg header{};
+  header.ndm_family = family_of(neighbour.ip);
+  header.ndm_ifindex = static_cast<int>(neighbour.link);
+  header.ndm_state = neighbour.permanent ? NUD_PERMANENT : NUD_REACHABLE;
+  header.ndm_type = RTN_UNICAST;
+  NlMessage request(type, flags);
+  request.header(header).ip(NDA_DST, neighbour.ip);
+  if (type == RTM_NEWNEIGH)
+    request.mac(NDA_LLADDR, neighbour.mac);
+  return request;
+}
+
+std::string describe(const Neighbour& neighbour) {
+  return fmt::format("neighbour {} of link {}", neighbour.ip.to_string(), neighbour.link);
+}
+
+Result<std::string> sysctl_path(std::string_view key) {
+  if (key.empty() || key.front() == '/' || key.find("..") != std::string_view::npos)
+    return fail(Errc::kInvalid, fmt::format("'{}' is no sysctl below net/", key));
+  return fmt::format("/proc/sys/net/{}", key);
+}
+
+}  // namespace
+
+Result<std::vector<LinkAddress>> KernelRtnl::addresses() {
+  nl_cache* raw = nullptr;
+  if (const int error = rtnl_addr_alloc_cache(socket_.get(), &raw); error < 0)
+    return fail(nl_error(error, "list addresses"));
+  const NlCachePtr cache(raw);
+  std::vector<LinkAddress> result;
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+       object = nl_cache_get_next(object)) {
+    auto* entry = reinterpret_cast<rtnl_addr*>(object);
+    const auto ip = ip_of(rtnl_addr_get_local(entry));
+    if (ip)
+      result.push_back({static_cast<std::uint32_t>(rtnl_addr_get_ifindex(entry)), *ip,
+                        static_cast<unsigned>(rtnl_addr_get_prefixlen(entry)),
+                        scope_of(rtnl_addr_get_scope(entry))});
+  }
+  std::ranges::sort(result);
+  return result;
+}
+
+Result<> KernelRtnl::replace_address(const LinkAddress& address) {
+  SHOAL_TRY_WRAP(
+      socket_.transact(address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, address)),
+      "set " + describe(address));
+  return {};
+}
+
+Result<> KernelRtnl::delete_address(const LinkAddress& address) {
+  SHOAL_TRY_WRAP(socket_.transact(address_request(RTM_DELADDR, 0, address)),
+                 "delete " + describe(address));
+  return {};
+}
+
+Result<std::vector<Route>> KernelRtnl::routes(Family family) {
+  nl_cache* raw = nullptr;
+  const int af = family == Family::kV4 ? AF_INET : AF_INET6;
+  if (const int error = rtnl_route_alloc_cache(socket_.get(), af, 0, &raw); error < 0)
+    return fail(nl_error(error, "list routes"));
+  const NlCachePtr cache(raw);
+  std::vector<Route> result;
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+       object = nl_cache_get_next(object))
+    if (auto route = route_of(reinterpret_cast<rtnl_route*>(object)))
+      result.push_back(std::move(*route));
+  std::ranges::sort(result);
+  return result;
+}
+
+Result<> KernelRtnl::replace_route(const Route& route) {
+  NlMessage request = route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
+  if (route.gateway)
+    request.ip(RTA_GATEWAY, *route.gateway);
+  if (route.source)
+    request.ip(RTA_PREFSRC, *route.source);
+  if (route.mtu != 0) {
+    nlattr* metrics = request.begin(RTA_METRICS);
+    request.u32(RTAX_MTU, route.mtu);
+    request.end(metrics);
+  }
+  SHOAL_TRY_WRAP(socket_.transact(request), "set route " + describe(route));
+  return {};
+}
+
+Result<> KernelRtnl::delete_route(const Route& route) {
+  SHOAL_TRY_WRAP(socket_.transact(route_request(RTM_DELROUTE, 0, route)),
+                 "delete route " + describe(route));
+  return {};
+}
+
+Result<std::vector<Neighbour>> KernelRtnl::neighbours() {
+  nl_cache* raw = nullptr;
+  if (const int error = rtnl_neigh_alloc_cache(socket_.get(), &raw); error < 0)
+    return fail(nl_error(error, "list neighbours"));
+  const NlCachePtr cache(raw);
+  std::vector<Neighbour> result;
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+       object = nl_cache_get_next(object)) {
+    auto* entry = reinterpret_cast<rtnl_neigh*>(object);
+    const auto ip = ip_of(rtnl_neigh_get_dst(entry));
+    nl_addr* mac = rtnl_neigh_get_lladdr(entry);
+    const int state = rtnl_neigh_get_state(entry);
+    if (!ip || mac == nullptr || nl_addr_get_len(mac) != 6 || (state & NUD_NOARP) != 0)
+      continue;
+    MacAddress::Bytes bytes;
+    std::memcpy(bytes.data(), nl_addr_get_binary_addr(mac), bytes.size());
+    result.push_back({static_cast<std::uint32_t>(rtnl_neigh_get_ifindex(entry)), *ip,
+                      MacAddress::from_bytes(bytes), (state & NUD_PERMANENT) != 0});
+  }
+  std::ranges::sort(result);
+  return result;
+}
+
+Result<> KernelRtnl::replace_neighbour(const Neighbour& neighbour) {
+  SHOAL_TRY_WRAP(
+      socket_.transact(neighbour_request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, neighbour)),
+      "set " + describe(neighbour));
+  return {};
+}
+
+Result<> KernelRtnl::delete_neighbour(const Neighbour& neighbour) {
+  SHOAL_TRY_WRAP(socket_.transact(neighbour_request(RTM_DELNEIGH, 0, neighbour)),
+                 "delete " + describe(neighbour));
+  return {};
+}
+
+Result<> KernelRtnl::set_sysctl(std::string_view key, std::string_view value) {
+  const std::string path = SHOAL_TRY(sysctl_path(key));
+  // /proc/sys/net shows the namespace of the thread that looks.
+  const NetnsScope scope = SHOAL_TRY(NetnsScope::enter(netns_.get()));
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd)
+    return fail_errno(fmt::format("open {}", path));
+  SHOAL_TRY_WRAP(write_all(fd.get(), value), fmt::format("{} = {}", path, value));
+  return {};
+}
+
+Result<std::string> KernelRtnl::sysctl(std::string_view key) {
+  const std::string path = SHOAL_TRY(sysctl_path(key));
+  const NetnsScope scope = SHOAL_TRY(NetnsScope::enter(netns_.get()));
+  const std::string text = SHOAL_TRY(read_file(path, kSysctlBytesMax));
+  return std::string(trim(text));
+}
+
+}  // namespace shoal::kernel

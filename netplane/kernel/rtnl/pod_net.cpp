@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/rtnl/pod_net.h"
+
+#include "netplane/base/hash.h"
+
+#include <fmt/format.h>
+#include <optional>
+#include <utility>
+
+namespace shoal::kernel {
+namespace {
+
+// The kernel may be without IPv6: then there is nothing to switch off.
+Result<> set_ipv6_sysctl(Rtnl& rtnl, std::string_view link, std::string_view key,
+                         std::string_view value) {
+  auto set = rtnl.set_sysctl(fmt::format("ipv6/conf/{}/{}", link, key), value);
+  if (!set && set.error().code() != Errc::kNotFound)
+    return set;
+  return {};
+}
+
+// No router advertisement is listened to, and no address is made up. Before the link goes up: then
+// is when the kernel would begin.
+Result<> silence_ipv6(Rtnl& rtnl, std::string_view link) {
+  SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "accept_ra", "0"));
+  SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "autoconf", "0"));
+  SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "addr_gen_mode", "1"));  // IN6_ADDR_GEN_MODE_NONE
+  return {};
+}
+
+// Nothing when there is none.
+Result<std::optional<Link>> find_link(Rtnl& rtnl, std::string_view name) {
+  auto found = rtnl.link(name);
+  if (found)
+    return std::optional(std::move(*found));
+  if (found.error().code() == Errc::kNotFound)
+    return std::optional<Link>();
+  return fail(std::move(found).error());
+}
+
+struct Pair {
+  Link host;
+  Link pod;
+};
+
+bool are_one_pair(const Pair& pair, const PodNetSpec& spec) {
+  return pair.host.kind == "veth" && pair.pod.kind == "veth" &&
+         pair.host.peer_index == pair.pod.index && pair.pod.peer_index == pair.host.index &&
+         pair.host.mac == spec.host_mac && pair.pod.mac == spec.pod_mac;
+}
+
+// The pair an earlier attach made, or nothing. What only looks like it is taken away when it is
+// ours to take.
+Result<std::optional<Pair>> existing_pair(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
+  auto host_end = SHOAL_TRY(find_link(host, spec.host_link));
+  auto pod_end = SHOAL_TRY(find_link(pod, kPodInterface));
+  if (host_end && pod_end)
+    if (Pair pair{*host_end, *pod_end}; are_one_pair(pair, spec))
+      return std::optional(std::move(pair));
+  if (host_end) {
+    if (host_end->kind != "veth" || host_end->group != kPodLinkGroup)
+      return fail(
+          Errc::kExists,
+          fmt::format("link {} is there and is not Shoal's; delete or rename it", spec.host_link));
+    // The other end lies in a namespace that this pod had before.
+    SHOAL_TRY(host.delete_link(host_end->index));
+    pod_end = SHOAL_TRY(find_link(pod, kPodInterface));
+  }
+  if (pod_end)
+    return fail(Errc::kExists, fmt::format("the pod's namespace has an {} already, made by "
+                                           "another program",
+                                           kPodInterface));
+  return std::optional<Pair>();
+}
+
+Result<Pair> create_pair(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
+  Pair pair;
+  pair.host = SHOAL_TRY(host.create_veth({.name = spec.host_link,
+                                          .mac = spec.host_mac,
+                                          .peer_name = std::string(kPodInterface),
+                                          .peer_mac = spec.pod_mac,
+                                          .peer_netns_fd = pod.netns_fd(),
+                                          .mtu = spec.mtu,
+                                          .group = kPodLinkGroup}));
+  auto pod_end = pod.link(kPodInterface);
+  if (!pod_end) {
+    static_cast<void>(host.delete_link(pair.host.index));
+    return fail(std::move(pod_end).error());
+  }
+  pair.pod = std::move(*pod_end);
+  return pair;
+}
+
+Result<> configure_pod_end(Rtnl& pod, const Pair& pair, const PodNetSpec& spec) {
+  const std::uint32_t link = pair.pod.index;
+  SHOAL_TRY(silence_ipv6(pod, kPodInterface));
+  if (pair.pod.mtu != spec.mtu)
+    SHOAL_TRY(pod.set_link_mtu(link, spec.mtu));
+  const Link loopback = SHOAL_TRY(pod.link("lo"));
+  SHOAL_TRY(pod.set_link_up(loopback.index, true));
+  SHOAL_TRY(pod.set_link_up(link, true));
+  SHOAL_TRY(pod.replace_address({.link = link, .ip = spec.ip, .prefix_length = 32}));
+  SHOAL_TRY(pod.replace_neighbour({.link = link, .ip = pod_gateway(), .mac = spec.host_mac}));
+  SHOAL_TRY(pod.replace_route(
+      {.destination = IpPrefix::host(pod_gateway()), .link = link, .scope = Scope::kLink}));
+  SHOAL_TRY(pod.replace_route({.destination = IpPrefix::containing(IpAddress::v4(0), 0),
+                               .link = link,
+                               .gateway = pod_gateway(),
+                               .mtu = spec.mtu}));
+  return {};
+}
+
+Result<> configure_host_end(Rtnl& host, const Pair& pair, const PodNetSpec& spec) {
+  const std::uint32_t link = pair.host.index;
+  SHOAL_TRY(silence_ipv6(host, spec.host_link));
+  SHOAL_TRY(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.host_link), "0"));
+  if (pair.host.mtu != spec.mtu)
+    SHOAL_TRY(host.set_link_mtu(link, spec.mtu));
+  SHOAL_TRY(host.set_link_up(link, true));
+  SHOAL_TRY(host.replace_neighbour({.link = link, .ip = spec.ip, .mac = spec.pod_mac}));
+  // Last: only now does the pod's address lead anywhere.
+  SHOAL_TRY(host.replace_route(
+      {.destination = IpPrefix::host(spec.ip), .link = link, .scope = Scope::kLink}));
+  return {};
+}
+
+Result<> configure(Rtnl& host, Rtnl& pod, const Pair& pair, const PodNetSpec& spec) {
+  SHOAL_TRY(configure_pod_end(pod, pair, spec));
+  return configure_host_end(host, pair, spec);
+}
+
+}  // namespace
+
+IpAddress pod_gateway() { return IpAddress::v4(0xA9FE0101); }
+
+std::string pod_link_name(std::string_view uid) {
+  return fmt::format("{}{:08x}", kPodLinkPrefix, static_cast<std::uint32_t>(hash64(uid)));
+}
+
+PodNetSpec make_pod_net_spec(std::string_view uid, const IpAddress& ip, std::uint32_t mtu) {
+  return {.host_link = pod_link_name(uid),
+          .ip = ip,
+          .pod_mac = MacAddress::from_name(fmt::format("{}/pod", uid)),
+          .host_mac = MacAddress::from_name(fmt::format("{}/host", uid)),
+          .mtu = mtu};
+}
+
+Result<AttachedPod> attach_pod(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
+  const std::string what = fmt::format("attach {} to {}", spec.ip.to_string(), spec.host_link);
+  if (!spec.ip.is_v4())
+    return fail(Errc::kUnsupported, what + ": IPv6 pod addresses are not supported yet");
+  auto pair = SHOAL_TRY_WRAP(existing_pair(host, pod, spec), what);
+  const bool made_here = !pair;
+  if (made_here)
+    pair = SHOAL_TRY_WRAP(create_pair(host, pod, spec), what);
+  if (auto configured = configure(host, pod, *pair, spec); !configured) {
+    // The first error is the one to tell; a pair that cannot be deleted now is found by the sweep.
+    if (made_here)
+      static_cast<void>(host.delete_link(pair->host.index));
+    return fail(std::move(configured).error().wrap(what));
+  }
+  return AttachedPod{.host_ifindex = pair->host.index,
+                     .pod_ifindex = pair->pod.index,
+                     .host_mac = pair->host.mac,
+                     .pod_mac = pair->pod.mac};
+}
+
+Result<> detach_pod(Rtnl& host, std::string_view host_link) {
+  const std::string what = fmt::format("detach {}", host_link);
+  const auto link = SHOAL_TRY_WRAP(find_link(host, host_link), what);
+  if (!link)
+    return {};
+  auto deleted = host.delete_link(link->index);
+  if (!deleted && deleted.error().code() != Errc::kNotFound)
+    return fail(std::move(deleted).error().wrap(what));
+  return {};
+}
+
+Result<std::vector<Link>> pod_links(Rtnl& host) {
+  std::vector<Link> result;
+  for (Link& link : SHOAL_TRY(host.links()))
+    if (link.kind == "veth" && link.group == kPodLinkGroup && link.name.starts_with(kPodLinkPrefix))
+      result.push_back(std::move(link));
+  return result;
+}
+
+Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec) {
+  const std::string what = fmt::format("overlay device {}", spec.name);
+  auto link = SHOAL_TRY_WRAP(find_link(host, spec.name), what);
+  if (link && (link->kind != "vxlan" || link->mac != spec.mac)) {
+    SHOAL_TRY_WRAP(host.delete_link(link->index), what);
+    link.reset();
+  }
+  if (!link)
+    link = SHOAL_TRY(host.create_vxlan(spec));
+  if (link->mtu != spec.mtu)
+    SHOAL_TRY_WRAP(host.set_link_mtu(link->index, spec.mtu), what);
+  SHOAL_TRY_WRAP(silence_ipv6(host, spec.name), what);
+  SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.name), "2"), what);
+  SHOAL_TRY_WRAP(host.set_link_up(link->index, true), what);
+  return host.link(link->index);
+}
+
+Result<> prepare_host(Rtnl& host, const Uplink& uplink) {
+  SHOAL_TRY_WRAP(host.set_sysctl("ipv4/ip_forward", "1"), "switch IPv4 forwarding on");
+  // The kernel takes the larger of `all` and the link's own value, and 2 (loose) is above 1
+  // (strict): replies that come by another way than the route back would take are let in, whatever
+  // the distribution set for `all`.
+  SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", uplink.name), "2"),
+                 fmt::format("loosen rp_filter of the uplink {}", uplink.name));
+  return {};
+}
+
+}  // namespace shoal::kernel
