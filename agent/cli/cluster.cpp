@@ -45,6 +45,12 @@ const json::object& object_of(const json::value& value) {
   return value.is_object() ? value.get_object() : kEmpty;
 }
 
+const json::object& object_at(const json::object& object, std::string_view key) {
+  static const json::value kNull;
+  const json::value* value = object.if_contains(key);
+  return object_of(value ? *value : kNull);
+}
+
 std::uint64_t number_at(const json::object& object, std::string_view key) {
   const json::value* value = object.if_contains(key);
   boost::system::error_code error;
@@ -112,8 +118,7 @@ std::string percent(const json::object& object, std::string_view key) {
 }
 
 void show_port(const Context& context, const json::object& port) {
-  const json::object& counters =
-      object_of(port.contains("counters") ? port.at("counters") : json::value());
+  const json::object& counters = object_at(port, "counters");
   context.streams.out(fmt::format("\nPort {} {}: {}\n", text_at(port, "port_name"),
                                   text_at(port, "protocol"), frontends(port)));
   context.streams.out(fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}\n",
@@ -249,8 +254,7 @@ Exit run_service_list(const Context& context, bool as_json) {
   TextTable table({"NAMESPACE", "NAME", "PORT", "FRONTENDS", "READY", "BACKENDS", "CONNECTS"});
   for (const json::value& item : list_at(answer, "services")) {
     const json::object& service = object_of(item);
-    const json::object& counters =
-        object_of(service.contains("counters") ? service.at("counters") : json::value());
+    const json::object& counters = object_at(service, "counters");
     table.add({text_at(service, "namespace"), text_at(service, "name"),
                fmt::format("{}/{}", text_at(service, "port_name"), text_at(service, "protocol")),
                frontends(service), text_at(service, "ready"), text_at(service, "backends"),

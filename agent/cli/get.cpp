@@ -177,22 +177,26 @@ private:
 
   Exit follow(const Kind& kind, const Request& request) {
     std::string pending;
-    Result<> state;
+    std::optional<Error> failed;
     const auto on_bytes = [&](std::string_view bytes) {
       pending += bytes;
       std::size_t newline;
-      while (state && (newline = pending.find('\n')) != std::string::npos) {
-        state = on_event(std::string_view(pending).substr(0, newline), kind);
+      while (!failed && (newline = pending.find('\n')) != std::string::npos) {
+        auto taken = on_event(std::string_view(pending).substr(0, newline), kind);
+        if (!taken)
+          failed.emplace(std::move(taken).error());
         pending.erase(0, newline + 1);
       }
-      if (state && pending.size() > kWatchLineBytesMax)
-        state = fail(Errc::kExhausted, "an event is larger than can be kept");
-      return state.has_value();
+      if (!failed && pending.size() > kWatchLineBytesMax)
+        failed.emplace(Errc::kExhausted,
+                       fmt::format("an event is larger than {} bytes", kWatchLineBytesMax));
+      return !failed;
     };
     const Response response = SHOAL_TRY(context_.client.stream(request, on_bytes));
     if (!response.ok())
       return fail(to_error(read_refusal(response)));
-    SHOAL_TRY(std::move(state));
+    if (failed)
+      return fail(std::move(*failed));
     return 0;
   }
 

@@ -145,7 +145,8 @@ private:
       return run_delete(c, o_.del);
     });
     del->add_option("what", o_.del.what, "KIND NAME... or KIND/NAME...");
-    del->add_option("-f,--filename", o_.del.files, "What a file, a folder or - names");
+    del->add_option("-f,--filename", o_.del.files, "What a file, a folder or - names")
+        ->allow_extra_args(false);
     del->add_option("-l,--selector", o_.del.selector, "By labels");
     del->add_option("--grace-period", o_.del.grace_s,
                     "Seconds that a pod has to stop; 0: gone at once");
