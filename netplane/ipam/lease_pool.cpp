@@ -1,168 +1,180 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/ipam/lease_pool.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::ipam {
+namespace {
+
+constexpr unsigned kPrefixLengthMax = 30;  // two addresses besides the first and the last
+
+std::uint16_t next_generation(std::uint16_t generation) {
+  return generation == UINT16_MAX ? std::uint16_t{1} : static_cast<std::uint16_t>(generation + 1);
+}
+
+}  // namespace
 
 LeasePool::LeasePool(IpPrefix cidr, PoolOptions options)
-    : cidr_(cidr), options_(std::move(options)) {
-  slots_.resize(static_cast<std::size_t>(cidr_.size()));
+    : cidr_(cidr), options_(std::move(options)), slots_(cidr.size()),
+      excluded_(cidr.size(), false) {
+  excluded_.front() = true;
+  excluded_.back() = true;
+  for (const IpAddress& ip : options_.reserved)
+    if (cidr_.contains(ip))
+      excluded_[ip.minus(cidr_.address())] = true;
 }
 
 Result<LeasePool> LeasePool::make(const IpPrefix& cidr, PoolOptions options) {
   if (!cidr.is_v4())
+    return fail(
+        Errc::kUnsupported,
+        fmt::format("pod CIDR {}: IPv6 pod addresses are not supported yet", cidr.to_string()));
+  if (cidr.length() > kPrefixLengthMax || cidr.size() > kPoolAddressesMax)
     return fail(Errc::kInvalid,
-                fmt::format("pod CIDR {}: IPv6 is not supported yet", cidr.to_string()));
-  if (cidr.size() < 4 || cidr.size() > kPoolAddressesMax)
-    return fail(Errc::kInvalid,
-                fmt::format("pod CIDR {} of a host must be from /16 to /30", cidr.to_string()));
+                fmt::format("pod CIDR {} of a host: its length must lie between /16 "
+                            "and /{}",
+                            cidr.to_string(), kPrefixLengthMax));
   return LeasePool(cidr, std::move(options));
 }
 
-std::optional<std::uint64_t> LeasePool::index_of(const IpAddress& ip) const {
+std::optional<std::uint64_t> LeasePool::leased_index_of(const IpAddress& ip) const {
   if (!cidr_.contains(ip))
     return std::nullopt;
   const std::uint64_t index = ip.minus(cidr_.address());
-  if (index == 0 || index + 1 == slots_.size())
-    return std::nullopt;
-  if (std::find(options_.reserved.begin(), options_.reserved.end(), ip) != options_.reserved.end())
-    return std::nullopt;
-  return index;
+  return slots_[index].leased ? std::optional(index) : std::nullopt;
 }
 
 bool LeasePool::in_quarantine(const Slot& slot, WallTime now) const {
   return !slot.leased && slot.generation != 0 && now - slot.released_at < options_.quarantine;
 }
 
-Result<Lease> LeasePool::allocate(std::string_view owner, std::string_view boot_id, WallTime now) {
-  if (owner.empty() || owner.size() > kOwnerLengthMax)
-    return fail(Errc::kInvalid, "lease an address: the owner's name is empty or too long");
-  if (auto held = find_owner(owner)) {
-    // A pod that outlived the boot in which it got its address is none: the lease is this boot's
-    // now.
-    slots_[*index_of(held->ip)].boot_id = boot_id;
-    held->boot_id = boot_id;
-    return *held;
-  }
-  for (std::uint64_t tried = 0; tried < slots_.size(); tried++) {
-    const std::uint64_t index = (cursor_ + 1 + tried) % slots_.size();
-    const IpAddress ip = cidr_.address().plus(index);
-    Slot& slot = slots_[index];
-    if (!index_of(ip) || slot.leased || in_quarantine(slot, now))
+PoolUsage LeasePool::usage(WallTime now) const {
+  PoolUsage usage;
+  for (std::uint64_t i = 0; i < slots_.size(); ++i) {
+    if (excluded_[i] && !slots_[i].leased)
       continue;
-    slot.generation = slot.generation == UINT16_MAX
-                          ? std::uint16_t{1}
-                          : static_cast<std::uint16_t>(slot.generation + 1);
-    slot.leased = true;
-    slot.owner = owner;
-    slot.boot_id = boot_id;
-    by_owner_[slot.owner] = index;
-    cursor_ = index;
-    return Lease{ip, slot.generation, slot.owner, slot.boot_id};
+    ++usage.total;
+    if (slots_[i].leased)
+      ++usage.leased;
+    else if (in_quarantine(slots_[i], now))
+      ++usage.quarantined;
+    else
+      ++usage.free;
   }
-  const PoolUsage now_used = usage(now);
-  return fail(Errc::kExhausted,
-              fmt::format("all {} pod addresses of {} are taken ({} leased, {} given back less "
-                          "than {} s ago); delete "
-                          "pods on this host or add hosts",
-                          now_used.total, cidr_.to_string(), now_used.leased, now_used.quarantined,
-                          std::chrono::ceil<std::chrono::seconds>(options_.quarantine).count()));
+  return usage;
+}
+
+Result<Lease> LeasePool::allocate(std::string_view owner, std::string_view boot_id, WallTime now) {
+  if (owner.empty() || owner.size() > kOwnerLengthMax ||
+      owner.find_first_of(" \n\t") != std::string_view::npos)
+    return fail(Errc::kInvalid, fmt::format("lease owner '{}': 1 to {} characters, no blanks",
+                                            owner, kOwnerLengthMax));
+  if (const auto held = by_owner_.find(owner); held != by_owner_.end()) {
+    slots_[held->second].boot_id = boot_id;  // it has come over a reboot: the pod is the same
+    return *find_owner(owner);
+  }
+  for (std::uint64_t step = 1; step <= slots_.size(); ++step) {
+    const std::uint64_t index = (cursor_ + step) % slots_.size();
+    Slot& slot = slots_[index];
+    if (excluded_[index] || slot.leased || in_quarantine(slot, now))
+      continue;
+    slot = Slot{.generation = next_generation(slot.generation),
+                .leased = true,
+                .owner = std::string(owner),
+                .boot_id = std::string(boot_id),
+                .released_at = {}};
+    by_owner_.emplace(slot.owner, index);
+    cursor_ = index;
+    return Lease{cidr_.address().plus(index), slot.generation, slot.owner, slot.boot_id};
+  }
+  const PoolUsage used = usage(now);
+  return fail(
+      Errc::kExhausted,
+      fmt::format("no free address in pod CIDR {}: {} of {} are leased and {} were given back less "
+                  "than {} s ago; delete pods on this host, let others run elsewhere, or give the "
+                  "cluster larger pod CIDRs",
+                  cidr_.to_string(), used.leased, used.total, used.quarantined,
+                  std::chrono::ceil<std::chrono::seconds>(options_.quarantine).count()));
 }
 
 Result<Lease> LeasePool::release(const IpAddress& ip, WallTime now) {
-  const auto index = index_of(ip);
-  if (!index || !slots_[*index].leased)
+  const auto index = leased_index_of(ip);
+  if (!index)
     return fail(Errc::kNotFound,
                 fmt::format("{} is not leased from {}", ip.to_string(), cidr_.to_string()));
   Slot& slot = slots_[*index];
-  Lease lease{ip, slot.generation, slot.owner, slot.boot_id};
+  const Lease lease{ip, slot.generation, slot.owner, slot.boot_id};
   by_owner_.erase(slot.owner);
-  slot.leased = false;
-  slot.owner.clear();
-  slot.boot_id.clear();
-  slot.released_at = now;
+  slot = Slot{.generation = lease.generation,
+              .leased = false,
+              .owner = {},
+              .boot_id = {},
+              .released_at = now};
   return lease;
 }
 
 std::optional<Lease> LeasePool::find_owner(std::string_view owner) const {
-  const auto it = by_owner_.find(owner);
-  if (it == by_owner_.end())
+  const auto found = by_owner_.find(owner);
+  if (found == by_owner_.end())
     return std::nullopt;
-  return find_ip(cidr_.address().plus(it->second));
+  const Slot& slot = slots_[found->second];
+  return Lease{cidr_.address().plus(found->second), slot.generation, slot.owner, slot.boot_id};
 }
 
 std::optional<Lease> LeasePool::find_ip(const IpAddress& ip) const {
-  const auto index = index_of(ip);
-  if (!index || !slots_[*index].leased)
+  const auto index = leased_index_of(ip);
+  if (!index)
     return std::nullopt;
-  const Slot& held = slots_[*index];
-  return Lease{ip, held.generation, held.owner, held.boot_id};
+  const Slot& slot = slots_[*index];
+  return Lease{ip, slot.generation, slot.owner, slot.boot_id};
 }
 
 std::vector<Lease> LeasePool::leases() const {
-  std::vector<Lease> out;
-  for (std::uint64_t i = 0; i < slots_.size(); i++)
+  std::vector<Lease> result;
+  for (std::uint64_t i = 0; i < slots_.size(); ++i)
     if (slots_[i].leased)
-      out.push_back(
+      result.push_back(
           {cidr_.address().plus(i), slots_[i].generation, slots_[i].owner, slots_[i].boot_id});
-  return out;
-}
-
-PoolUsage LeasePool::usage(WallTime now) const {
-  PoolUsage used;
-  for (std::uint64_t i = 0; i < slots_.size(); i++) {
-    if (!index_of(cidr_.address().plus(i)))
-      continue;
-    used.total++;
-    if (slots_[i].leased)
-      used.leased++;
-    else if (in_quarantine(slots_[i], now))
-      used.quarantined++;
-    else
-      used.free++;
-  }
-  return used;
+  return result;
 }
 
 Result<> LeasePool::restore(const IpAddress& ip, Slot slot, WallTime now) {
-  const auto index = index_of(ip);
-  if (!index)
-    return fail(Errc::kInvalid,
-                fmt::format("{} cannot be leased from {}", ip.to_string(), cidr_.to_string()));
-  if (slot.generation == 0 || (slot.leased && slot.owner.empty()))
+  // An address that was reserved since is taken, too: who has it keeps it until it is given back.
+  if (!cidr_.contains(ip))
     return fail(Errc::kCorrupt,
-                fmt::format("the lease of {} has no generation or no owner", ip.to_string()));
-  if (const auto held = slot.leased ? find_owner(slot.owner) : std::nullopt; held && held->ip != ip)
-    return fail(Errc::kCorrupt, fmt::format("{} leases both {} and {}", slot.owner,
-                                            held->ip.to_string(), ip.to_string()));
-  Slot& mine = slots_[*index];
-  if (mine.leased)
-    by_owner_.erase(mine.owner);
+                fmt::format("{} does not lie in {}", ip.to_string(), cidr_.to_string()));
+  const std::uint64_t index = ip.minus(cidr_.address());
+  if (slot.leased) {
+    const auto other = by_owner_.find(slot.owner);
+    if (other != by_owner_.end() && other->second != index)
+      return fail(Errc::kCorrupt,
+                  fmt::format("{} has two leases, {} and {}", slot.owner,
+                              cidr_.address().plus(other->second).to_string(), ip.to_string()));
+  }
+  if (slots_[index].leased)
+    by_owner_.erase(slots_[index].owner);
+  if (slot.leased)
+    by_owner_.emplace(slot.owner, index);
   slot.released_at = std::min(slot.released_at, now);
-  mine = std::move(slot);
-  if (mine.leased)
-    by_owner_[mine.owner] = *index;
+  slots_[index] = std::move(slot);
   return {};
 }
 
 Slot LeasePool::slot(const IpAddress& ip) const {
-  const auto index = index_of(ip);
-  return index ? slots_[*index] : Slot{};
+  return cidr_.contains(ip) ? slots_[ip.minus(cidr_.address())] : Slot{};
 }
 
 std::vector<std::pair<IpAddress, Slot>> LeasePool::used_slots() const {
-  std::vector<std::pair<IpAddress, Slot>> out;
-  for (std::uint64_t i = 0; i < slots_.size(); i++)
+  std::vector<std::pair<IpAddress, Slot>> result;
+  for (std::uint64_t i = 0; i < slots_.size(); ++i)
     if (slots_[i].generation != 0)
-      out.emplace_back(cidr_.address().plus(i), slots_[i]);
-  return out;
+      result.emplace_back(cidr_.address().plus(i), slots_[i]);
+  return result;
 }
 
 void LeasePool::set_cursor(const IpAddress& last_given) {
-  if (const auto index = index_of(last_given))
-    cursor_ = *index;
+  SHOAL_ASSERT(cidr_.contains(last_given));
+  cursor_ = last_given.minus(cidr_.address());
 }
 
 IpAddress LeasePool::cursor() const { return cidr_.address().plus(cursor_); }

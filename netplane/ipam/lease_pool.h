@@ -90,6 +90,7 @@ private:
   IpPrefix cidr_;
   PoolOptions options_;
   std::vector<Slot> slots_;  // by offset from the CIDR's first address
+  std::vector<bool> excluded_;
   std::map<std::string, std::uint64_t, std::less<>> by_owner_;
   std::uint64_t cursor_ = 0;  // offset of the address given last
 };

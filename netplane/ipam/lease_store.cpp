@@ -2,260 +2,163 @@
 #include "netplane/ipam/lease_store.h"
 
 #include "netplane/base/fs.h"
-#include "netplane/base/strings.h"
+#include "netplane/ipam/lease_journal.h"
 
-#include <array>
-#include <cerrno>
+#include <algorithm>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 namespace shoal::ipam {
 namespace {
 
-constexpr std::size_t kJournalBytesMax = 64U << 20;
-constexpr std::string_view kMark = " #";
-
-// CRC-32C (Castagnoli), reflected, bit by bit: a line is some hundred bytes.
-std::uint32_t crc32c(std::string_view bytes) {
-  std::uint32_t crc = ~std::uint32_t{0};
-  for (const char c : bytes) {
-    crc ^= static_cast<unsigned char>(c);
-    for (int bit = 0; bit < 8; bit++)
-      crc = (crc >> 1) ^ (0x82f63b78U & (0U - (crc & 1U)));
-  }
-  return ~crc;
-}
-
-std::string sealed(const std::string& text) {
-  return fmt::format("{}{}{:08x}\n", text, kMark, crc32c(text));
-}
-
-// The text of a whole, good line; nothing otherwise.
-std::optional<std::string_view> opened(std::string_view line) {
-  const std::size_t mark = line.rfind(kMark);
-  if (mark == std::string_view::npos)
-    return std::nullopt;
-  const std::string_view text = line.substr(0, mark);
-  if (line.substr(mark + kMark.size()) != fmt::format("{:08x}", crc32c(text)))
-    return std::nullopt;
-  return text;
-}
-
-std::int64_t millis(WallTime time) {
-  return std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch()).count();
-}
-
-std::string header(const IpPrefix& cidr) {
-  return fmt::format("shoal-leases 1 {}", cidr.to_string());
-}
-
-std::string lease_line(const Lease& lease, WallTime now) {
-  return fmt::format("lease {} {} {} {} {}", lease.ip.to_string(), lease.generation, millis(now),
-                     lease.boot_id, lease.owner);
-}
-
-std::string free_line(const IpAddress& ip, std::uint16_t generation, WallTime released) {
-  return fmt::format("free {} {} {}", ip.to_string(), generation, millis(released));
-}
-
-struct Record {
-  IpAddress ip;
-  Slot slot;
-};
-
-std::optional<Record> read_record(std::string_view text) {
-  const auto words = split(text, ' ');
-  const bool lease = words[0] == "lease" && words.size() == 6;
-  if (!lease && !(words[0] == "free" && words.size() == 4))
-    return std::nullopt;
-  auto ip = IpAddress::parse(words[1]);
-  const auto generation = parse_uint(words[2], UINT16_MAX);
-  const auto when = parse_uint(words[3], INT64_MAX / 1'000'000);
-  if (!ip || !generation || !when)
-    return std::nullopt;
-  Record record{*ip, {}};
-  record.slot.generation = static_cast<std::uint16_t>(*generation);
-  record.slot.leased = lease;
-  if (lease) {
-    record.slot.boot_id = words[4];
-    record.slot.owner = words[5];
-  } else {
-    record.slot.released_at = WallTime(std::chrono::milliseconds(static_cast<std::int64_t>(*when)));
-  }
-  return record;
-}
+constexpr std::size_t kJournalBytesMax = 64 << 20;
+constexpr mode_t kMode = 0600;
 
 }  // namespace
 
-LeaseStore::LeaseStore(std::filesystem::path path, std::string boot_id, const Clock& clock,
-                       LeasePool pool)
-    : path_(std::move(path)), boot_id_(std::move(boot_id)), clock_(&clock), pool_(std::move(pool)) {
-}
-
 Result<LeaseStore> LeaseStore::open(std::filesystem::path path, const IpPrefix& cidr,
                                     std::string boot_id, const Clock& clock, PoolOptions options) {
-  LeasePool pool = SHOAL_TRY(LeasePool::make(cidr, std::move(options)));
+  const std::string what = fmt::format("open leases {}", path.string());
+  LeasePool pool = SHOAL_TRY_WRAP(LeasePool::make(cidr, std::move(options)), what);
   LeaseStore store(std::move(path), std::move(boot_id), clock, std::move(pool));
-  // Beside the journal, which is replaced as a whole now and then.
-  store.lock_ = SHOAL_TRY(lock_file(store.path_.string() + ".lock"));
-  SHOAL_TRY_WRAP(store.load(), store.path_.string());
+  store.lock_ = SHOAL_TRY_WRAP(lock_file(store.path_.string() + ".lock"), what);
+  SHOAL_TRY_WRAP(store.load(), what);
   return store;
 }
 
 Result<> LeaseStore::load() {
   auto text = read_file(path_, kJournalBytesMax);
-  if (!text && text.error().code() != Errc::kNotFound)
-    return fail(std::move(text).error());
-  if (!text || text->empty())
+  if (!text && text.error().code() == Errc::kNotFound)
     return compact();
-  std::string_view rest = *text;
-  std::size_t number = 0;
-  std::size_t good_bytes = 0;
-  std::optional<std::size_t> bad_line;
-  while (!rest.empty()) {
-    const std::size_t end = rest.find('\n');
-    const std::string_view line = rest.substr(0, end);
-    const std::size_t taken = end == std::string_view::npos ? rest.size() : end + 1;
-    number++;
-    const auto content = end == std::string_view::npos ? std::nullopt : opened(line);
-    if (!content) {
-      if (!bad_line)
-        bad_line = number;
-    } else if (bad_line) {
-      return fail(
-          Errc::kCorrupt,
-          fmt::format("line {} is damaged and good ones follow it; with no pods running on this "
-                      "host, remove the file",
-                      *bad_line));
-    } else if (number == 1) {
-      if (*content != header(pool_.cidr())) {
-        // Another CIDR's journal may go only when it holds nothing.
-        bool holds = false;
-        for (const std::string_view other : split(*text, '\n'))
-          holds = holds || other.starts_with("lease ");
-        if (holds || !content->starts_with("shoal-leases 1 "))
-          return fail(
-              Errc::kConflict,
-              fmt::format("it begins with \"{}\" instead of \"{}\"; delete this host's pods, "
-                          "then remove the file",
-                          printable(*content), header(pool_.cidr())));
-        return compact();
-      }
-      good_bytes += taken;
-    } else {
-      const auto record = read_record(*content);
-      if (!record)
-        return fail(Errc::kCorrupt, fmt::format("line {} is not a record of this version: {}",
-                                                number, printable(*content)));
-      SHOAL_TRY_WRAP(pool_.restore(record->ip, record->slot, clock_->wall()),
-                     fmt::format("line {}", number));
-      if (record->slot.leased)
-        pool_.set_cursor(record->ip);
-      good_bytes += taken;
-      records_++;
-    }
-    rest.remove_prefix(taken);
+  if (!text)
+    return fail(std::move(text).error());
+  const Journal journal = SHOAL_TRY(parse_journal(*text));
+  if (!journal.cidr)
+    return compact();  // nothing was ever acknowledged
+  if (*journal.cidr != pool_.cidr()) {
+    auto former = SHOAL_TRY(LeasePool::make(*journal.cidr));
+    for (const JournalRecord& record : journal.records)
+      if (!record.is_cursor)
+        SHOAL_TRY(former.restore(record.ip, record.slot, clock_->wall()));
+    const auto leases = former.leases();
+    const auto live = std::ranges::count(leases, boot_id_, &Lease::boot_id);
+    if (live != 0)
+      return fail(Errc::kConflict,
+                  fmt::format("they are of pod CIDR {}, of which {} addresses are in use, and this "
+                              "host now has {}; drain the host before its pod CIDR changes",
+                              journal.cidr->to_string(), live, pool_.cidr().to_string()));
+    return compact();
   }
-  if (good_bytes == 0)
-    return bad_line && number > 1 ? Result<>(fail(Errc::kCorrupt, "line 1 is damaged")) : compact();
-  file_ = UniqueFd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  for (const JournalRecord& record : journal.records) {
+    if (!record.is_cursor)
+      SHOAL_TRY(pool_.restore(record.ip, record.slot, clock_->wall()));
+    if ((record.is_cursor || record.slot.leased) && pool_.cidr().contains(record.ip))
+      pool_.set_cursor(record.ip);
+  }
+  file_ = UniqueFd(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
   if (!file_)
-    return fail_errno("open");
-  // What a crash left of a change that was never acknowledged.
-  if (good_bytes != text->size() &&
-      (::ftruncate(file_.get(), static_cast<off_t>(good_bytes)) != 0 ||
+    return fail_errno(fmt::format("open {}", path_.string()));
+  if (journal.good_bytes != text->size() &&
+      (::ftruncate(file_.get(), static_cast<off_t>(journal.good_bytes)) != 0 ||
        ::fdatasync(file_.get()) != 0))
-    return fail_errno("cut off a torn line");
-  file_bytes_ = good_bytes;
-  return {};
-}
-
-Result<> LeaseStore::append(const std::string& line) {
-  const std::string bytes = sealed(line);
-  const ssize_t n =
-      ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(file_bytes_));
-  if (n != static_cast<ssize_t>(bytes.size()) || ::fdatasync(file_.get()) != 0) {
-    Error error = n >= 0 && n != static_cast<ssize_t>(bytes.size())
-                      ? Error::from_errno(ENOSPC, "write")
-                      : Error::from_errno("write");
-    // The next line is written over what there is of this one.
-    if (::ftruncate(file_.get(), static_cast<off_t>(file_bytes_)) != 0)
-      return fail(std::move(error).wrap("and cut off the torn line"));
-    return fail(std::move(error));
-  }
-  file_bytes_ += bytes.size();
-  records_++;
+    return fail_errno("cut off the torn end");
+  file_bytes_ = journal.good_bytes;
+  records_ = journal.records.size();
   return {};
 }
 
 Result<> LeaseStore::compact() {
-  std::string text = sealed(header(pool_.cidr()));
-  records_ = 0;
-  // The address given last comes last, so that the round robin goes on from it.
-  std::vector<std::string> lines;
-  std::string last;
-  for (const auto& [ip, slot] : pool_.used_slots()) {
-    std::string line =
-        slot.leased ? lease_line({ip, slot.generation, slot.owner, slot.boot_id}, clock_->wall())
-                    : free_line(ip, slot.generation, slot.released_at);
-    if (ip == pool_.cursor())
-      last = std::move(line);
-    else
-      lines.push_back(std::move(line));
+  std::string text = header_line(pool_.cidr());
+  std::size_t records = 0;
+  for (auto& [ip, slot] : pool_.used_slots()) {
+    text += record_line({.ip = ip, .slot = std::move(slot)});
+    ++records;
   }
-  if (!last.empty())
-    lines.push_back(std::move(last));
-  for (const std::string& line : lines)
-    text += sealed(line);
-  SHOAL_TRY(write_file_atomic(path_, text, 0600));
-  records_ = lines.size();
-  file_ = UniqueFd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
-  if (!file_)
+  text += record_line({.ip = pool_.cursor(), .slot = {}, .is_cursor = true});
+  SHOAL_TRY(write_file_atomic(path_, text, kMode));
+  UniqueFd file(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  if (!file)
     return fail_errno(fmt::format("open {}", path_.string()));
+  file_ = std::move(file);
   file_bytes_ = text.size();
+  records_ = records + 1;
+  return {};
+}
+
+Result<> LeaseStore::record(const IpAddress& ip) {
+  // The rewrite holds this change, too.
+  if (records_ >= kJournalRecordsMax + pool_.cidr().size())
+    return compact();
+  const std::string line = record_line({.ip = ip, .slot = pool_.slot(ip)});
+  auto written = write_all(file_.get(), line);
+  if (written && ::fdatasync(file_.get()) != 0)
+    written = fail_errno("fdatasync");
+  if (!written) {
+    // Nothing of a change that is refused may be there after a restart. If it cannot be cut off the
+    // next open finds a torn line, or a whole one that was never acknowledged: an address too many
+    // in use, until the sweep.
+    if (::ftruncate(file_.get(), static_cast<off_t>(file_bytes_)) != 0)
+      return fail(std::move(written).error().wrap(
+          fmt::format("{}: a part of the line could not be cut off; append", path_.string())));
+    return fail(std::move(written).error().wrap(fmt::format("append to {}", path_.string())));
+  }
+  file_bytes_ += line.size();
+  ++records_;
   return {};
 }
 
 Result<Lease> LeaseStore::allocate(std::string_view owner) {
   const WallTime now = clock_->wall();
-  const auto held = pool_.find_owner(owner);
-  Lease lease = SHOAL_TRY(pool_.allocate(owner, boot_id_, now));
-  if (held && held->boot_id == lease.boot_id)
+  const auto before = pool_.find_owner(owner);
+  const IpAddress cursor = pool_.cursor();
+  // What is there to go back to when the change cannot be written.
+  const Lease lease = SHOAL_TRY(pool_.allocate(owner, boot_id_, now));
+  if (before == lease)
     return lease;
-  if (auto written = append(lease_line(lease, now)); !written) {
-    if (!held)
-      (void)pool_.release(lease.ip, now);
-    return fail(std::move(written).error().wrap(
-        fmt::format("note the lease of {} in {}", lease.ip.to_string(), path_.string())));
+  if (auto recorded = record(lease.ip); !recorded) {
+    Slot former = pool_.slot(lease.ip);
+    if (before) {
+      former.boot_id = before->boot_id;
+    } else {
+      // The generation stays raised in memory: one too many does no harm.
+      former = Slot{.generation = lease.generation,
+                    .leased = false,
+                    .owner = {},
+                    .boot_id = {},
+                    .released_at = WallTime{}};
+    }
+    SHOAL_ASSERT(pool_.restore(lease.ip, std::move(former), now).has_value());
+    pool_.set_cursor(cursor);
+    return fail(std::move(recorded).error().wrap(fmt::format("lease an address to {}", owner)));
   }
-  if (records_ > kJournalRecordsMax + pool_.used_slots().size())
-    SHOAL_TRY(compact());
   return lease;
 }
 
-Result<> LeaseStore::release(const IpAddress& ip) {
+Result<> LeaseStore::release_recorded(const Lease& lease) {
   const WallTime now = clock_->wall();
-  const auto held = pool_.find_ip(ip);
-  if (!held)
-    return fail(Errc::kNotFound,
-                fmt::format("{} is not leased from {}", ip.to_string(), pool_.cidr().to_string()));
-  // The journal first: what it does not hold must not be given to another pod.
-  SHOAL_TRY_WRAP(
-      append(free_line(ip, held->generation, now)),
-      fmt::format("note the end of the lease of {} in {}", ip.to_string(), path_.string()));
-  SHOAL_TRY(pool_.release(ip, now));
-  if (records_ > kJournalRecordsMax + pool_.used_slots().size())
-    return compact();
+  const Slot before = pool_.slot(lease.ip);
+  SHOAL_TRY(pool_.release(lease.ip, now));
+  if (auto recorded = record(lease.ip); !recorded) {
+    SHOAL_ASSERT(pool_.restore(lease.ip, before, now).has_value());
+    return fail(std::move(recorded).error().wrap(
+        fmt::format("give back {} of {}", lease.ip.to_string(), lease.owner)));
+  }
   return {};
 }
 
+Result<> LeaseStore::release(const IpAddress& ip) {
+  const auto lease = pool_.find_ip(ip);
+  if (!lease)
+    return fail(Errc::kNotFound, fmt::format("{} is not leased", ip.to_string()));
+  return release_recorded(*lease);
+}
+
 Result<bool> LeaseStore::release_owner(std::string_view owner) {
-  const auto held = pool_.find_owner(owner);
-  if (!held)
+  const auto lease = pool_.find_owner(owner);
+  if (!lease)
     return false;
-  SHOAL_TRY(release(held->ip));
+  SHOAL_TRY(release_recorded(*lease));
   return true;
 }
 
@@ -265,7 +168,7 @@ LeaseStore::release_unless(const std::function<bool(const Lease&)>& alive) {
   for (const Lease& lease : pool_.leases()) {
     if (alive(lease))
       continue;
-    SHOAL_TRY(release(lease.ip));
+    SHOAL_TRY(release_recorded(lease));
     released.push_back(lease);
   }
   return released;
