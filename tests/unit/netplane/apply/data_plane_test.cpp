@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only a kernel in memory can be made to do.
+#include "netplane/apply/data_plane.h"
+
+#include "bpf/abi/shoal_abi.h"
+#include "fake_kernel.h"
+#include "tests/fakes/fake_clock.h"
+
+namespace shoal::apply {
+namespace {
+
+Config config() {
+  Config config;
+  config.node_name = "h1";
+  config.underlay = IpAddress::v4(0xc612000b);
+  return config;
+}
+
+model::Desired alone() {
+  model::Desired desired;
+  desired.self = "h1";
+  desired.nodes = {{"h1", IpAddress::v4(0xc612000b), {*IpPrefix::parse("10.244.1.0/24")}, true}};
+  return desired;
+}
+
+TEST(DataPlane, TheGatewaysMacIsTheAbis) {
+  constexpr std::uint8_t kMac[] = SHOAL_OVERLAY_MAC;
+  EXPECT_TRUE(
+      std::equal(std::begin(kMac), std::end(kMac), plan::overlay_gateway_mac().bytes().begin()));
+}
+
+TEST(DataPlane, NewMapsAreFilledBeforeOlderProgramsAreReplaced) {
+  FakeHost host;
+  FakeClock clock;
+  host.attached_before = true;
+  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  EXPECT_EQ(host.host_attachments, 0U);
+  (void)plane->apply(alone(), false);
+  EXPECT_EQ(host.host_attachments, 0U);
+  (void)plane->apply(alone(), true);
+  EXPECT_EQ(host.host_attachments, 1U);
+}
+
+TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
+  FakeHost host;
+  FakeClock clock;
+  Config wrong = config();
+  wrong.mtu = 1500;
+  const auto plane = DataPlane::open_with(wrong, fake_ports(host), clock);
+  ASSERT_FALSE(plane.has_value());
+  EXPECT_THAT(plane.error().message(), testing::HasSubstr("it must be 576 to 1450"));
+}
+
+TEST(DataPlane, AFailingRouteIsSaidAndTriedAgain) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  host.fail_rtnl = "replace_route";
+  const ApplyReport report = plane->apply(alone(), true);
+  ASSERT_EQ(report.errors.size(), 1U);
+  EXPECT_EQ(report.errors[0].object, "route 10.244.1.0/24");
+  host.fail_rtnl.clear();
+  EXPECT_EQ(plane->apply(alone(), true).operations, 1U);
+}
+
+TEST(DataPlane, AFailingAnnouncementIsTriedAgain) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  model::Desired desired = alone();
+  desired.announced_vips = {IpAddress::v4(0xcb007101)};
+  host.announcing_fails = true;
+  EXPECT_FALSE(plane->apply(desired, true).ok());
+  host.announcing_fails = false;
+  clock.advance(config().announce_interval);
+  plane->tick();
+  EXPECT_EQ(host.announced.size(), 1U);
+}
+
+TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  (void)plane->apply(alone(), true);
+  const unsigned before = host.host_attachments;
+  host.move_uplink();
+  const AuditReport report = plane->audit();
+  EXPECT_THAT(report.findings, testing::Contains(testing::HasSubstr("the uplink is eth0")));
+  EXPECT_EQ(host.host_attachments, before + 1);
+}
+
+TEST(DataPlane, AFailingProgramUndoesTheWire) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  host.fail_rtnl = "attach_pod";
+  const std::size_t links = host.namespaces[FakeHost::kHostFd].links.size();
+  EXPECT_FALSE(plane->attach_pod({"default/p", "u", 50, IpAddress::v4(0x0af40105), 1}).has_value());
+  EXPECT_EQ(host.namespaces[FakeHost::kHostFd].links.size(), links);
+  EXPECT_TRUE(host.maps.read()->pods.empty());
+}
+
+TEST(DataPlane, MasqueradeCanBeSwitchedOff) {
+  FakeHost host;
+  FakeClock clock;
+  {
+    auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+    (void)plane->apply(alone(), true);
+    EXPECT_TRUE(host.table.has_value());
+  }
+  Config off = config();
+  off.masquerade = false;
+  auto plane = *DataPlane::open_with(off, fake_ports(host), clock);
+  (void)plane->apply(alone(), true);
+  EXPECT_FALSE(host.table.has_value());
+}
+
+}  // namespace
+}  // namespace shoal::apply
