@@ -95,6 +95,16 @@ static __always_inline void rev_store(struct bpf_sock_addr *ctx, const struct sh
 	bpf_map_update_elem(&shoal_udp_rev, &key, &rev, BPF_ANY);
 }
 
+/* A socket that writes to the backend itself wants to hear from the backend itself. */
+static __always_inline void rev_forget(struct bpf_sock_addr *ctx, const struct shoal_addr *addr, __be16 port)
+{
+	struct shoal_udp_key key;
+
+	udp_key(&key, ctx, addr, port);
+	if (bpf_map_lookup_elem(&shoal_udp_rev, &key))
+		bpf_map_delete_elem(&shoal_udp_rev, &key);
+}
+
 static __always_inline void sk_store(struct bpf_sock_addr *ctx, const struct shoal_backend *be, __u32 id,
 				     const struct shoal_addr *vip, __be16 vip_port)
 {
@@ -220,8 +230,12 @@ static __always_inline int do_sendmsg(struct bpf_sock_addr *ctx, bool v6)
 
 	ctx_read(ctx, v6, &vip);
 	fe = frontend_lookup(&vip, port, IPPROTO_UDP);
-	if (!fe)
-		return vip_lookup(&vip) ? refuse(SHOAL_DROP_NO_FRONTEND) : PROCEED;
+	if (!fe) {
+		if (vip_lookup(&vip))
+			return refuse(SHOAL_DROP_NO_FRONTEND);
+		rev_forget(ctx, &vip, port);
+		return PROCEED;
+	}
 	be = udp_pick(ctx, fe, &vip, port);
 	if (!be || (!v6 && !addr_is_v4(&be->addr))) {
 		count_refused(fe->service);

@@ -141,6 +141,7 @@ SetSize Look::size_of(const OwnedSet& set) const {
   out.wanted = api::find_int(set.object->body, "spec.replicas", 1);
   out.available = set.counts.available;
   out.pods = set.counts.existing;
+  out.active = set.counts.active;
   if (const auto text = view::annotation(*set.object, kAskedReplicas); !text.empty())
     out.asked_replicas = number_of(text);
   if (const auto text = view::annotation(*set.object, kAskedMax); !text.empty())

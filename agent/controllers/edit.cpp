@@ -52,6 +52,7 @@ json::array conditions_of(const Object& object) {
 
 json::object with_status(const Object& object, json::object status) {
   json::object body = object.body;
+  sub_object(body, "metadata").erase("resourceVersion");
   body["status"] = std::move(status);
   return body;
 }

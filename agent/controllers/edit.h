@@ -22,7 +22,9 @@ bool set_condition(boost::json::array& conditions, std::string_view type, std::s
 // A copy of the object's status conditions.
 boost::json::array conditions_of(const Object& object);
 
-// The object with this status, for UpdateStatus.
+// The object with this status, for UpdateStatus. It holds for this life of the object (its uid) and
+// not for one revision: a status says which generation it observed, and a change of the spec in
+// between does not make it wrong.
 boost::json::object with_status(const Object& object, boost::json::object status);
 
 // Adds steps that give matching orphans to `owner` and let go of children that no longer match.

@@ -47,7 +47,7 @@ json::array resolved_ports(const Object& service, const Object& pod) {
       continue;  // this pod does not have the named port
     const auto protocol = api::find_string(port, "protocol");
     out.push_back(json::object{{"name", api::find_string(port, "name")},
-                               {"port", *number},
+                               {"port", static_cast<std::int64_t>(*number)},
                                {"protocol", protocol.empty() ? "TCP" : protocol}});
   }
   return out;

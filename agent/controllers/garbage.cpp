@@ -66,6 +66,10 @@ Plan reconcile_namespace(const World& world, const Object& name_space) {
   Plan plan;
   if (!view::is_terminating(name_space))
     return plan;
+  if (world.view.in_namespace(name_space.name).empty()) {
+    plan.steps.push_back({Remove{view::ref_of(name_space), name_space.uid, std::nullopt}, {}});
+    return plan;
+  }
   for (const ObjectPtr& object : world.view.in_namespace(name_space.name)) {
     if (plan.full())
       break;

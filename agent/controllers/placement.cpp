@@ -147,13 +147,29 @@ private:
   int nodes_ = 0;
 };
 
-Step bind(const ObjectPtr& pod, const Place& place) {
+Step bind_step(const ObjectPtr& pod, const Place& place) {
   json::object body = pod->body;
   sub_object(body, "spec")["nodeName"] = place.name;
   return {Update{std::move(body)},
           Note{pod, false, "Scheduled",
                fmt::format("Successfully assigned {}/{} to {}", pod->ns, pod->name, place.name),
                std::string(kComponent)}};
+}
+
+// The condition says why until the pod is bound; from then on its host reports the status.
+void tell_unschedulable(const World& world, const ObjectPtr& pod, const std::string& message,
+                        Plan& plan) {
+  if (plan.notes.size() < kStepsMax)
+    plan.notes.push_back({pod, true, "FailedScheduling", message, std::string(kComponent)});
+  json::array conditions = conditions_of(*pod);
+  if (plan.full() ||
+      !set_condition(conditions, "PodScheduled", "False", "Unschedulable", message, world.now))
+    return;
+  json::object status;
+  if (const auto* before = api::find_object(pod->body, "status"))
+    status = *before;
+  status["conditions"] = std::move(conditions);
+  plan.steps.push_back({UpdateStatus{with_status(*pod, std::move(status))}, {}});
 }
 
 }  // namespace
@@ -169,19 +185,21 @@ Plan place_pods(const World& world) {
     return a->create_revision < b->create_revision;
   });
   Placement placement(world);
+  std::vector<std::pair<ObjectPtr, std::string>> unschedulable;
   for (const ObjectPtr& pod : pods) {
     if (plan.full())
       break;
     Reasons reasons;
     if (Place* place = placement.choose(*pod, reasons)) {
       placement.take(*place, *pod);
-      plan.steps.push_back(bind(pod, *place));
+      plan.steps.push_back(bind_step(pod, *place));
       continue;
     }
-    if (plan.notes.size() < kStepsMax)
-      plan.notes.push_back(
-          {pod, true, "FailedScheduling", placement.explain(reasons), std::string(kComponent)});
+    unschedulable.emplace_back(pod, placement.explain(reasons));
   }
+  // Those that can run go first.
+  for (const auto& [pod, why] : unschedulable)
+    tell_unschedulable(world, pod, why, plan);
   return plan;
 }
 

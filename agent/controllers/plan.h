@@ -56,7 +56,7 @@ struct Create {
 struct Update {  // with metadata.resourceVersion: a lost race changes nothing
   boost::json::object body;
 };
-struct UpdateStatus {
+struct UpdateStatus {  // with metadata.uid, see with_status()
   boost::json::object body;
 };
 struct Remove {

@@ -69,7 +69,10 @@ std::int64_t next_newest_size(const Rollout& rollout, const std::vector<SetSize>
   const std::int64_t wanted = sets[newest].wanted;
   if (wanted >= rollout.replicas)
     return rollout.replicas;
-  const std::int64_t room = rollout.replicas + rollout.max_surge - wanted_total(sets);
+  // A set that shrinks takes up room until its pods have been told to go.
+  std::int64_t room = rollout.replicas + rollout.max_surge;
+  for (const SetSize& set : sets)
+    room -= std::max(set.wanted, set.active);
   if (room <= 0)
     return wanted;
   return wanted + std::min(room, rollout.replicas - wanted);

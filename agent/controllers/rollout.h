@@ -30,6 +30,7 @@ struct SetSize {
   // What the Deployment asked for when this set was last sized, of its annotations.
   std::optional<std::int64_t> asked_replicas;
   std::optional<std::int64_t> asked_max;  // replicas + surge
+  std::int64_t active = 0;  // pods that are not on their way out; more than wanted while it shrinks
 };
 
 // Sets from the oldest to the newest by creation. `newest` is the index of the one with the present

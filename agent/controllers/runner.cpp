@@ -359,8 +359,10 @@ struct Runner::Impl : std::enable_shared_from_this<Runner::Impl> {
   void land(const Item& item, State& state) {
     state.flight = 0;
     const MonoTime now = clock.now();
-    if (state.flight_failed)
+    if (state.flight_failed) {
+      state.carried_out = 0;
       lengthen_backoff(state);
+    }
     state.not_before = state.backoff > Duration(0) ? now + state.backoff : MonoTime{};
     enqueue(item, now);
     arm_next();

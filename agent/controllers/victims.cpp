@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
 
 namespace shoal::controllers {
 
@@ -84,10 +83,18 @@ std::vector<ObjectPtr> choose_victims(const World& world, const Object&,
   candidates.reserve(pods.size());
   for (const ObjectPtr& pod : pods)
     candidates.push_back(candidate_of(world, pod, on_node));
-  std::sort(candidates.begin(), candidates.end(), goes_first);
   std::vector<ObjectPtr> out;
-  for (std::size_t i = 0; i < candidates.size() && out.size() < count; ++i)
-    out.push_back(std::move(candidates[i].pod));
+  count = std::min({count, candidates.size(), kStepsMax});
+  while (out.size() < count) {
+    const auto first = std::min_element(candidates.begin(), candidates.end(), goes_first);
+    const ObjectPtr victim = std::move(first->pod);
+    candidates.erase(first);
+    // Each that goes makes its host less crowded: what stays is spread.
+    for (Candidate& other : candidates)
+      if (!view::node_of(*victim).empty() && view::node_of(*other.pod) == view::node_of(*victim))
+        --other.neighbours;
+    out.push_back(victim);
+  }
   return out;
 }
 

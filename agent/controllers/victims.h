@@ -10,7 +10,7 @@
 
 namespace shoal::controllers {
 
-// `pods` are the set's active ones. At most `count`, the first to go first.
+// `pods` are the set's active ones. At most `count` (and a plan's worth), the first to go first.
 std::vector<ObjectPtr> choose_victims(const World& world, const Object& replica_set,
                                       const std::vector<ObjectPtr>& pods, std::size_t count);
 

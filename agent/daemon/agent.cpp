@@ -4,6 +4,7 @@
 #include "agent/daemon/agent_impl.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
+#include "netplane/base/hash.h"
 #include "netplane/base/process.h"
 
 #include <boost/asio/post.hpp>
@@ -231,10 +232,11 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   config.node_name = files.node_name;
   config.uplink = options.uplink;
   config.underlay = options.underlay;
-  config.pod_cidrs = view::node_pod_cidrs(node);
+  const std::vector<IpPrefix> pod_cidrs = view::node_pod_cidrs(node);
   config.vxlan_port = files.settings.vxlan_port;
   config.cgroup_root = options.cgroup_root;
-  if (config.pod_cidrs.empty())
+  config.hash_seed = hash64(files.cluster_id);
+  if (pod_cidrs.empty())
     return fail(Errc::kCorrupt, fmt::format("Node {} has no spec.podCIDR", node.name));
   data_plane = SHOAL_TRY_WRAP(apply::DataPlane::open(config, clock), "open the data plane");
   for (const std::string& limit : data_plane->limitations())
@@ -246,11 +248,11 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();
-  SHOAL_TRY(start_pods(config.pod_cidrs.front()));
+  SHOAL_TRY(start_pods(pod_cidrs.front()));
   gossip::MemberMeta meta = gossip->self().meta;
-  meta.pod_cidrs = config.pod_cidrs;
+  meta.pod_cidrs = pod_cidrs;
   gossip->update_meta(std::move(meta));
-  spdlog::info("pods of this host are in {}, over {} ({})", config.pod_cidrs.front().to_string(),
+  spdlog::info("pods of this host are in {}, over {} ({})", pod_cidrs.front().to_string(),
                data_plane->uplink().name, data_plane->uplink().address.to_string());
   report_node(true, "shoald is running");
   arm_node_status();

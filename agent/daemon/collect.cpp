@@ -51,17 +51,14 @@ void add_data_plane(std::vector<Family>& out, const apply::Counters& counters) {
 
   Family used{"shoal_map_entries", "Entries of a BPF map in use.", Kind::kGauge, {}};
   Family size{"shoal_map_entries_max", "Entries a BPF map can hold.", Kind::kGauge, {}};
-  const auto map = [&](const char* name, std::uint64_t in_use, std::uint64_t max) {
-    used.samples.push_back({{{"map", name}}, number(in_use)});
-    size.samples.push_back({{{"map", name}}, number(max)});
-  };
-  map("backends", counters.backends, counters.backends_max);
-  map("ring_blocks", counters.ring_blocks, counters.ring_blocks_max);
-  map("services", counters.services_used, counters.services_max);
+  for (const apply::TableUse& table : counters.tables) {
+    used.samples.push_back({{{"map", table.table}}, number(table.used)});
+    size.samples.push_back({{{"map", table.table}}, number(table.size)});
+  }
   out.push_back(std::move(used));
   out.push_back(std::move(size));
   out.push_back(one("shoal_plans_applied_total", "Plans applied to the kernel.", Kind::kCounter,
-                    number(counters.plans_applied)));
+                    number(counters.plans)));
   out.push_back(one("shoal_plan_operations_total", "Operations of applied plans.", Kind::kCounter,
                     number(counters.operations)));
   out.push_back(one("shoal_plan_errors_total", "Objects that could not be applied.", Kind::kCounter,

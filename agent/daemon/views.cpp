@@ -34,13 +34,14 @@ json::object backend_view(const apply::BackendView& view) {
           {"id", view.id},
           {"slots", view.slots},
           {"effective", view.effective},
-          {"connects", view.connects},
-          {"flows", view.flows}};
+          {"connects", view.stats.connects},
+          {"flows", view.stats.flows}};
 }
 
 json::object share_view(const apply::ShareView& share) {
   return {{"name", share.group},          {"weight", share.weight}, {"asked", share.asked},
-          {"effective", share.effective}, {"slots", share.slots},   {"ready", share.ready}};
+          {"effective", share.effective}, {"slots", share.slots},   {"picked", share.picked},
+          {"ready", share.ready}};
 }
 
 json::array frontends_view(const std::vector<model::Frontend>& frontends) {

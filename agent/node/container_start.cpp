@@ -2,6 +2,7 @@
 #include "agent/node/container_start.h"
 
 #include "netplane/base/fs.h"
+#include "runtime/log/log_reader.h"
 #include "runtime/rootfs/rootfs.h"
 #include "runtime/spec/container_config.h"
 #include "runtime/spec/user.h"
@@ -137,6 +138,8 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
   auto made = make_dirs(bundle, 0700);
   if (made)
     made = make_dirs(logs, 0755);
+  if (made && ref.attempt > 0)  // this attempt's and `--previous`
+    made = runtime::drop_old_logs(logs, ref.attempt - 1);
   if (made)
     made = write_file_atomic(bundle / "config.json", *spec, 0600);
   if (!made)

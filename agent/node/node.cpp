@@ -107,14 +107,29 @@ void Node::worker_done(const std::string& uid) {
   const PodSpec spec = it->second->spec();
   workers_.erase(it);
   context_.local_pods_changed({});
-  const auto object = context_.view.by_uid(uid);
-  if (!object || !spec.deleting)
+  remove_object(spec);
+}
+
+// The host is done with a pod: its object goes, if that was asked for. Tried until it works, as
+// nothing else would: no change of the object is to be expected any more.
+void Node::remove_object(const PodSpec& spec) {
+  const auto object = context_.view.by_uid(spec.uid);
+  if (!object || workers_.contains(spec.uid))
     return;
-  context_.writer.remove("pods", spec.ns, spec.name, {.uid = uid, .revision = std::nullopt}, 0,
-                         [full = spec.full_name()](api::WriteResult result) {
-                           if (!result && result.error().code != 404 && result.error().code != 409)
-                             spdlog::error("remove pod {}: {}", full, result.error().message);
-                         });
+  if (!view::is_terminating(*object))
+    return want(*object);  // it was absent for a while and is back
+  context_.writer.remove(
+      "pods", spec.ns, spec.name, {.uid = spec.uid, .revision = std::nullopt}, 0,
+      [this, alive = alive_, spec](api::WriteResult result) {
+        if (!*alive || result || result.error().code == 404 || result.error().code == 409)
+          return;
+        spdlog::warn("remove pod {}: {}; trying again", spec.full_name(), result.error().message);
+        auto timer = std::make_shared<asio::steady_timer>(context_.loop, kRemoveRetry);
+        timer->async_wait([this, alive, timer, spec](const boost::system::error_code&) {
+          if (*alive)
+            remove_object(spec);
+        });
+      });
 }
 
 void Node::check_settled() {
@@ -124,9 +139,15 @@ void Node::check_settled() {
     looked_ = true;
     for (const auto& pod : context_.view.pods_on(context_.node_name))
       want(*pod);
+    // What went before the sync was not believed then; now it is.
+    for (const auto& [uid, worker] : workers_)
+      if (const auto pod = context_.view.by_uid(uid);
+          !pod || view::node_of(*pod) != context_.node_name)
+        worker->gone();
   }
   for (const auto& [uid, worker] : workers_) {
-    if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network))
+    if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network) &&
+        !worker->unprobed())
       continue;
     // Looked at again soon: adoption takes milliseconds, and a failing one must not hold the others
     // up for ever.

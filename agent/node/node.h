@@ -18,6 +18,8 @@
 
 namespace shoal::node {
 
+inline constexpr std::chrono::seconds kRemoveRetry{2};  // of an object whose pod is gone
+
 class Node {
 public:
   explicit Node(Context context);
@@ -38,6 +40,7 @@ private:
   void want(const store::Object& pod);
   void unwanted(const std::string& uid);
   void worker_done(const std::string& uid);
+  void remove_object(const PodSpec& spec);
   void check_settled();
   void sweep();
 

@@ -59,6 +59,22 @@ void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& stat
       seen.backoff.count() == 0 ? kBackoffFirst : std::min(seen.backoff * 2, kBackoffMax);
 }
 
+void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now) {
+  const bool no_image = why.reason == "ErrImagePull" || why.reason == "ErrImageNeverPull";
+  // kubelet says ErrImagePull once and then that it waits.
+  const bool again = seen.waiting && (seen.waiting->reason == "ErrImagePull" ||
+                                      seen.waiting->reason == "ImagePullBackOff");
+  if (why.reason == "ErrImagePull" && again)
+    why.reason = "ImagePullBackOff";
+  seen.waiting = std::move(why);
+  if (no_image) {
+    seen.not_before = now + kImageRetry;
+    return;
+  }
+  seen.backoff = seen.backoff.count() ? std::min(seen.backoff * 2, kBackoffMax) : kRetryFirst;
+  seen.not_before = now + seen.backoff;
+}
+
 Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime now) {
   if (!seen.adopted)
     return now < seen.retry_at ? wait_until(seen.retry_at) : Step{StepKind::kAdopt, 0, {}};

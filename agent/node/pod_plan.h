@@ -24,6 +24,9 @@ inline constexpr std::chrono::seconds kBackoffMax{300};
 inline constexpr std::chrono::minutes kBackoffReset{10};
 inline constexpr std::chrono::seconds kRetryFirst{1};  // of a step that failed
 inline constexpr std::chrono::seconds kRetryMax{60};
+// For an image that is not here: looking into the local store costs nothing, and it may be loaded
+// any moment.
+inline constexpr std::chrono::seconds kImageRetry{2};
 // After a pod was reported as not ready and before its processes are asked to end: so that the
 // hosts that balance over it have it out of their rings.
 inline constexpr std::chrono::milliseconds kDrainDelay{500};
@@ -41,6 +44,7 @@ struct ContainerSeen {
   std::uint32_t restarts = 0;
   bool cleaned = true;    // nothing is left of the ended attempt but its state and log
   bool ready = false;     // running, and its readiness probe passes
+  bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
   MonoTime not_before{};  // of the next start
   std::chrono::seconds backoff{0};
   std::optional<Waiting> waiting;  // the last start failed, or is being waited for
@@ -87,6 +91,9 @@ Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime n
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);
 // When, and with which backoff the next time.
 void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& ended, MonoTime now);
+
+// A start that failed: when the next try is, and what is shown meanwhile.
+void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);
 
 struct StatusFacts {
   IpAddress host_ip;

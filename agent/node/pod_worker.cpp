@@ -124,6 +124,11 @@ void PodWorker::adopt() {
         found.next_attempts[container.name] = attempts->back() + 1;
     auto sandbox = runtime::find_sandbox(env, uid);
     if (sandbox) {
+      // The earlier agent died in the middle of a start, whose outcome only it was told.
+      for (const ContainerState& state : sandbox->state.containers)
+        if (state.phase == ContainerPhase::kCreating)
+          return fail(Errc::kUnavailable, "container " + runtime::shim::container_id(state.ref) +
+                                              " is being created; looking again soon");
       found.events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(uid)));
       found.sandbox = std::move(*sandbox);
       return found;
@@ -152,6 +157,13 @@ void PodWorker::adopted(Result<Adopted> result) {
   }
   if (result->sandbox)
     take_sandbox(std::move(*result->sandbox), std::move(*result->events));
+  // What ran under an earlier agent was perhaps ready. Nothing is said of it before a probe has
+  // looked, or every restart of an agent would take its pods out of their services for a moment.
+  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
+    ContainerSeen& seen = seen_.containers[i];
+    seen.unprobed = spec_.containers[i].readiness && seen.current &&
+                    seen.current->phase == ContainerPhase::kRunning;
+  }
   step_succeeded();
 }
 
@@ -225,13 +237,11 @@ void PodWorker::start_one(std::size_t index) {
       take_state(result->state);
       event("Normal", "Started", "Started container " + spec_.containers[index].name);
     } else {
-      const Waiting& why = result.error().waiting;
-      if (!container.waiting || *container.waiting != why)
-        event("Warning", why.reason, why.message);
-      container.waiting = why;
-      container.backoff =
-          container.backoff.count() ? std::min(container.backoff * 2, kBackoffMax) : kRetryFirst;
-      container.not_before = context_.clock.now() + container.backoff;
+      const std::string message = result.error().waiting.message;
+      const bool news = !container.waiting || container.waiting->message != message;
+      if (news)
+        event("Warning", "Failed", message);
+      plan_retry(container, result.error().waiting, context_.clock.now());
     }
     report();
   });
@@ -257,6 +267,7 @@ void PodWorker::begin_stop() {
   for (std::size_t i = 0; i < seen_.containers.size(); i++) {
     probers_[i].reset();
     seen_.containers[i].ready = false;
+    seen_.containers[i].unprobed = false;
   }
   report();
 }
@@ -416,6 +427,7 @@ void PodWorker::container_ended(std::size_t index, bool news) {
   ContainerSeen& seen = seen_.containers[index];
   probers_[index].reset();
   seen.ready = false;
+  seen.unprobed = false;
   if (!restarts(spec_.restart, *seen.current))
     return;
   plan_restart(seen, *seen.current, context_.clock.now());
@@ -426,6 +438,7 @@ void PodWorker::container_ended(std::size_t index, bool news) {
 }
 
 void PodWorker::set_ready(std::size_t index, bool ready) {
+  seen_.containers[index].unprobed = false;
   seen_.containers[index].ready = ready && !seen_.drain_until;
   report();
 }
@@ -433,6 +446,8 @@ void PodWorker::set_ready(std::size_t index, bool ready) {
 // ---- telling
 
 void PodWorker::step_failed(const Error& error, std::string reason) {
+  for (ContainerSeen& container : seen_.containers)
+    container.unprobed = false;  // no probe will come soon: say what is known
   retry_ = retry_.count() ? std::min(retry_ * 2, kRetryMax) : kRetryFirst;
   seen_.retry_at = context_.clock.now() + retry_;
   Waiting why{std::move(reason), error.message()};
@@ -450,8 +465,13 @@ void PodWorker::step_succeeded() {
   seen_.sandbox_error.reset();
 }
 
+bool PodWorker::unprobed() const {
+  return std::any_of(seen_.containers.begin(), seen_.containers.end(),
+                     [](const ContainerSeen& container) { return container.unprobed; });
+}
+
 void PodWorker::report() {
-  if (abandoned_ || !seen_.adopted)
+  if (abandoned_ || !seen_.adopted || unprobed())
     return;
   json::object status = pod_status(spec_, seen_, {context_.host_ip, context_.clock.wall()},
                                    reported_ ? &*reported_ : nullptr);

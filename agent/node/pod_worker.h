@@ -33,6 +33,8 @@ public:
   const PodSeen& seen() const { return seen_; }
   const std::optional<model::LocalPod>& local() const { return local_; }
   bool wanted() const { return wanted_ && !spec_.deleting; }
+  // Taken up, but not yet known whether it is ready.
+  bool unprobed() const;
 
 private:
   struct Adopted {

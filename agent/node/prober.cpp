@@ -85,7 +85,8 @@ struct Prober::Impl : std::enable_shared_from_this<Impl> {
     token = 0;  // whatever of this probe still comes is late
     deadline.cancel();
     socket.reset();
-    if (machine.finish(t, good, clock.now()))
+    const bool first = !std::exchange(told, true);
+    if (machine.finish(t, good, clock.now()) || first)
       on_change(machine.passing());
     if (!stopped)
       arm();
@@ -111,6 +112,7 @@ struct Prober::Impl : std::enable_shared_from_this<Impl> {
   std::string request;
   std::string head;
   char buffer[1024];
+  bool told = false;
   bool stopped = false;
 };
 

@@ -16,7 +16,8 @@ namespace shoal::node {
 
 class Prober {
 public:
-  // on_change: the probe passes, or no longer does; runs on the loop.
+  // on_change: with the first result, and when the probe passes or no longer does; runs on the
+  // loop.
   Prober(boost::asio::io_context& loop, const Clock& clock, ReadinessProbe probe,
          const IpAddress& ip, MonoTime container_started,
          std::function<void(bool passing)> on_change);

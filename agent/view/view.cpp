@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/view/view.h"
 
+#include "agent/api/schema.h"
 #include "agent/view/facts.h"
 
 #include <algorithm>
@@ -269,6 +270,9 @@ void View::set_position(bool synced, store::Revision revision) {
 
 void View::attach(store::Replica& replica, std::vector<std::string> resources) {
   impl_->replica = &replica;
+  if (resources.empty())
+    for (const api::Kind* kind : api::all_kinds())
+      resources.push_back(kind->resource());
   std::sort(resources.begin(), resources.end());
   for (const std::string& resource : resources)
     for (ObjectPtr& object : replica.list(resource))

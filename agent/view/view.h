@@ -89,8 +89,10 @@ public:
   void apply(const Change& change);
   // How far the view is, when it follows no replica.
   void set_position(bool synced, store::Revision revision);
-  // Loads the replica's objects of `resources` and follows it. The replica must outlive the view.
-  void attach(store::Replica& replica, std::vector<std::string> resources);
+  // Loads the replica's objects of `resources`, or of every kind that is served when it is empty
+  // (garbage collection and the deletion of namespaces need all), and follows it. The replica must
+  // outlive the view.
+  void attach(store::Replica& replica, std::vector<std::string> resources = {});
 
 private:
   struct Impl;

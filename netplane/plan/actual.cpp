@@ -134,12 +134,7 @@ void Actual::recover_rings(const model::DataPlane& maps) {
 // ------------------------------------------------------------------------
 
 void Actual::note(const Op& op, Stamp stamp) {
-  std::visit(
-      [&](const auto& batch) {
-        for (const auto& item : batch.items)
-          note_item(item, stamp);
-      },
-      op);
+  std::visit([&](const auto& batch) { note(batch, stamp); }, op);
 }
 
 void Actual::note_item(const OpenServices::Item& item, Stamp) {

@@ -79,6 +79,12 @@ public:
 
   // Follow what was done; `op` may hold a part of a planned operation's items.
   void note(const Op& op, Stamp stamp);
+  template <class Batch>
+    requires requires(const Batch& batch) { batch.items; }
+  void note(const Batch& batch, Stamp stamp) {
+    for (const auto& item : batch.items)
+      note_item(item, stamp);
+  }
   void learn(const Learned& learned);
   // Everything stamped `up_to` or earlier has had its grace. True when something became free.
   bool release(Stamp up_to);

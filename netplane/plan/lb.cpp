@@ -525,4 +525,14 @@ Plan plan_services(const model::Desired& desired, const Actual& actual, const Op
   return Planner(desired, actual, options).run();
 }
 
+Plan plan_frees(const Actual& actual) {
+  FreeBackends frees;
+  for (const auto& [id, stray] : actual.strays())
+    if (stray.released)
+      frees.items.push_back({id, actual.next_epoch(id)});
+  Plan plan;
+  append(plan.ops, std::move(frees));
+  return plan;
+}
+
 }  // namespace shoal::plan

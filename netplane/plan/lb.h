@@ -28,4 +28,7 @@ struct Options {
 Plan plan_services(const model::Desired& desired, const Actual& actual,
                    const Options& options = {});
 
+// What has had its grace and belongs to nobody, freed: no more than that, so it needs no input.
+Plan plan_frees(const Actual& actual);
+
 }  // namespace shoal::plan

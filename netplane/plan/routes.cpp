@@ -42,6 +42,8 @@ void add_node(const model::Node& node, const model::Desired& desired, const IpAd
 
 IpAddress overlay_gateway() { return IpAddress::v4(0xa9fe0102); }
 
+MacAddress overlay_gateway_mac() { return MacAddress::from_bytes({0x02, 's', 'h', 'o', 'a', 'l'}); }
+
 Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issues) {
   std::vector<const model::Node*> nodes;
   IpAddress source;

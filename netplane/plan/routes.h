@@ -21,7 +21,8 @@
 
 namespace shoal::plan {
 
-IpAddress overlay_gateway();  // 169.254.1.2
+IpAddress overlay_gateway();       // 169.254.1.2
+MacAddress overlay_gateway_mac();  // SHOAL_OVERLAY_MAC of bpf/abi
 
 struct OverlayRoute {
   IpPrefix destination;

@@ -140,6 +140,21 @@ Result<std::vector<std::uint32_t>> list_log_attempts(const std::filesystem::path
   return attempts;
 }
 
+Result<> drop_old_logs(const std::filesystem::path& dir, std::uint32_t oldest_kept) {
+  for (const std::uint32_t attempt : SHOAL_TRY(list_log_attempts(dir))) {
+    if (attempt >= oldest_kept)
+      break;
+    // The current file goes last: while it is there, the attempt is found again.
+    for (std::uint32_t n = kLogRotationsMax; n-- > 0;) {
+      const auto file =
+          dir / (n == 0 ? fmt::format("{}.log", attempt) : fmt::format("{}.log.{}", attempt, n));
+      if (::unlink(file.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(fmt::format("delete log {}", file.string()));
+    }
+  }
+  return {};
+}
+
 LogReader::LogReader(std::filesystem::path dir, std::uint32_t attempt, LogQuery query)
     : dir_(std::move(dir)), attempt_(attempt), query_(query) {
   if (query_.since)

@@ -134,7 +134,7 @@ std::string_view to_string(CgroupLayout layout) {
 Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
   CgroupTree tree;
   std::set<fs::path> v1;
-  for (const MountEntry& mount : parse_mountinfo(mountinfo)) {
+  for (const MountEntry& mount : mounts_in(mountinfo)) {
     if (mount.type == "cgroup2") {
       // Where there are several, the ones that the OCI runtimes look for win.
       if (tree.v2.empty() || mount.point == "/sys/fs/cgroup" ||

@@ -31,7 +31,7 @@ std::string unescape(std::string_view text) {
 
 }  // namespace
 
-std::vector<MountEntry> parse_mountinfo(std::string_view text) {
+std::vector<MountEntry> mounts_in(std::string_view text) {
   std::vector<MountEntry> entries;
   for (const std::string_view line : split(text, '\n')) {
     // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
@@ -51,7 +51,7 @@ Result<std::vector<std::string>> mounts_below(const std::filesystem::path& path)
   const std::string text = SHOAL_TRY(read_file("/proc/self/mountinfo", kMountinfoBytesMax));
   const std::string folder = path.lexically_normal().string();
   std::vector<std::string> points;
-  for (MountEntry& entry : parse_mountinfo(text))
+  for (MountEntry& entry : mounts_in(text))
     if (entry.point == folder ||
         (entry.point.starts_with(folder) && entry.point[folder.size()] == '/'))
       points.push_back(std::move(entry.point));

@@ -21,7 +21,7 @@ struct MountEntry {
   std::string super_options;
 };
 // Pure; in the table's order. Lines that cannot be read are left out.
-std::vector<MountEntry> parse_mountinfo(std::string_view text);
+std::vector<MountEntry> mounts_in(std::string_view text);
 
 // Mount points at or below `path`, in the order in which they can be unmounted.
 Result<std::vector<std::string>> mounts_below(const std::filesystem::path& path);

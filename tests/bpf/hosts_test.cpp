@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real packets through whole hosts: see net_box.h for the network.
+#include "tests/bpf/net_box.h"
+
+#include <cerrno>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace shoal::bpftest {
+namespace {
+
+const SocketAddress kVip = at("198.18.100.1:80");
+const SocketAddress kClusterIp = at("10.96.0.10:80");
+const SocketAddress kPodA = at("10.244.1.5:8080");
+const SocketAddress kPodB = at("10.244.2.7:8080");
+
+// Everything that this kernel has, and nothing that it could lack: the fallbacks carry the same
+// traffic.
+class HostsTest : public testing::TestWithParam<bool> {
+protected:
+  static kernel::Features allowed(bool fallbacks) {
+    if (!fallbacks)
+      return {};
+    return {.tcx = false,
+            .redirect_peer = false,
+            .redirect_neigh = false,
+            .set_retval = false,
+            .sk_storage = false,
+            .coarse_clock = false};
+  }
+
+  NetBox net{allowed(GetParam())};
+  Server poda{"poda", "poda", 8080};
+  Server podb{"podb", "podb", 8080};
+
+  std::string drops() {
+    std::string out;
+    for (Host* host : {net.h1.get(), net.h2.get()}) {
+      const auto counts = host->maps().drops().value();
+      for (const auto& count : counts)
+        if (count.packets != 0)
+          out += fmt::format("{} {} {}\n", host == net.h1.get() ? "h1" : "h2", count.name,
+                             count.packets);
+    }
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Kernel, HostsTest, testing::Bool(),
+                         [](const auto& which) { return which.param ? "Fallbacks" : "AsItIs"; });
+
+TEST_P(HostsTest, OutsideClientReachesBackendsOnBothHostsThroughTheVip) {
+  NetBox::in_client([&] {
+    net.ring({1});
+    Answer answer = tcp_ask(kVip);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_THAT(answer.text, testing::StartsWith("poda 198.18.0.101:"));
+    net.ring({2});
+    answer = tcp_ask(kVip);  // over the overlay, and straight back
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.101:"));
+    UniqueFd fd = udp_socket();
+    answer = udp_ask(fd.get(), kVip);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_EQ(answer.peer, "198.18.100.1:80");
+    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.101:"));
+  });
+  EXPECT_EQ(drops(), "");
+}
+
+TEST_P(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
+  NetBox::in_client([&] {
+    int error = 0;
+    net.ring({1});
+    UniqueFd on_a = tcp_connect(kVip, &error);
+    net.ring({2});
+    UniqueFd on_b = tcp_connect(kVip, &error);
+    for (const std::vector<model::BackendId>& slots :
+         {std::vector<model::BackendId>{1}, {2, 1}, {2}, {1, 1, 2}}) {
+      net.ring(slots);
+      EXPECT_THAT(exchange(on_a.get()).text, testing::StartsWith("poda "));
+      EXPECT_THAT(exchange(on_b.get()).text, testing::StartsWith("podb "));
+    }
+    net.ring({2});
+    EXPECT_THAT(tcp_ask(kVip).text, testing::StartsWith("podb "));
+  });
+}
+
+TEST_P(HostsTest, RefusalsAreImmediate) {
+  NetBox::in_client([&] {
+    EXPECT_EQ(tcp_ask(kVip).error, ECONNREFUSED);  // no backend
+    EXPECT_EQ(tcp_ask(at("198.18.100.1:81")).error, ECONNREFUSED);
+    UniqueFd fd = udp_socket();
+    const int on = 1;
+    setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
+    EXPECT_EQ(udp_ask(fd.get(), kVip).error, ECONNREFUSED);
+  });
+}
+
+TEST_P(HostsTest, BackendWhosePodIsGoneResetsTheConnection) {
+  NetBox::in_client([&] {
+    net.ring({2});
+    int error = 0;
+    UniqueFd fd = tcp_connect(kVip, &error);
+    ASSERT_EQ(error, 0);
+    EXPECT_EQ(exchange(fd.get()).error, 0);
+    ASSERT_TRUE(net.h2->maps().delete_pod(kPodB.ip));
+    EXPECT_EQ(exchange(fd.get()).error, ECONNRESET);
+  });
+  EXPECT_EQ(drops(), "h2 STALE_BACKEND 1\n");
+}
+
+// A pod's sockets are not below a hooked cgroup here: tc balances.
+TEST_P(HostsTest, PodsReachPodsAndServices) {
+  in_netns("poda", [&] {
+    Answer answer = tcp_ask(kPodB);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_THAT(answer.text, testing::StartsWith("podb 10.244.1.5:"));
+    net.ring({2});
+    answer = tcp_ask(kClusterIp);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_THAT(answer.text, testing::StartsWith("podb 10.244.1.5:"));
+    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    net.ring({});
+    EXPECT_EQ(tcp_ask(kClusterIp).error, ECONNREFUSED);
+    UniqueFd fd = udp_socket();
+    net.ring({2});
+    answer = udp_ask(fd.get(), kClusterIp);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+  });
+  EXPECT_EQ(drops(), "h1 NO_BACKEND 1\n");
+}
+
+TEST_P(HostsTest, HostsReachPodsHereAndElsewhere) {
+  in_netns("h1", [&] {
+    EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda "));
+    Answer answer = tcp_ask(kPodB);
+    EXPECT_EQ(answer.error, 0) << drops();
+    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.11:"));
+  });
+  in_netns("h2",
+           [&] { EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda 198.18.0.12:")); });
+}
+
+TEST_P(HostsTest, TakeoverOfTheVipKeepsConnections) {
+  int error = 0;
+  NetBox::in_client([&] {
+    net.ring({1, 2});
+    std::vector<UniqueFd> open;
+    for (int i = 0; i < 16; ++i)
+      open.push_back(tcp_connect(kVip, &error));
+    std::vector<std::string> before;
+    for (const UniqueFd& fd : open)
+      before.push_back(exchange(fd.get()).text);
+    // The other host announces; the client's neighbour entry is what a gratuitous ARP would change.
+    ASSERT_TRUE(net.h1->maps().put_vip(kVip.ip, {false}));
+    ASSERT_TRUE(net.h2->maps().put_vip(kVip.ip, {true}));
+    sh("ip neigh flush dev eth0");
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      Answer after = exchange(open[i].get());
+      EXPECT_EQ(after.error, 0) << drops();
+      EXPECT_EQ(after.text, before[i]);
+    }
+    EXPECT_EQ(tcp_ask(kVip).error, 0);
+  });
+}
+
+TEST_P(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
+  NetBox::in_client([&] {
+    net.ring({2});
+    int error = 0;
+    UniqueFd fd = tcp_connect(kVip, &error);
+    ASSERT_EQ(error, 0);
+    timeval wait{2, 0};
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+    // The server reads everything and answers each read; what matters is that nothing stalls on
+    // packet sizes.
+    const std::string chunk(64 * 1024, 'x');
+    std::size_t sent = 0;
+    char buffer[65536];
+    for (int i = 0; i < 64; ++i) {
+      ssize_t n = send(fd.get(), chunk.data(), chunk.size(), MSG_NOSIGNAL);
+      ASSERT_GT(n, 0) << "after " << sent << " bytes";
+      sent += static_cast<std::size_t>(n);
+      while (recv(fd.get(), buffer, sizeof(buffer), MSG_DONTWAIT) > 0) {
+      }
+    }
+    EXPECT_GT(sent, 1'000'000U);
+  });
+}
+
+TEST_P(HostsTest, AgentRestartUnderLoadLosesNothing) {
+  net.ring({1, 2});
+  std::atomic<bool> stop{false};
+  std::atomic<int> asked{0}, failed{0};
+  std::thread load([&] {
+    NetBox::in_client([&] {
+      while (!stop) {
+        failed += tcp_ask(kVip).error == 0 ? 0 : 1;
+        ++asked;
+      }
+    });
+  });
+  for (int restart = 0; restart < 3; ++restart) {
+    in_netns("h1", [&] {
+      net.h1->reopen();
+      ASSERT_TRUE(net.h1->loader().attach_uplink(ifindex_of("eth0")));
+      ASSERT_TRUE(net.h1->loader().attach_overlay(ifindex_of("shoal-vxlan")));
+      ASSERT_TRUE(net.h1->loader().attach_pod(ifindex_of("pa")));
+    });
+  }
+  while (asked < 50)
+    std::this_thread::yield();
+  stop = true;
+  load.join();
+  EXPECT_EQ(failed, 0) << "of " << asked << "\n" << drops();
+}
+
+}  // namespace
+}  // namespace shoal::bpftest

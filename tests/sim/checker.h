@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checker: looks at hosts from outside, knowing what was truly published and who truly lives, and fails
-// the running test where a host says what cannot be. It keeps a mirror of each host from notifications
-// alone, so that the notifications are checked against the tables too.
+// Checker: looks at hosts from outside, knowing what was truly published and who truly lives, and
+// fails the running test where a host says what cannot be. It keeps a mirror of each host from
+// notifications alone, so that the notifications are checked against the tables too.
 #pragma once
 
 #include "agent/gossip/core/core.h"
@@ -43,6 +43,9 @@ public:
   // Dear: the mirror equals the tables.
   void check_mirror(const std::string& observer, const gossip::Core& core) const;
 
+  // Where the network may change bytes, only crashes are failures.
+  void set_trusting(bool trusting) { trusting_ = trusting; }
+
   const std::vector<Sighting>& sightings() const { return sightings_; }
   // When each host first got this value.
   const std::vector<Arrival>& arrivals(const std::string& origin, const std::string& key,
@@ -58,10 +61,12 @@ private:
     std::map<std::string, std::uint64_t> complete;  // by origin, this epoch
   };
 
-  std::map<EntryId, std::map<std::string, std::vector<Arrival>>> truth_;  // all values ever published
+  std::map<EntryId, std::map<std::string, std::vector<Arrival>>>
+      truth_;  // all values ever published
   std::map<std::string, std::uint64_t> start_ids_;
   std::map<std::string, Mirror> mirrors_;
   std::vector<Sighting> sightings_;
+  bool trusting_ = false;
 };
 
 }  // namespace shoal::sim

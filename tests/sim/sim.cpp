@@ -73,8 +73,7 @@ bool Sim::run_until(const std::function<bool()>& condition, Duration at_most) {
 void Sim::trace(std::uint64_t value) { trace_ = mix64(trace_ ^ value); }
 
 bool Sim::chance(double probability) {
-  return probability > 0 &&
-         static_cast<double>(random_.below(1'000'000)) < probability * 1'000'000;
+  return probability > 0 && static_cast<double>(random_.below(1'000'000)) < probability * 1'000'000;
 }
 
 Duration Sim::some_delay() {
@@ -116,8 +115,7 @@ void Sim::kill(std::size_t i) { hosts_.at(i).core.reset(); }
 
 void Sim::pause(std::size_t i, Duration span) { hosts_.at(i).paused_until = now_ + span; }
 
-void Sim::command(std::size_t i,
-                  const std::function<void(gossip::Core&, gossip::Effects&)>& run) {
+void Sim::command(std::size_t i, const std::function<void(gossip::Core&, gossip::Effects&)>& run) {
   Host& host = hosts_.at(i);
   ASSERT_TRUE(host.core);
   gossip::Effects effects;

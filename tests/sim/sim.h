@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A deterministic simulator for the gossip core: one thread, one queue ordered by (time, sequence), one
-// seed. Hosts are Cores; the network between them loses, doubles, delays and reorders datagrams, cuts
-// directions one by one, and stops and restarts hosts. After every event the checker (checker.h) looks
-// at the host from outside. The same seed gives the same trace hash.
+// A deterministic simulator for the gossip core: one thread, one queue ordered by (time, sequence),
+// one seed. Hosts are Cores; the network between them loses, doubles, delays and reorders
+// datagrams, cuts directions one by one, and stops and restarts hosts. After every event the
+// checker (checker.h) looks at the host from outside. The same seed gives the same trace hash.
 //
-//   SHOAL_SIM_SEED=1234 build/release/tests/sim/gossip_sim_test --gtest_filter=...   replays a failure
+//   SHOAL_SIM_SEED=1234 build/release/tests/sim/gossip_sim_test --gtest_filter=...   replays a
+//   failure
 #pragma once
 
 #include "agent/gossip/core/core.h"
@@ -24,9 +25,10 @@
 namespace shoal::sim {
 
 struct Network {
-  double loss = 0;       // of datagrams; a stream message is delayed instead, as TCP would
+  double loss = 0;  // of datagrams; a stream message is delayed instead, as TCP would
   double duplicate = 0;
-  double corrupt = 0;    // a byte is changed and the packet delivered: worse than any AEAD lets through
+  double corrupt =
+      0;  // a byte is changed and the packet delivered: worse than any AEAD lets through
   Duration delay_min = std::chrono::microseconds(100);
   Duration delay_max = std::chrono::microseconds(600);
 };
@@ -38,7 +40,7 @@ struct Host {
   std::unique_ptr<gossip::Core> core;  // null: down
   std::uint64_t life = 0;              // timers and calls of earlier lives are stale
   MonoTime paused_until;
-  std::uint64_t bytes_out = 0;         // as sealed, with IP and UDP headers
+  std::uint64_t bytes_out = 0;  // as sealed, with IP and UDP headers
   std::uint64_t datagrams_out = 0;
 };
 

@@ -68,8 +68,9 @@ TEST(SqliteCrashTest, AcknowledgedMeansThere) {
     for (std::uint64_t i = 0; ::read(out.get(), &revision, sizeof(revision)) == sizeof(revision);
          ++i) {
       acknowledged = std::max(acknowledged, revision);
-      if (i == kill_after)
+      if (i == kill_after) {
         ASSERT_EQ(::kill(pid, SIGKILL), 0);
+      }
     }
     int status = 0;
     ASSERT_EQ(::waitpid(pid, &status, 0), pid);

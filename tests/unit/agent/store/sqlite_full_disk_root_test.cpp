@@ -4,6 +4,8 @@
 //   [test] --- SqliteStore --- <tmp>/state.db  (tmpfs, 4 MB)
 #include "tests/unit/agent/store/store_fixture.h"
 
+#include "netplane/base/unique_fd.h"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>

@@ -117,6 +117,16 @@ TEST_F(LogReaderTest, ListsAttempts) {
   EXPECT_EQ(LogReader::open(dir, 5, {}).error().code(), Errc::kNotFound);
 }
 
+TEST_F(LogReaderTest, DropsOldAttempts) {
+  for (const char* file : {"0.log", "0.log.1", "1.log", "2.log", "2.log.1", "note.txt"})
+    append("x", file);
+  ASSERT_TRUE(drop_old_logs(dir, 2));
+  EXPECT_EQ(*list_log_attempts(dir), (std::vector<std::uint32_t>{2}));
+  EXPECT_TRUE(fs::exists(dir / "2.log.1") && fs::exists(dir / "note.txt"));
+  EXPECT_FALSE(fs::exists(dir / "0.log.1"));
+  EXPECT_TRUE(drop_old_logs(dir / "none", 5));
+}
+
 // Writer and reader in turn, at random: a follower gets every line once, in order, over all
 // rotations, as long as it is not outrun by all kept files.
 TEST_F(LogReaderTest, FollowsTheWriterOverRotations) {

@@ -46,7 +46,7 @@ TEST(Cgroups, ASubtreeMountedOverTheTreeCountsOnce) {
 }
 
 TEST(Mountinfo, UndoesEscapesAndSkipsNoise) {
-  const auto mounts = parse_mountinfo(
+  const auto mounts = mounts_in(
       "36 35 98:0 /a /mnt/with\\040blank\\134x rw,noatime master:1 shared:2 - ext3 /dev/root rw\n"
       "garbage\n1 2 - x\n");
   ASSERT_EQ(mounts.size(), 1U);

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shoal's own side: membership, this host's state, the data plane's view of services, images.
+#include "agent/cli/commands.h"
+#include "agent/cli/manifest.h"
+#include "agent/cli/output.h"
+#include "agent/cli/selection.h"
+#include "netplane/base/strings.h"
+#include "netplane/base/unique_fd.h"
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/json.hpp>
+#include <cerrno>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <functional>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace shoal::cli {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::chrono::seconds kBecomeMemberTimeout{20};
+constexpr std::chrono::milliseconds kBecomeMemberPoll{100};
+
+Result<json::object> ask(const Context& context, const Request& request) {
+  const Response response = SHOAL_TRY(context.client.send(request));
+  json::value value = SHOAL_TRY(parse_body(response));
+  if (!value.is_object())
+    return fail(Errc::kCorrupt, "shoald's answer is no object");
+  return std::move(value.get_object());
+}
+
+const json::array& list_at(const json::object& object, std::string_view key) {
+  static const json::array kEmpty;
+  const json::value* value = object.if_contains(key);
+  return value && value->is_array() ? value->get_array() : kEmpty;
+}
+
+const json::object& object_of(const json::value& value) {
+  static const json::object kEmpty;
+  return value.is_object() ? value.get_object() : kEmpty;
+}
+
+std::uint64_t number_at(const json::object& object, std::string_view key) {
+  const json::value* value = object.if_contains(key);
+  boost::system::error_code error;
+  const auto number = value ? value->to_number<std::uint64_t>(error) : 0;
+  return error ? 0 : number;
+}
+
+void print_json(const Context& context, const json::object& object) {
+  context.streams.out(to_pretty_json(object));
+}
+
+// After init and join the daemon begins anew as a member: answers come again when it has.
+Result<> wait_member(const Context& context) {
+  boost::asio::io_context loop;
+  boost::asio::steady_timer timer(loop);
+  const auto deadline = std::chrono::steady_clock::now() + kBecomeMemberTimeout;
+  bool member = false;
+  std::function<void()> look = [&] {
+    const auto status = ask(context, {.target = "/shoal/v1/status"});
+    member = status && text_at(*status, "phase") == "Member";
+    if (member || std::chrono::steady_clock::now() > deadline)
+      return;
+    timer.expires_after(kBecomeMemberPoll);
+    timer.async_wait([&](const boost::system::error_code&) { look(); });
+  };
+  look();
+  loop.run();
+  if (!member)
+    return fail(
+        Errc::kTimeout,
+        fmt::format(
+            "the host's membership is stored, but shoald does not serve as a member after {} s: "
+            "see `journalctl -u shoald`",
+            kBecomeMemberTimeout.count()));
+  return {};
+}
+
+Exit become_member(const Context& context, const Request& request, bool as_json,
+                   std::string_view what) {
+  const json::object answer = SHOAL_TRY(ask(context, request));
+  SHOAL_TRY(wait_member(context));
+  if (as_json)
+    print_json(context, answer);
+  else
+    context.streams.out(fmt::format("host {} {} cluster {}\n", text_at(answer, "node"), what,
+                                    text_at(answer, "clusterId")));
+  return 0;
+}
+
+std::string frontends(const json::object& port) {
+  std::vector<std::string> out;
+  for (const json::value& item : list_at(port, "frontends")) {
+    const json::object& frontend = object_of(item);
+    out.push_back(fmt::format("{}:{} ({})", text_at(frontend, "ip"), text_at(frontend, "port"),
+                              text_at(frontend, "kind")));
+  }
+  return out.empty() ? "<none>" : fmt::format("{}", fmt::join(out, ", "));
+}
+
+std::string percent(const json::object& object, std::string_view key) {
+  const json::value* value = object.if_contains(key);
+  boost::system::error_code error;
+  const double share = value ? value->to_number<double>(error) : 0.0;
+  return !value || error ? "" : fmt::format("{:.1f}%", share * 100);
+}
+
+void show_port(const Context& context, const json::object& port) {
+  const json::object& counters =
+      object_of(port.contains("counters") ? port.at("counters") : json::value());
+  context.streams.out(fmt::format("\nPort {} {}: {}\n", text_at(port, "port_name"),
+                                  text_at(port, "protocol"), frontends(port)));
+  context.streams.out(fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}\n",
+                                  number_at(counters, "connects"), number_at(counters, "flows"),
+                                  number_at(counters, "packets"), number_at(counters, "bytes"),
+                                  number_at(counters, "refused")));
+  TextTable groups({"GROUP", "WEIGHT", "ASKED", "EFFECTIVE", "SLOTS", "READY"});
+  for (const json::value& item : list_at(port, "groups")) {
+    const json::object& group = object_of(item);
+    groups.add({text_at(group, "name"), text_at(group, "weight"), percent(group, "asked"),
+                percent(group, "effective"), text_at(group, "slots"), text_at(group, "ready")});
+  }
+  if (!groups.empty())
+    context.streams.out("\n" + groups.str());
+  TextTable backends(
+      {"BACKEND", "ADDRESS", "HOST", "STATE", "GROUP", "EFFECTIVE", "CONNECTS", "FLOWS"});
+  for (const json::value& item : list_at(port, "backends")) {
+    const json::object& backend = object_of(item);
+    backends.add({text_at(backend, "pod"),
+                  fmt::format("{}:{}", text_at(backend, "ip"), text_at(backend, "port")),
+                  text_at(backend, "host"), text_at(backend, "state"), text_at(backend, "group"),
+                  percent(backend, "effective"), text_at(backend, "connects"),
+                  text_at(backend, "flows")});
+  }
+  context.streams.out(backends.empty() ? "\nno backends\n" : "\n" + backends.str());
+  for (const json::value& error : list_at(port, "errors"))
+    context.streams.out(fmt::format("error: {}\n", cell(error)));
+}
+
+TextTable image_table(const json::array& images) {
+  TextTable table({"IMAGE", "DIGEST", "PLATFORM", "LAYERS", "SIZE"});
+  for (const json::value& item : images) {
+    const json::object& image = object_of(item);
+    constexpr std::size_t kShortDigest = 7 + 12;
+    const std::string digest = text_at(image, "digest").substr(0, kShortDigest);
+    const std::string platform =
+        fmt::format("{}/{}", text_at(image, "os"), text_at(image, "architecture"));
+    const std::string size = human_bytes(number_at(image, "sizeBytes"));
+    const json::array& refs = list_at(image, "refs");
+    if (refs.empty())
+      table.add({"<none>", digest, platform, text_at(image, "layers"), size});
+    for (const json::value& ref : refs)
+      table.add({cell(ref), digest, platform, text_at(image, "layers"), size});
+  }
+  return table;
+}
+
+}  // namespace
+
+Exit run_init(const Context& context, bool as_json) {
+  const int code = SHOAL_TRY(become_member(
+      context, {.method = "POST", .target = "/shoal/v1/init", .body = "{}"}, as_json, "began"));
+  if (!as_json)
+    context.streams.err("next: `shoal token create` here, then `shoal join ADDRESS:6443 TOKEN` on "
+                        "each other host\n");
+  return code;
+}
+
+Exit run_join(const Context& context, const std::string& address, const std::string& token,
+              bool as_json) {
+  const std::string body = json::serialize(json::object{{"address", address}, {"token", token}});
+  return become_member(context, {.method = "POST", .target = "/shoal/v1/join", .body = body},
+                       as_json, "joined");
+}
+
+Exit run_members(const Context& context, bool as_json) {
+  const json::object answer = SHOAL_TRY(ask(context, {.target = "/shoal/v1/members"}));
+  if (as_json) {
+    print_json(context, answer);
+    return 0;
+  }
+  TextTable table({"NAME", "STATE", "ADDRESS", "POD-CIDR", "API", "VERSION"});
+  for (const json::value& item : list_at(answer, "members")) {
+    const json::object& member = object_of(item);
+    const json::value* self = member.if_contains("self");
+    const bool here = self && self->is_bool() && self->get_bool();
+    table.add({text_at(member, "name") + (here ? " (this host)" : ""), text_at(member, "state"),
+               text_at(member, "gossipAddress"), cell(json::value(list_at(member, "podCIDRs"))),
+               text_at(member, "apiAddress"), text_at(member, "version")});
+  }
+  context.streams.out(table.str());
+  return 0;
+}
+
+Exit run_status(const Context& context, bool as_json) {
+  const json::object answer = SHOAL_TRY(ask(context, {.target = "/shoal/v1/status"}));
+  if (as_json) {
+    print_json(context, answer);
+    return 0;
+  }
+  constexpr std::size_t kNameWidth = 18;
+  for (const auto& field : answer) {
+    const std::string_view key(field.key().data(), field.key().size());
+    if (field.value().is_array() && (key == "errors" || key == "limitations")) {
+      for (const json::value& line : field.value().get_array())
+        context.streams.out(
+            fmt::format("{:<{}}{}\n", fmt::format("{}:", key), kNameWidth, cell(line)));
+      continue;
+    }
+    context.streams.out(
+        fmt::format("{:<{}}{}\n", fmt::format("{}:", key), kNameWidth, cell(field.value())));
+  }
+  return 0;
+}
+
+Exit run_token_create(const Context& context, std::optional<std::uint64_t> ttl_s, bool as_json) {
+  const std::string ttl = ttl_s ? fmt::format("{}", *ttl_s) : "";
+  const json::object answer = SHOAL_TRY(
+      ask(context,
+          {.method = "POST", .target = "/shoal/v1/tokens" + query({{"ttl", ttl}}), .body = "{}"}));
+  if (as_json)
+    print_json(context, answer);
+  else
+    context.streams.out(text_at(answer, "token") + "\n");
+  return 0;
+}
+
+Exit run_dump(const Context& context) {
+  const Response response = SHOAL_TRY(
+      context.client.send({.target = "/shoal/v1/dataplane/dump", .accept = "text/plain"}));
+  if (!response.ok())
+    return fail(to_error(read_refusal(response)));
+  context.streams.out(response.body);
+  return 0;
+}
+
+Exit run_service_list(const Context& context, bool as_json) {
+  const json::object answer = SHOAL_TRY(ask(context, {.target = "/shoal/v1/services"}));
+  if (as_json) {
+    print_json(context, answer);
+    return 0;
+  }
+  TextTable table({"NAMESPACE", "NAME", "PORT", "FRONTENDS", "READY", "BACKENDS", "CONNECTS"});
+  for (const json::value& item : list_at(answer, "services")) {
+    const json::object& service = object_of(item);
+    const json::object& counters =
+        object_of(service.contains("counters") ? service.at("counters") : json::value());
+    table.add({text_at(service, "namespace"), text_at(service, "name"),
+               fmt::format("{}/{}", text_at(service, "port_name"), text_at(service, "protocol")),
+               frontends(service), text_at(service, "ready"), text_at(service, "backends"),
+               text_at(counters, "connects")});
+  }
+  if (table.empty())
+    context.streams.err("the data plane of this host has no services\n");
+  else
+    context.streams.out(table.str());
+  return 0;
+}
+
+Exit run_service_show(const Context& context, const std::string& ns, const std::string& name,
+                      bool as_json) {
+  const json::object answer =
+      SHOAL_TRY(ask(context, {.target = fmt::format("/shoal/v1/services/{}/{}", percent_encode(ns),
+                                                    percent_encode(name))}));
+  if (as_json) {
+    print_json(context, answer);
+    return 0;
+  }
+  context.streams.out(fmt::format("Service {}/{}, as the data plane of this host has it\n",
+                                  text_at(answer, "namespace"), text_at(answer, "name")));
+  for (const json::value& port : list_at(answer, "ports"))
+    show_port(context, object_of(port));
+  return 0;
+}
+
+Exit run_image_load(const Context& context, const std::string& path, const std::string& name,
+                    bool as_json) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd)
+    return fail_errno(fmt::format("open {}", path));
+  struct stat st{};
+  if (::fstat(fd.get(), &st) != 0)
+    return fail_errno(fmt::format("stat {}", path));
+  if (!S_ISREG(st.st_mode))
+    return fail(Errc::kInvalid,
+                fmt::format("{} is not a file: give an OCI or docker archive (for a layout folder: "
+                            "`skopeo copy oci:FOLDER oci-archive:FILE`)",
+                            path));
+  const auto total = static_cast<std::uint64_t>(st.st_size);
+  const bool progress = !as_json && ::isatty(STDERR_FILENO) == 1;
+  std::uint64_t shown = UINT64_MAX;
+  const auto on_progress = [&](std::uint64_t sent) {
+    const std::uint64_t now = total == 0 ? 100 : sent * 100 / total;
+    if (progress && now != std::exchange(shown, now))
+      context.streams.err(
+          fmt::format("\rsending {} of {} ({}%) ", human_bytes(sent), human_bytes(total), now));
+  };
+  auto response = context.client.upload({.method = "POST",
+                                         .target = "/shoal/v1/images" + query({{"name", name}}),
+                                         .content_type = "application/x-tar"},
+                                        fd.get(), total, on_progress);
+  if (progress)
+    context.streams.err("\n");
+  const Response answer = SHOAL_TRY(std::move(response));
+  const json::value value = SHOAL_TRY(parse_body(answer));
+  if (as_json) {
+    print_json(context, object_of(value));
+    return 0;
+  }
+  for (const json::value& image : list_at(object_of(value), "images"))
+    for (const json::value& ref : list_at(object_of(image), "refs"))
+      context.streams.out(fmt::format("loaded {}\n", cell(ref)));
+  return 0;
+}
+
+Exit run_image_list(const Context& context, bool as_json) {
+  const json::object answer = SHOAL_TRY(ask(context, {.target = "/shoal/v1/images"}));
+  if (as_json) {
+    print_json(context, answer);
+    return 0;
+  }
+  const TextTable table = image_table(list_at(answer, "images"));
+  if (table.empty())
+    context.streams.err("no images on this host; load one with `shoal image load ARCHIVE`\n");
+  else
+    context.streams.out(table.str());
+  return 0;
+}
+
+Exit run_image_remove(const Context& context, const std::vector<std::string>& references,
+                      bool as_json) {
+  int code = 0;
+  for (const std::string& reference : references) {
+    const auto answer = ask(
+        context, {.method = "DELETE", .target = "/shoal/v1/images/" + percent_encode(reference)});
+    if (!answer) {
+      context.streams.err(fmt::format("shoal: {}\n", answer.error().message()));
+      code = code == 0 ? exit_code_of(answer.error()) : code;
+      continue;
+    }
+    if (as_json) {
+      print_json(context, *answer);
+      continue;
+    }
+    for (const json::value& ref : list_at(*answer, "untagged"))
+      context.streams.out(fmt::format("untagged {}\n", cell(ref)));
+    const json::value* deleted = answer->if_contains("deleted");
+    if (deleted && deleted->is_bool() && deleted->get_bool())
+      context.streams.out(
+          fmt::format("deleted, {} freed\n", human_bytes(number_at(*answer, "freedBytes"))));
+    else
+      context.streams.out("kept: a container or another reference still needs it\n");
+  }
+  return code;
+}
+
+Result<std::uint64_t> parse_duration(std::string_view text) {
+  std::uint64_t total = 0;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::size_t unit = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    const auto number = parse_uint(rest.substr(0, unit), 1'000'000'000);
+    const std::string_view name = rest.substr(unit, 1);
+    const std::uint64_t factor = name == "d"   ? 86'400
+                                 : name == "h" ? 3'600
+                                 : name == "m" ? 60
+                                 : name == "s" ? 1
+                                               : 0;
+    if (!number || factor == 0)
+      return fail(Errc::kInvalid,
+                  fmt::format("\"{}\" is not a duration, as in 30m, 24h or 7d", printable(text)));
+    total += *number * factor;
+    rest.remove_prefix(unit + 1);
+  }
+  if (total == 0)
+    return fail(Errc::kInvalid,
+                fmt::format("\"{}\" is not a duration, as in 30m, 24h or 7d", printable(text)));
+  return total;
+}
+
+int exit_code_of(const Error& error) {
+  if (error.code() == Errc::kUnavailable && error.sys_errno() != 0)
+    return kExitUnreachable;
+  return error.code() == Errc::kNotFound && error.sys_errno() == 0 ? kExitNotFound : kExitFailed;
+}
+
+}  // namespace shoal::cli

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of `shoal`: each takes its options, talks through a Client and prints to the given
+// streams. What it returns is the exit code; an Error is printed by main as one line.
+//
+// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 shoald is not reachable; 4 what was
+// named does not exist; `exec` gives the command's own.
+#pragma once
+
+#include "agent/cli/client.h"
+#include "agent/cli/kinds.h"
+#include "netplane/base/result.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace shoal::cli {
+
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnreachable = 3;
+inline constexpr int kExitNotFound = 4;
+int exit_code_of(const Error& error);
+
+// Where a command writes; strings in tests.
+class Streams {
+public:
+  virtual ~Streams() = default;
+  virtual void out(std::string_view text) = 0;  // results
+  virtual void err(std::string_view text) = 0;  // progress, warnings, complaints
+};
+
+struct Context {
+  const Client& client;
+  Streams& streams;
+};
+using Exit = Result<int>;
+
+// ---- objects
+struct ApplyOptions {
+  std::vector<std::string> files;
+  std::optional<std::string> ns;
+  bool dry_run = false;
+  std::string output;  // "", "json", "yaml", "name"
+};
+Exit run_apply(const Context& context, const ApplyOptions& options);
+
+struct GetOptions {
+  std::vector<std::string> what;  // KIND[,KIND] [NAME...] or KIND/NAME...
+  std::string ns = "default";
+  bool all_namespaces = false;
+  std::string selector;
+  std::string output;  // "", "wide", "json", "yaml", "name"
+  bool watch = false;
+  bool no_headers = false;
+};
+Exit run_get(const Context& context, const GetOptions& options);
+Exit run_describe(const Context& context, const GetOptions& options);
+
+struct DeleteOptions {
+  std::vector<std::string> what;
+  std::vector<std::string> files;
+  std::optional<std::string> ns;
+  std::string selector;
+  std::optional<std::int64_t> grace_s;
+  bool wait = true;
+  bool ignore_not_found = false;
+};
+Exit run_delete(const Context& context, const DeleteOptions& options);
+
+// ---- pods
+struct LogsOptions {
+  std::string pod;
+  std::string ns = "default";
+  std::string container;
+  bool follow = false;
+  bool previous = false;
+  bool timestamps = false;
+  std::optional<std::int64_t> tail;
+};
+Exit run_logs(const Context& context, const LogsOptions& options);
+
+struct ExecOptions {
+  std::string pod;
+  std::string ns = "default";
+  std::string container;
+  std::vector<std::string> command;
+  bool stdin_open = false;
+  bool tty = false;
+};
+Exit run_exec(const Context& context, const ExecOptions& options);
+
+// ---- this host and its cluster; json: print what shoald answered
+Exit run_init(const Context& context, bool json);
+Exit run_join(const Context& context, const std::string& address, const std::string& token,
+              bool json);
+Exit run_members(const Context& context, bool json);
+Exit run_status(const Context& context, bool json);
+Exit run_token_create(const Context& context, std::optional<std::uint64_t> ttl_s, bool json);
+Exit run_dump(const Context& context);
+Exit run_service_list(const Context& context, bool json);
+Exit run_service_show(const Context& context, const std::string& ns, const std::string& name,
+                      bool json);
+Exit run_image_load(const Context& context, const std::string& path, const std::string& name,
+                    bool json);
+Exit run_image_list(const Context& context, bool json);
+Exit run_image_remove(const Context& context, const std::vector<std::string>& references,
+                      bool json);
+
+// "1d12h30m15s" in seconds.
+Result<std::uint64_t> parse_duration(std::string_view text);
+
+}  // namespace shoal::cli

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line: what may be said, and what runs. Everything else is in commands.h.
+#include "agent/cli/commands.h"
+#include "netplane/base/strings.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <fmt/format.h>
+#include <functional>
+
+namespace {
+
+using namespace shoal::cli;
+using shoal::Result;
+
+class StandardStreams final : public Streams {
+public:
+  void out(std::string_view text) override { write(stdout, text); }
+  void err(std::string_view text) override {
+    std::fflush(stdout);
+    write(stderr, text);
+  }
+
+private:
+  static void write(std::FILE* file, std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), file);
+    std::fflush(file);
+  }
+};
+
+// What the options are parsed into; one command runs a process.
+struct Options {
+  std::string socket;
+  std::optional<std::string> ns;
+  std::string output;
+  GetOptions get;
+  ApplyOptions apply;
+  DeleteOptions del;
+  LogsOptions logs;
+  ExecOptions exec;
+  std::string address, token, ttl, path, name;
+  std::vector<std::string> references;
+  bool now = false;
+};
+
+using Run = std::function<Exit(const Context&)>;
+
+class CommandLine {
+public:
+  CommandLine() : app_("shoal: pods and services of this host's cluster, through shoald") {
+    app_.require_subcommand(1);
+    app_.set_help_all_flag("--help-all", "Help of all commands");
+    const char* socket = std::getenv("SHOAL_SOCKET");
+    o_.socket = socket ? socket : kDefaultSocket;
+    app_.add_option("--socket", o_.socket, "shoald's unix socket (or $SHOAL_SOCKET)")
+        ->capture_default_str();
+    app_.footer("Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 shoald is not "
+                "reachable, 4 not found; exec "
+                "gives the command's own.");
+    objects();
+    pods();
+    cluster();
+    data_plane();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      const int code = app_.exit(error);
+      return code == 0 ? 0 : kExitUsage;
+    }
+    const Client client(o_.socket);
+    StandardStreams streams;
+    const Exit exit = run_(Context{client, streams});
+    if (exit)
+      return *exit;
+    streams.err(fmt::format("shoal: {}\n", exit.error().message()));
+    return exit_code_of(exit.error());
+  }
+
+private:
+  CLI::App* command(CLI::App* parent, const char* name, const char* help, Run run) {
+    CLI::App* sub = parent->add_subcommand(name, help);
+    sub->fallthrough();
+    sub->callback([this, run = std::move(run)] { run_ = run; });
+    return sub;
+  }
+  void ns_option(CLI::App* sub) {
+    sub->add_option("-n,--namespace", o_.ns, "Namespace (default: default)");
+  }
+  void output_option(CLI::App* sub, const std::vector<std::string>& allowed) {
+    sub->add_option("-o,--output", o_.output, "Output form")->check(CLI::IsMember(allowed));
+  }
+  std::string ns() const { return o_.ns.value_or("default"); }
+  bool json() const { return o_.output == "json"; }
+
+  void objects() {
+    CLI::App* apply =
+        command(&app_, "apply", "Make objects be as files say", [this](const Context& c) {
+          o_.apply.ns = o_.ns;
+          o_.apply.output = o_.output;
+          return run_apply(c, o_.apply);
+        });
+    apply->add_option("-f,--filename", o_.apply.files, "File, folder or - for standard input")
+        ->required();
+    apply->add_flag("--dry-run", o_.apply.dry_run, "Only validate");
+    ns_option(apply);
+    output_option(apply, {"json", "yaml", "name"});
+
+    const auto get_options = [this] {
+      o_.get.ns = ns();
+      o_.get.output = o_.output;
+    };
+    CLI::App* get = command(&app_, "get", "Show objects", [this, get_options](const Context& c) {
+      get_options();
+      return run_get(c, o_.get);
+    });
+    get->add_option("what", o_.get.what, "KIND[,KIND] [NAME...] or KIND/NAME...")->required();
+    get->add_flag("-A,--all-namespaces", o_.get.all_namespaces, "In all namespaces");
+    get->add_option("-l,--selector", o_.get.selector, "By labels, as in app=web,version!=green");
+    get->add_flag("-w,--watch", o_.get.watch, "And their changes as they come");
+    get->add_flag("--no-headers", o_.get.no_headers, "Rows only");
+    ns_option(get);
+    output_option(get, {"wide", "json", "yaml", "name"});
+
+    CLI::App* describe = command(&app_, "describe", "Show an object and its events",
+                                 [this, get_options](const Context& c) {
+                                   get_options();
+                                   return run_describe(c, o_.get);
+                                 });
+    describe->add_option("what", o_.get.what, "KIND NAME or KIND/NAME")->required();
+    ns_option(describe);
+
+    CLI::App* del = command(&app_, "delete", "Delete objects", [this](const Context& c) -> Exit {
+      o_.del.ns = o_.ns;
+      if (o_.now)
+        o_.del.grace_s = 1;
+      if (o_.del.what.empty() == o_.del.files.empty()) {
+        c.streams.err("shoal: delete needs either KIND NAME or -f FILE\n");
+        return kExitUsage;
+      }
+      return run_delete(c, o_.del);
+    });
+    del->add_option("what", o_.del.what, "KIND NAME... or KIND/NAME...");
+    del->add_option("-f,--filename", o_.del.files, "What a file, a folder or - names");
+    del->add_option("-l,--selector", o_.del.selector, "By labels");
+    del->add_option("--grace-period", o_.del.grace_s,
+                    "Seconds that a pod has to stop; 0: gone at once");
+    del->add_flag("--now", o_.now, "Short for --grace-period=1");
+    del->add_flag("--wait,!--no-wait", o_.del.wait, "Wait until they are gone (default)");
+    del->add_flag("--ignore-not-found", o_.del.ignore_not_found, "What is not there is fine");
+    ns_option(del);
+  }
+
+  void pods() {
+    CLI::App* logs =
+        command(&app_, "logs", "Show what a pod's container wrote", [this](const Context& c) {
+          o_.logs.ns = ns();
+          return run_logs(c, o_.logs);
+        });
+    logs->add_option("pod", o_.logs.pod, "POD or pod/POD")->required();
+    logs->add_option("-c,--container", o_.logs.container, "Which container");
+    logs->add_flag("-f,--follow", o_.logs.follow, "And what it goes on to write");
+    logs->add_flag("-p,--previous", o_.logs.previous, "Of the run before this one");
+    logs->add_flag("--timestamps", o_.logs.timestamps, "With the time of each line");
+    logs->add_option("--tail", o_.logs.tail, "Only the last lines")->check(CLI::NonNegativeNumber);
+    ns_option(logs);
+
+    CLI::App* exec =
+        command(&app_, "exec", "Run a command in a pod of this host", [this](const Context& c) {
+          o_.exec.ns = ns();
+          return run_exec(c, o_.exec);
+        });
+    exec->add_option("pod", o_.exec.pod, "POD or pod/POD")->required();
+    exec->add_option("command", o_.exec.command, "-- COMMAND [ARGUMENT...]")->required();
+    exec->add_option("-c,--container", o_.exec.container, "Which container");
+    exec->add_flag("-i,--stdin", o_.exec.stdin_open, "Give it this standard input");
+    exec->add_flag("-t,--tty", o_.exec.tty, "In a terminal");
+    ns_option(exec);
+  }
+
+  void cluster() {
+    const std::vector<std::string> forms = {"json"};
+    output_option(command(&app_, "init", "Begin a cluster with this host",
+                          [this](const Context& c) { return run_init(c, json()); }),
+                  forms);
+    CLI::App* join =
+        command(&app_, "join", "Make this host a member of a cluster",
+                [this](const Context& c) { return run_join(c, o_.address, o_.token, json()); });
+    join->add_option("address", o_.address, "A member's API, as in 198.18.0.11:6443")->required();
+    join->add_option("token", o_.token, "From `shoal token create` on a member")->required();
+    output_option(join, forms);
+    output_option(command(&app_, "members", "Show the hosts as this one sees them",
+                          [this](const Context& c) { return run_members(c, json()); }),
+                  forms);
+    output_option(command(&app_, "status", "Show this host's state, and what limits it",
+                          [this](const Context& c) { return run_status(c, json()); }),
+                  forms);
+    CLI::App* token = app_.add_subcommand("token", "Join tokens");
+    token->require_subcommand(1);
+    CLI::App* create = command(token, "create", "Make a token that lets one host join",
+                               [this](const Context& c) -> Exit {
+                                 std::optional<std::uint64_t> ttl_s;
+                                 if (!o_.ttl.empty()) {
+                                   auto parsed = parse_duration(o_.ttl);
+                                   if (!parsed)
+                                     return shoal::fail(std::move(parsed).error().wrap("--ttl"));
+                                   ttl_s = *parsed;
+                                 }
+                                 return run_token_create(c, ttl_s, json());
+                               });
+    create->add_option("--ttl", o_.ttl, "How long it is good for, as in 30m or 24h");
+    output_option(create, forms);
+  }
+
+  void data_plane() {
+    const std::vector<std::string> forms = {"json"};
+    CLI::App* service =
+        app_.add_subcommand("service", "Services as this host's data plane has them");
+    service->require_subcommand(1);
+    output_option(command(service, "ls", "Show all",
+                          [this](const Context& c) { return run_service_list(c, json()); }),
+                  forms);
+    CLI::App* show =
+        command(service, "show", "Show frontends, weights asked and effective, backends, counts",
+                [this](const Context& c) { return run_service_show(c, ns(), o_.name, json()); });
+    show->add_option("name", o_.name, "Service")->required();
+    ns_option(show);
+    output_option(show, forms);
+    command(&app_, "dump", "Show the data plane's maps as text",
+            [](const Context& c) { return run_dump(c); });
+
+    CLI::App* image = app_.add_subcommand("image", "Images of this host");
+    image->require_subcommand(1);
+    CLI::App* load =
+        command(image, "load", "Load an OCI or docker archive",
+                [this](const Context& c) { return run_image_load(c, o_.path, o_.name, json()); });
+    load->add_option("archive", o_.path, "Tar file, plain or in gzip or zstd")->required();
+    load->add_option("--name", o_.name, "Store it under this name, not the archive's");
+    output_option(load, forms);
+    output_option(command(image, "ls", "Show them",
+                          [this](const Context& c) { return run_image_list(c, json()); }),
+                  forms);
+    CLI::App* rm =
+        command(image, "rm", "Remove references; what nothing needs any more is freed",
+                [this](const Context& c) { return run_image_remove(c, o_.references, json()); });
+    rm->add_option("image", o_.references, "Reference or digest")->required();
+    output_option(rm, forms);
+  }
+
+  CLI::App app_;
+  Options o_;
+  Run run_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A closed pipe is an error of a write, not the end of the program; a command ends by itself
+  // then.
+  std::signal(SIGPIPE, SIG_DFL);
+  CommandLine line;
+  return line.run(argc, argv);
+}

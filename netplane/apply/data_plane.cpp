@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/data_plane.h"
+
+#include "netplane/kernel/nft/nft.h"
+#include "netplane/plan/lb.h"
+
+#include <fmt/format.h>
+
+namespace shoal::apply {
+namespace {
+
+kernel::NftRules rules_of(const plan::NftPolicy& policy) {
+  kernel::NftRules rules;
+  rules.pods = policy.pods;
+  rules.cluster = policy.cluster;
+  rules.nodes = policy.nodes;
+  return rules;
+}
+
+}  // namespace
+
+// --- The overlay: hosts first, then routes to them; removed in reverse
+// ------------------------------
+
+kernel::Route DataPlane::kernel_route(const plan::OverlayRoute& route) const {
+  kernel::Route out;
+  out.destination = route.destination;
+  out.link = overlay_.index;
+  out.gateway = plan::overlay_gateway();
+  if (!route.source.is_unspecified())
+    out.source = route.source;
+  out.onlink = true;
+  return out;
+}
+
+void DataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
+  for (const plan::Issue& issue : plan.issues)
+    report.errors.push_back({issue.object, issue.error});
+  std::set<IpPrefix> failed;
+  for (const auto& [cidr, entry] : plan.set_nodes) {
+    if (Result<> done = kernel_.maps->put_node(cidr, entry); !done) {
+      failed.insert(cidr);
+      report.errors.push_back({"pod CIDR " + cidr.to_string(),
+                               std::move(done).error().wrap("write the host's map entry")});
+      continue;
+    }
+    overlay_actual_.nodes[cidr] = entry;
+    report.operations++;
+  }
+  for (const plan::OverlayRoute& route : plan.set_routes) {
+    if (failed.contains(route.destination))
+      continue;
+    if (Result<> done = kernel_.rtnl->replace_route(kernel_route(route)); !done) {
+      report.errors.push_back({"route " + route.destination.to_string(), std::move(done).error()});
+      continue;
+    }
+    std::erase_if(overlay_actual_.routes,
+                  [&](const auto& old) { return old.destination == route.destination; });
+    overlay_actual_.routes.insert(route);
+    report.operations++;
+  }
+}
+
+void DataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
+  std::set<IpPrefix> failed;
+  for (const plan::OverlayRoute& route : plan.delete_routes) {
+    Result<> done = kernel_.rtnl->delete_route(kernel_route(route));
+    if (!done && done.error().code() != Errc::kNotFound) {
+      failed.insert(route.destination);
+      report.errors.push_back({"route " + route.destination.to_string(), std::move(done).error()});
+      continue;
+    }
+    overlay_actual_.routes.erase(route);
+    report.operations++;
+  }
+  for (const IpPrefix& cidr : plan.delete_nodes) {
+    if (failed.contains(cidr))
+      continue;
+    if (Result<> done = kernel_.maps->delete_node(cidr); !done) {
+      report.errors.push_back({"pod CIDR " + cidr.to_string(),
+                               std::move(done).error().wrap("delete the host's map entry")});
+      continue;
+    }
+    overlay_actual_.nodes.erase(cidr);
+    report.operations++;
+  }
+}
+
+// --- Pods
+// -------------------------------------------------------------------------------------------
+
+void DataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyReport& report) {
+  std::set<IpAddress> wanted;
+  for (const model::LocalPod& pod : desired.pods) {
+    wanted.insert(pod.ip);
+    if (pod.host_ifindex == 0 || attached_.contains(pod.ip))
+      continue;  // not wired yet, or known better from attach_pod
+    const model::PodEntry entry{pod.host_ifindex, pod.generation, pod.pod_mac, pod.host_mac};
+    const auto now = pods_.find(pod.ip);
+    if (now != pods_.end() && now->second == entry)
+      continue;
+    if (Result<> done = kernel_.maps->put_pod(pod.ip, entry); !done) {
+      report.errors.push_back(
+          {"pod " + pod.pod, std::move(done).error().wrap("write its map entry")});
+      continue;
+    }
+    pods_[pod.ip] = entry;
+    report.operations++;
+  }
+  if (!prune)
+    return;
+  for (auto at = pods_.begin(); at != pods_.end();) {
+    if (wanted.contains(at->first) || attached_.contains(at->first)) {
+      ++at;
+    } else if (Result<> done = kernel_.maps->delete_pod(at->first); !done) {
+      report.errors.push_back({"pod address " + at->first.to_string(),
+                               std::move(done).error().wrap("delete its map entry")});
+      ++at;
+    } else {
+      at = pods_.erase(at);
+      report.operations++;
+    }
+  }
+}
+
+// --- Services
+// ---------------------------------------------------------------------------------------
+
+void DataPlane::run(const plan::Plan& plan, ApplyReport& report) {
+  for (const plan::Issue& issue : plan.issues)
+    report.errors.push_back({issue.object, issue.error});
+  PlanRunner runner(*kernel_.maps, actual_, ++round_);
+  runner.run(plan);
+  report.operations += runner.operations();
+  for (ObjectError& error : runner.errors())
+    report.errors.push_back(std::move(error));
+  if (actual_.waiting())
+    rounds_.emplace_back(round_, clock_.now());
+}
+
+void DataPlane::apply_services(const model::Desired& desired, bool prune, ApplyReport& report) {
+  const plan::Plan plan = plan::plan_services(desired, actual_, {.prune = prune});
+  index_of_.clear();
+  for (const plan::Learned& learned : plan.learned)
+    index_of_.emplace_hint(index_of_.end(), learned.name, learned.service);
+  run(plan, report);
+}
+
+void DataPlane::release_after_grace() {
+  std::optional<plan::Stamp> due;
+  while (!rounds_.empty() && clock_.now() - rounds_.front().second >= config_.grace) {
+    due = rounds_.front().first;
+    rounds_.pop_front();
+  }
+  if (!due || !actual_.release(*due))
+    return;
+  const plan::Plan frees = plan::plan_frees(actual_);
+  if (frees.empty())
+    return;
+  ApplyReport report;
+  run(frees, report);
+  operations_ += report.operations;
+  errors_ += report.errors.size();
+}
+
+// --- Masquerade
+// -------------------------------------------------------------------------------------
+
+void DataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
+  std::optional<plan::NftPolicy> wanted;
+  if (config_.masquerade)
+    wanted = plan::desired_nft_policy(desired);
+  if (wanted && wanted->pods.empty())
+    wanted.reset();  // nothing to rewrite
+  if (!wanted && !prune_allowed_)
+    return;
+  if (nft_ && *nft_ == wanted)
+    return;
+  if (!nft_ && wanted) {
+    // After a start: what is there may be right already.
+    const Result<std::string> held = kernel_.nft->dump();
+    if (held && *held == kernel::render(rules_of(*wanted))) {
+      nft_ = wanted;
+      return;
+    }
+  }
+  Result<> done = wanted ? kernel_.nft->apply(rules_of(*wanted)) : kernel_.nft->remove();
+  if (!done) {
+    nft_.reset();
+    report.errors.push_back({"masquerade policy", std::move(done).error()});
+    return;
+  }
+  nft_ = wanted;
+  report.operations++;
+}
+
+// --- Announcements
+// ----------------------------------------------------------------------------------
+
+void DataPlane::apply_announcements(const model::Desired& desired, ApplyReport& report) {
+  std::set<IpAddress> wanted;
+  for (const IpAddress& ip : desired.announced_vips) {
+    // Not before the uplink's program answers for it: an entry that could not be written is not
+    // ours.
+    const auto entry = actual_.vips().find(ip);
+    if (entry != actual_.vips().end() && entry->second.announced)
+      wanted.insert(ip);
+  }
+  std::erase_if(announcements_, [&](const auto& item) { return !wanted.contains(item.first); });
+  for (const IpAddress& ip : wanted)
+    announcements_.try_emplace(ip, Announcement{clock_.now(), 0});
+  announce_due(&report);
+}
+
+void DataPlane::announce_due(ApplyReport* report) {
+  const MonoTime now = clock_.now();
+  for (auto& [ip, announcement] : announcements_) {
+    if (announcement.next > now)
+      continue;
+    if (announcement.sent > config_.announce_repeats &&
+        config_.announce_refresh == Duration::zero()) {
+      announcement.next = MonoTime::max();
+      continue;
+    }
+    if (Result<> done = announcer_->announce(ip); done) {
+      announced_++;
+      announcement.sent++;
+    } else {
+      errors_ += report == nullptr ? 1 : 0;
+      if (report != nullptr)
+        report->errors.push_back(
+            {"address " + ip.to_string(), std::move(done).error().wrap("send gratuitous ARP")});
+    }
+    // A failed one is tried again in the time of the first repeat.
+    const unsigned nth = std::max(1U, announcement.sent);
+    announcement.next = now + (nth <= config_.announce_repeats ? config_.announce_interval * nth
+                                                               : config_.announce_refresh);
+    if (nth > config_.announce_repeats && config_.announce_refresh == Duration::zero())
+      announcement.next = MonoTime::max();
+  }
+}
+
+// --- All of it
+// --------------------------------------------------------------------------------------
+
+ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed) {
+  ApplyReport report;
+  if (desired.self != config_.node_name) {
+    report.errors.push_back(
+        {"host " + config_.node_name,
+         Error(Errc::kInvalid, fmt::format("the desired state is for host '{}'", desired.self))});
+    return report;
+  }
+  if (clean_ && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
+    return report;
+  desired_ = desired;
+  prune_allowed_ = prune_allowed;
+
+  const plan::OverlayPlan overlay = plan::plan_overlay(desired, overlay_actual_, prune_allowed);
+  set_overlay(overlay, report);
+  apply_pods(desired, prune_allowed, report);
+  apply_services(desired, prune_allowed, report);
+  delete_overlay(overlay, report);
+  apply_nft(desired, report);
+  if (!programs_attached_ && prune_allowed)
+    if (Result<> done = attach_programs(); !done)
+      report.errors.push_back({"BPF programs", std::move(done).error()});
+  apply_announcements(desired, report);
+
+  plans_++;
+  operations_ += report.operations;
+  errors_ += report.errors.size();
+  clean_ = report.ok();
+  errors_of_.clear();
+  for (const ObjectError& error : report.errors)
+    errors_of_[error.object].push_back(error.error.message());
+  return report;
+}
+
+void DataPlane::tick() {
+  release_after_grace();
+  announce_due(nullptr);
+}
+
+}  // namespace shoal::apply

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wiring a pod: veth, program, map entry; and taking it apart again.
+#include "netplane/apply/data_plane.h"
+
+#include "netplane/kernel/rtnl/pod_net.h"
+
+#include <fmt/format.h>
+
+namespace shoal::apply {
+namespace {
+
+// Undoes, in reverse, what a call that fails has made; forgets all of it when the call succeeds.
+class Undo {
+public:
+  void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void forget() { steps_.clear(); }
+  ~Undo() {
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+      (*step)();
+  }
+
+private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace
+
+Result<model::LocalPod> DataPlane::attach_pod(const PodAttachment& attachment) {
+  const std::string what =
+      fmt::format("attach pod {} ({})", attachment.pod, attachment.ip.to_string());
+  const kernel::PodNetSpec spec =
+      kernel::make_pod_net_spec(attachment.uid, attachment.ip, pod_mtu_);
+  const bool wired_before = kernel_.rtnl->link(spec.host_link).has_value();
+  auto pod_rtnl = SHOAL_TRY_WRAP(kernel_.open_pod_rtnl(attachment.netns_fd), what);
+  const kernel::AttachedPod link =
+      SHOAL_TRY_WRAP(kernel::attach_pod(*kernel_.rtnl, *pod_rtnl, spec), what);
+  Undo undo;
+  if (!wired_before)
+    undo.add([&] { (void)kernel::detach_pod(*kernel_.rtnl, spec.host_link); });
+
+  SHOAL_TRY_WRAP(kernel_.programs->attach_pod(link.host_ifindex),
+                 fmt::format("{}: attach the program to {}", what, spec.host_link));
+  if (!wired_before)
+    undo.add([&] { (void)kernel_.programs->detach_pod(link.host_ifindex); });
+
+  const model::PodEntry entry{link.host_ifindex, attachment.generation, link.pod_mac,
+                              link.host_mac};
+  const auto held = pods_.find(attachment.ip);
+  if (held == pods_.end() || held->second != entry)
+    SHOAL_TRY_WRAP(kernel_.maps->put_pod(attachment.ip, entry), what);
+  pods_[attachment.ip] = entry;
+  attached_[attachment.ip] = entry;
+  undo.forget();
+
+  model::LocalPod pod;
+  pod.pod = attachment.pod;
+  pod.uid = attachment.uid;
+  pod.ip = attachment.ip;
+  pod.generation = attachment.generation;
+  pod.host_ifindex = link.host_ifindex;
+  pod.pod_mac = link.pod_mac;
+  pod.host_mac = link.host_mac;
+  return pod;
+}
+
+Result<> DataPlane::detach_pod(std::string_view uid, const IpAddress& ip) {
+  const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ip, pod_mtu_);
+  const std::string what = fmt::format("detach pod {} ({})", uid, ip.to_string());
+  Result<> first;
+  const auto keep_first = [&](Result<> done) {
+    if (!done && done.error().code() != Errc::kNotFound && first)
+      first = std::unexpected<Error>(std::move(done).error().wrap(what));
+  };
+
+  // The address may be another pod's by now: its entry names that one's MAC.
+  const auto held = pods_.find(ip);
+  if (held != pods_.end() && held->second.host_mac == spec.host_mac) {
+    Result<> done = kernel_.maps->delete_pod(ip);
+    if (done) {
+      pods_.erase(held);
+      attached_.erase(ip);
+    }
+    keep_first(std::move(done));
+  }
+  if (const Result<kernel::Link> link = kernel_.rtnl->link(spec.host_link))
+    keep_first(kernel_.programs->detach_pod(link->index));
+  keep_first(kernel::detach_pod(*kernel_.rtnl, spec.host_link));
+  return first;
+}
+
+}  // namespace shoal::apply

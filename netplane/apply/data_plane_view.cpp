@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the data plane shows of itself.
+#include "netplane/apply/data_plane.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace shoal::apply {
+namespace {
+
+const model::ServicePort* find_service(const model::Desired& desired, std::string_view id) {
+  for (const model::ServicePort& service : desired.services)
+    if (service.id() == id)
+      return &service;
+  return nullptr;
+}
+
+double share(double part, double whole) { return whole == 0 ? 0 : part / whole; }
+
+std::vector<BackendView> backend_views(const model::ServicePort& service,
+                                       const plan::ServiceState& state,
+                                       const plan::Actual& actual) {
+  std::vector<BackendView> views;
+  for (const model::Backend& backend : service.backends) {
+    BackendView& view = views.emplace_back();
+    view.backend = backend;
+    for (const plan::SlotCount& owned : state.backends) {
+      const plan::BackendEntry& entry = *actual.backend(owned.id);
+      if (plan::key_of(entry) != plan::BackendKey{backend.ip, backend.port, backend.generation})
+        continue;
+      view.id = owned.id;
+      view.epoch = entry.epoch;
+      view.local = entry.local;
+      view.slots = owned.slots;
+      view.effective = share(owned.slots, state.ring.slots);
+    }
+  }
+  std::sort(views.begin(), views.end(),
+            [](const BackendView& a, const BackendView& b) { return a.backend < b.backend; });
+  return views;
+}
+
+std::vector<ShareView> share_views(const model::ServicePort& service,
+                                   const std::vector<BackendView>& backends, std::uint32_t slots) {
+  std::vector<ShareView> shares;
+  double weights = 0;
+  for (const model::WeightGroup& group : service.groups) {
+    shares.push_back({.group = group.name, .weight = group.weight});
+    weights += group.weight;
+  }
+  if (service.groups.empty()) {
+    shares.push_back({.weight = 1});
+    weights = 1;
+  }
+  for (ShareView& view : shares) {
+    view.asked = share(view.weight, weights);
+    for (const BackendView& backend : backends) {
+      if (!service.groups.empty() && backend.backend.group != view.group)
+        continue;
+      view.backends++;
+      view.ready += backend.slots > 0 ? 1 : 0;
+      view.slots += backend.slots;
+      view.picked += backend.stats.connects + backend.stats.flows;
+    }
+    view.effective = share(view.slots, slots);
+  }
+  std::sort(shares.begin(), shares.end(),
+            [](const ShareView& a, const ShareView& b) { return a.group < b.group; });
+  return shares;
+}
+
+}  // namespace
+
+Result<ServiceView> DataPlane::service_view(std::string_view ns, std::string_view name,
+                                            std::string_view port_name, L4Proto proto) const {
+  ServiceView view;
+  view.name = fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto));
+  const model::ServicePort* service = desired_ ? find_service(*desired_, view.name) : nullptr;
+  if (service == nullptr)
+    return fail(Errc::kNotFound, fmt::format("no service {} in the data plane", view.name));
+  if (const auto errors = errors_of_.find("service " + view.name); errors != errors_of_.end())
+    view.errors = errors->second;
+  const auto index = index_of_.find(view.name);
+  const plan::ServiceState* state =
+      index == index_of_.end() ? nullptr : actual_.service(index->second);
+  if (state == nullptr) {
+    view.backends = backend_views(*service, plan::ServiceState(), actual_);
+    view.shares = share_views(*service, view.backends, 0);
+    return view;
+  }
+  view.index = index->second;
+  view.slots = state->ring.slots;
+  for (const model::Frontend& frontend : service->frontends) {
+    const auto entry = actual_.frontends().find({frontend.ip, frontend.port, frontend.proto});
+    if (entry != actual_.frontends().end() && entry->second.service == view.index)
+      view.frontends.push_back(frontend);
+  }
+  std::sort(view.frontends.begin(), view.frontends.end());
+  view.backends = backend_views(*service, *state, actual_);
+  std::vector<model::BackendId> ids;
+  for (const BackendView& backend : view.backends)
+    if (backend.id != model::kNoBackend)
+      ids.push_back(backend.id);
+  const auto stats = SHOAL_TRY(kernel_.maps->backend_stats(ids));
+  for (std::size_t i = 0, at = 0; i < view.backends.size(); i++)
+    if (view.backends[i].id != model::kNoBackend)
+      view.backends[i].stats = stats.at(at++);
+  view.shares = share_views(*service, view.backends, view.slots);
+  const model::ServiceIndex wanted[] = {view.index};
+  view.stats = SHOAL_TRY(kernel_.maps->service_stats(wanted)).at(0);
+  return view;
+}
+
+std::vector<std::string> DataPlane::service_names() const {
+  std::vector<std::string> names;
+  if (desired_)
+    for (const model::ServicePort& service : desired_->services)
+      names.push_back(service.id());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<Counters> DataPlane::counters() const {
+  Counters out;
+  std::vector<model::ServiceIndex> indexes;
+  for (const auto& [name, index] : index_of_) {
+    if (actual_.service(index) == nullptr)
+      continue;
+    indexes.push_back(index);
+    out.services.push_back({name, {}});
+  }
+  const auto stats = SHOAL_TRY(kernel_.maps->service_stats(indexes));
+  for (std::size_t i = 0; i < stats.size(); i++)
+    out.services[i].stats = stats[i];
+  out.drops = SHOAL_TRY(kernel_.maps->drops());
+  const plan::Limits& limits = actual_.limits();
+  const auto used = [](const plan::IndexPool& pool) { return pool.size() - pool.free_count(); };
+  out.tables = {
+      {"backends", used(actual_.backend_pool()), limits.backends},
+      {"frontends", static_cast<std::uint32_t>(actual_.frontends().size()), limits.frontends},
+      {"ring_blocks", used(actual_.block_pool()), limits.ring_blocks},
+      {"services", used(actual_.service_pool()), limits.services},
+      {"vips", static_cast<std::uint32_t>(actual_.vips().size()), limits.vips}};
+  out.plans = plans_;
+  out.operations = operations_;
+  out.errors = errors_;
+  out.repairs = repairs_;
+  out.announcements = announced_;
+  return out;
+}
+
+Result<std::vector<kernel::Flow>> DataPlane::flows(std::size_t limit) const {
+  return kernel_.maps->flows(limit);
+}
+
+Result<std::string> DataPlane::dump() const {
+  return kernel::dump(SHOAL_TRY(kernel_.maps->read()));
+}
+
+}  // namespace shoal::apply

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/kernel_ports.h"
+
+#include "netplane/kernel/bpf/loader.h"
+#include "netplane/kernel/rtnl/garp.h"
+
+namespace shoal::apply {
+namespace {
+
+class BpfPrograms final : public Programs {
+public:
+  BpfPrograms(std::unique_ptr<kernel::Loader> loader, const Config& config)
+      : loader_(std::move(loader)), cgroup_(config.cgroup_root),
+        socket_hooks_(config.socket_hooks) {}
+
+  Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
+    // The receiving side first: what the others are sent must be understood.
+    SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
+    SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
+    if (socket_hooks_)
+      SHOAL_TRY_WRAP(loader_->attach_cgroup(cgroup_),
+                     "attach the socket hooks to " + cgroup_.string());
+    else
+      SHOAL_TRY_WRAP(loader_->detach_cgroup(), "detach the socket hooks");
+    return {};
+  }
+  Result<> attach_pod(std::uint32_t ifindex) override { return loader_->attach_pod(ifindex); }
+  Result<> detach_pod(std::uint32_t ifindex) override { return loader_->detach_pod(ifindex); }
+  Result<bool> attached_before() const override {
+    return !SHOAL_TRY(loader_->attached_interfaces()).empty();
+  }
+  Result<> sweep() override {
+    SHOAL_TRY_WRAP(loader_->remove_defunct(), "sweep attachments whose device is gone");
+    return loader_->remove_old_versions();
+  }
+  std::vector<std::string> limitations() const override { return loader_->limitations(); }
+
+private:
+  std::unique_ptr<kernel::Loader> loader_;
+  std::filesystem::path cgroup_;
+  bool socket_hooks_;
+};
+
+class ArpAnnouncer final : public VipAnnouncer {
+public:
+  explicit ArpAnnouncer(kernel::Announcer announcer) : announcer_(std::move(announcer)) {}
+  Result<> announce(const IpAddress& ip) override { return announcer_.announce(ip); }
+
+private:
+  kernel::Announcer announcer_;
+};
+
+}  // namespace
+
+Result<KernelPorts> open_kernel_ports(const Config& config) {
+  KernelPorts ports;
+  ports.rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
+  ports.nft = SHOAL_TRY_WRAP(kernel::open_nft(), "open nftables");
+  kernel::LoaderOptions options;
+  options.root = config.bpffs;
+  options.sizes = config.sizes;
+  options.allowed = config.allowed;
+  options.hash_seed = config.hash_seed;
+  options.remake_maps = config.remake_maps;
+  auto loader = SHOAL_TRY_WRAP(kernel::Loader::open(options), "load the BPF programs");
+  ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
+  ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
+  ports.open_announcer = [](const kernel::Uplink& uplink) -> Result<std::unique_ptr<VipAnnouncer>> {
+    return std::make_unique<ArpAnnouncer>(
+        SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
+                       "open a packet socket on " + uplink.name));
+  };
+  ports.open_pod_rtnl = [](int netns_fd) { return kernel::open_rtnl(netns_fd); };
+  return ports;
+}
+
+}  // namespace shoal::apply

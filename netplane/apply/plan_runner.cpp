@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/plan_runner.h"
+
+#include <fmt/format.h>
+
+namespace shoal::apply {
+namespace {
+
+// The service that an item belongs to; nothing for addresses and strays.
+template <class Item>
+std::optional<plan::ServiceIndex> service_of(const Item& item) {
+  if constexpr (requires { item.service; }) {
+    if (item.service == plan::RetireBackends::kNoService)
+      return std::nullopt;
+    return item.service;
+  } else if constexpr (requires { item.entry.service; }) {
+    return item.entry.service;
+  } else {
+    return std::nullopt;
+  }
+}
+
+template <class Item>
+std::string object_of(const Item& item) {
+  if constexpr (requires { item.ip; })
+    return "address " + item.ip.to_string();
+  else if constexpr (requires { item.id; })
+    return fmt::format("backend {}", item.id);
+  else
+    return "service maps";
+}
+
+std::string_view doing(const plan::OpenServices&) { return "clear the counters"; }
+std::string_view doing(const plan::SetBackends&) { return "write the backends"; }
+std::string_view doing(const plan::WriteRings&) { return "write the ring"; }
+std::string_view doing(const plan::SwitchRings&) { return "switch the ring"; }
+std::string_view doing(const plan::SetFrontends&) { return "write the frontends"; }
+std::string_view doing(const plan::SetVips&) { return "write the address"; }
+std::string_view doing(const plan::DeleteFrontends&) { return "delete the frontends"; }
+std::string_view doing(const plan::DeleteVips&) { return "delete the address"; }
+std::string_view doing(const plan::RetireBackends&) { return "retire the backends"; }
+std::string_view doing(const plan::RetireServices&) { return "retire the index"; }
+std::string_view doing(const plan::FreeBackends&) { return "free the backend"; }
+
+}  // namespace
+
+// --- One batch
+// --------------------------------------------------------------------------------------
+
+Result<> PlanRunner::write(const plan::OpenServices& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.clear_service_stats(item.service));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::SetBackends& batch) {
+  std::vector<kernel::BackendWrite> writes;
+  writes.reserve(batch.items.size());
+  for (const auto& item : batch.items) {
+    if (item.recycled)
+      SHOAL_TRY(maps_.clear_backend_stats(item.id));
+    writes.push_back({item.id, item.entry});
+  }
+  return maps_.put_backends(writes);
+}
+
+Result<> PlanRunner::write(const plan::WriteRings& batch) {
+  std::vector<kernel::RingBlockWrite> writes;
+  for (const auto& item : batch.items) {
+    for (std::size_t at = 0; at < item.slots.size(); at += model::kRingBlockSlots) {
+      kernel::RingBlockWrite& write = writes.emplace_back();
+      write.block = item.first_block + static_cast<std::uint32_t>(at / model::kRingBlockSlots);
+      std::copy_n(item.slots.begin() + static_cast<std::ptrdiff_t>(at), model::kRingBlockSlots,
+                  write.slots.begin());
+      if (writes.size() == kBlocksPerWrite) {
+        SHOAL_TRY(maps_.put_ring_blocks(writes));
+        writes.clear();
+      }
+    }
+  }
+  return writes.empty() ? Result<>() : maps_.put_ring_blocks(writes);
+}
+
+Result<> PlanRunner::write(const plan::SwitchRings& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.switch_ring(item.service, item.to));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::SetFrontends& batch) {
+  std::vector<kernel::FrontendWrite> writes;
+  writes.reserve(batch.items.size());
+  for (const auto& item : batch.items)
+    writes.push_back({item.key, item.entry});
+  return maps_.put_frontends(writes);
+}
+
+Result<> PlanRunner::write(const plan::SetVips& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.put_vip(item.ip, item.entry));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::DeleteFrontends& batch) {
+  std::vector<model::FrontendKey> keys;
+  keys.reserve(batch.items.size());
+  for (const auto& item : batch.items)
+    keys.push_back(item.key);
+  return maps_.delete_frontends(keys);
+}
+
+Result<> PlanRunner::write(const plan::DeleteVips& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.delete_vip(item.ip));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::RetireBackends&) { return {}; }
+
+// An index that some frontend still names, because its next service could not take it over, must
+// not be given to anybody.
+Result<> PlanRunner::write(const plan::RetireServices& batch) {
+  for (const auto& item : batch.items) {
+    const plan::ServiceState* service = actual_.service(item.service);
+    if (service != nullptr && service->frontends > 0)
+      return fail(Errc::kConflict, fmt::format("{} frontends still name index {}",
+                                               service->frontends, item.service));
+  }
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::FreeBackends& batch) {
+  std::vector<kernel::BackendWrite> writes;
+  writes.reserve(batch.items.size());
+  for (const auto& item : batch.items) {
+    kernel::BackendWrite& write = writes.emplace_back();
+    write.id = item.id;
+    write.entry.epoch = item.epoch;
+    write.entry.valid = false;
+  }
+  return maps_.put_backends(writes);
+}
+
+// --- Failing item by item
+// ---------------------------------------------------------------------------
+
+template <class Item>
+bool PlanRunner::skipped(const Item& item) const {
+  const std::optional<plan::ServiceIndex> service = service_of(item);
+  return service && failed_.contains(*service);
+}
+
+template <class Item>
+void PlanRunner::failed(const Item& item, Error error) {
+  const std::optional<plan::ServiceIndex> service = service_of(item);
+  if (!service) {
+    errors_.push_back({object_of(item), std::move(error)});
+    return;
+  }
+  if (!failed_.insert(*service).second)
+    return;
+  const auto name = names_.find(*service);
+  errors_.push_back(
+      {name == names_.end() ? fmt::format("service index {}", *service) : "service " + name->second,
+       std::move(error)});
+}
+
+template <class Batch>
+void PlanRunner::run_batch(const Batch& batch) {
+  // Nothing has failed yet, most of the time: no copy then.
+  Batch rest;
+  const Batch* todo = &batch;
+  if (!failed_.empty()) {
+    for (const auto& item : batch.items)
+      if (!skipped(item))
+        rest.items.push_back(item);
+    todo = &rest;
+  }
+  if (todo->items.empty())
+    return;
+  if (write(*todo)) {
+    actual_.note(*todo, stamp_);
+    operations_ += todo->items.size();
+    return;
+  }
+  for (const auto& item : todo->items) {
+    if (skipped(item))
+      continue;
+    const Batch one{{item}};
+    if (Result<> done = write(one); !done) {
+      failed(item, std::move(done).error().wrap(doing(one)));
+      continue;
+    }
+    actual_.note(one, stamp_);
+    operations_++;
+  }
+}
+
+void PlanRunner::run(const plan::Plan& plan) {
+  for (const plan::Learned& learned : plan.learned) {
+    names_.emplace(learned.service, learned.name);
+    actual_.learn(learned);
+  }
+  for (const plan::Op& op : plan.ops)
+    std::visit([this](const auto& batch) { run_batch(batch); }, op);
+}
+
+}  // namespace shoal::apply

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carries out a service plan on the maps, and keeps plan::Actual in step with each operation that
+// succeeded. A batch that fails is taken apart: the items that fail on their own cost their service
+// the rest of its plan, and nobody else.
+#pragma once
+
+#include "netplane/kernel/bpf/data_maps.h"
+#include "netplane/plan/actual.h"
+#include "netplane/plan/ops.h"
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace shoal::apply {
+
+inline constexpr std::size_t kBlocksPerWrite = 1024;  // 256 KiB a batch
+
+struct ObjectError {
+  std::string object;  // "service default/web:http/TCP", "route 10.244.2.0/24", "masquerade policy"
+  Error error;
+};
+
+class PlanRunner {
+public:
+  PlanRunner(kernel::DataMaps& maps, plan::Actual& actual, plan::Stamp stamp)
+      : maps_(maps), actual_(actual), stamp_(stamp) {}
+
+  void run(const plan::Plan& plan);
+  std::size_t operations() const { return operations_; }  // items carried out
+  std::vector<ObjectError>& errors() { return errors_; }
+
+private:
+  template <class Batch>
+  void run_batch(const Batch& batch);
+  template <class Item>
+  bool skipped(const Item& item) const;
+  template <class Item>
+  void failed(const Item& item, Error error);
+
+  Result<> write(const plan::OpenServices& batch);
+  Result<> write(const plan::SetBackends& batch);
+  Result<> write(const plan::WriteRings& batch);
+  Result<> write(const plan::SwitchRings& batch);
+  Result<> write(const plan::SetFrontends& batch);
+  Result<> write(const plan::SetVips& batch);
+  Result<> write(const plan::DeleteFrontends& batch);
+  Result<> write(const plan::DeleteVips& batch);
+  Result<> write(const plan::RetireBackends& batch);
+  Result<> write(const plan::RetireServices& batch);
+  Result<> write(const plan::FreeBackends& batch);
+
+  kernel::DataMaps& maps_;
+  plan::Actual& actual_;
+  plan::Stamp stamp_;
+  std::map<plan::ServiceIndex, std::string> names_;
+  std::set<plan::ServiceIndex> failed_;
+  std::size_t operations_ = 0;
+  std::vector<ObjectError> errors_;
+};
+
+}  // namespace shoal::apply

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/agent/controllers/world.h"
+
+#include <map>
+
+namespace shoal::controllers {
+namespace {
+
+std::map<std::string, int> by_node(const Plan& plan) {
+  std::map<std::string, int> out;
+  for (const Step& step : plan.steps)
+    if (const auto* update = std::get_if<Update>(&step.op))
+      ++out[std::string(api::find_string(update->body, "spec.nodeName"))];
+  return out;
+}
+
+TEST(Placement, SpreadsAnOwnersPods) {
+  TestWorld world;
+  for (int i = 0; i < 6; ++i)
+    world.put(fakes::pod({.name = fmt::format("a{}", i), .owner = "web"}));
+  EXPECT_EQ(by_node(place_pods(world.world())),
+            (std::map<std::string, int>{{"h1", 2}, {"h2", 2}, {"h3", 2}}));
+}
+
+TEST(Placement, TheOwnersSpreadComesBeforeTheNumberOfPods) {
+  TestWorld world;
+  // h1 is nearly empty, and has the owner's only pod.
+  world.put(fakes::pod({.name = "mine", .node = "h1", .owner = "web"}));
+  for (int i = 0; i < 5; ++i) {
+    world.put(fakes::pod({.name = fmt::format("b{}", i), .node = "h2"}));
+    world.put(fakes::pod({.name = fmt::format("c{}", i), .node = "h3"}));
+  }
+  world.put(fakes::pod({.name = "c5", .node = "h3"}));
+  world.put(fakes::pod({.name = "new", .owner = "web"}));
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h2", 1}}));
+  world.put(fakes::pod({.name = "new"}));  // a bare pod looks at the number alone
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h1", 1}}));
+}
+
+TEST(Placement, IsTheSameOnEveryHost) {
+  TestWorld one, two;
+  for (int i = 0; i < 20; ++i) {
+    one.put(fakes::pod({.name = fmt::format("p{}", i)}));
+    two.put(fakes::pod({.name = fmt::format("p{}", i)}));
+  }
+  EXPECT_EQ(to_text(place_pods(one.world())), to_text(place_pods(two.world())));
+}
+
+TEST(Placement, LeavesOutHostsThatCannotTakePods) {
+  TestWorld world;
+  world.members.set("h1", {false, world.mono});
+  world.put(fakes::node("h2", "10.244.2.0/24", "198.18.0.12", false));
+  world.put(fakes::pod({.name = "a"}));
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h3", 1}}));
+  world.change(view::kNodes, "", "h3",
+               [](boost::json::object& body) { body["spec"].as_object()["unschedulable"] = true; });
+  const Plan plan = place_pods(world.world());
+  EXPECT_TRUE(by_node(plan).empty());
+  ASSERT_EQ(plan.notes.size(), 1u);
+  EXPECT_EQ(plan.notes[0].message,
+            "0/3 nodes are available: 1 node(s) were not reachable, 1 node(s) were not ready, 1 "
+            "node(s) were unschedulable.");
+  const auto& status = std::get<UpdateStatus>(plan.steps.at(0).op).body;
+  EXPECT_EQ(api::find_string(status.at("status").at("conditions").at(0).as_object(), "reason"),
+            "Unschedulable");
+  carry_out(world, plan);
+  EXPECT_TRUE(place_pods(world.world()).steps.empty()) << "said once";
+}
+
+TEST(Placement, HonoursTheNodeSelectorAndCapacity) {
+  TestWorld world;
+  world.put(fakes::pod({.name = "a"}));
+  const auto select = [&](const char* host) {
+    world.change(view::kPods, "default", "a", [&](boost::json::object& body) {
+      body["spec"].as_object()["nodeSelector"] =
+          boost::json::object{{"kubernetes.io/hostname", host}};
+    });
+  };
+  select("h2");
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h2", 1}}));
+  select("h9");
+  EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
+            "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.");
+  select("h2");
+  world.change(view::kNodes, "", "h2", [](boost::json::object& body) {
+    body["status"].as_object()["allocatable"] = boost::json::object{{"pods", "1"}};
+  });
+  world.put(fakes::pod({.name = "b", .node = "h2"}));
+  EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
+            "0/3 nodes are available: 2 node(s) didn't match Pod's node affinity/selector, 1 "
+            "node(s) had too many pods.");
+}
+
+}  // namespace
+}  // namespace shoal::controllers

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The incremental builder against the computation from scratch.
+#include "agent/desired/desired.h"
+#include "netplane/base/random.h"
+#include "tests/fakes/objects.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+namespace shoal::desired {
+namespace {
+
+class Chaos {
+public:
+  explicit Chaos(std::uint64_t seed) : random_(seed) {}
+
+  void step() {
+    switch (random_.below(8)) {
+    case 0:
+    case 1:
+    case 2:
+      return put_pod();
+    case 3:
+      return test.remove(view::kPods, "default", pod_name());
+    case 4:
+      return put_service();
+    case 5:
+      return put_slice();
+    case 6:
+      return change_member();
+    default:
+      if (random_.below(2) == 0)
+        return test.remove(view::kServices, "default", service_name());
+      return put_node();
+    }
+  }
+
+  fakes::TestView test;
+  view::Members members;
+
+private:
+  std::string host() { return fmt::format("h{}", random_.below(4) + 1); }
+  std::string pod_name() { return fmt::format("p{}", random_.below(15)); }
+  std::string service_name() { return fmt::format("s{}", random_.below(5)); }
+  bool flip() { return random_.below(2) == 0; }
+
+  void put_pod() {
+    test.put(fakes::pod({.name = pod_name(),
+                         .labels = fmt::format(R"({{"app":"a{}","version":"v{}"}})",
+                                               random_.below(3), random_.below(2)),
+                         .node = flip() ? host() : "",
+                         .ip = flip() ? fmt::format("10.244.1.{}", random_.below(200) + 1) : "",
+                         .ready = flip(),
+                         .terminating = random_.below(4) == 0,
+                         .phase = random_.below(8) == 0 ? "Failed" : "Running"}));
+  }
+  void put_service() {
+    const std::string name = service_name();
+    test.put(fakes::json_object(fmt::format(
+        R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}","annotations":{{{}}}}},
+            "spec":{{"type":"{}","clusterIP":"10.96.0.{}",{}"ports":[{{"port":80,"targetPort":"http"}}]}},
+            "status":{{"loadBalancer":{{"ingress":[{{"ip":"198.18.0.{}"}}]}}}}}})",
+        name, flip() ? R"("shoal.dev/weights":"version=v0:1,version=v1:3")" : "",
+        flip() ? "LoadBalancer" : "ClusterIP", name.back(),
+        random_.below(4) == 0 ? std::string()
+                              : fmt::format(R"("selector":{{"app":"a{}"}},)", random_.below(3)),
+        200 + random_.below(5))));
+  }
+  void put_slice() {
+    test.put(fakes::json_object(fmt::format(
+        R"({{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","addressType":"IPv4",
+            "metadata":{{"name":"e{}","labels":{{"kubernetes.io/service-name":"{}"}}}},
+            "ports":[{{"name":"","port":8080}}],
+            "endpoints":[{{"addresses":["192.0.2.{}"],"nodeName":"{}"}}]}})",
+        random_.below(6), service_name(), random_.below(200) + 1, host())));
+  }
+  void change_member() {
+    const std::string name = host();
+    if (random_.below(5) == 0)
+      members.erase(name);
+    else
+      members.set(name, {flip(), {}});
+  }
+  void put_node() {
+    const std::string name = host();
+    if (random_.below(5) == 0)
+      return test.remove(view::kNodes, "", name);
+    test.put(fakes::node(name, fmt::format("10.244.{}.0/24", name.back()),
+                         fmt::format("198.18.0.1{}", name.back()), flip()));
+  }
+
+  SeededRandom random_;
+};
+
+TEST(Builder, SaysWhatTheWholeComputationSays) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    Chaos chaos(seed);
+    const Inputs inputs{"h1", {}};
+    Builder builder(chaos.test.view, inputs);
+    const auto subscription =
+        chaos.test.view.subscribe([&](const view::Change& change) { builder.on_change(change); });
+    for (int i = 0; i < 200; ++i) {
+      chaos.step();
+      if (i % 3 != 0)
+        continue;  // several changes at once
+      const Computed expected = compute_desired(chaos.test.view, chaos.members, inputs);
+      const Computed& built = builder.build(chaos.members);
+      ASSERT_EQ(built.desired.services, expected.desired.services) << "step " << i;
+      ASSERT_EQ(built.desired.nodes, expected.desired.nodes) << "step " << i;
+      ASSERT_EQ(built.desired.announced_vips, expected.desired.announced_vips) << "step " << i;
+      ASSERT_EQ(built, expected) << "step " << i;
+      ASSERT_FALSE(builder.dirty(chaos.members));
+    }
+  }
+}
+
+TEST(Builder, IsDirtyOnlyWhenSomethingCanDiffer) {
+  fakes::TestView test;
+  view::Members members;
+  members.set("h1", {true, {}});
+  Builder builder(test.view, {"h1", {}});
+  const auto subscription =
+      test.view.subscribe([&](const view::Change& change) { builder.on_change(change); });
+  builder.build(members);
+  test.put(fakes::pod({.name = "nobody-selects-it", .node = "h1", .ip = "10.244.1.1"}));
+  EXPECT_FALSE(builder.dirty(members));
+  members.set("h1", {true, MonoTime(std::chrono::seconds(9))});
+  EXPECT_FALSE(builder.dirty(members)) << "alive as before";
+  members.set("h1", {false, {}});
+  EXPECT_TRUE(builder.dirty(members));
+}
+
+}  // namespace
+}  // namespace shoal::desired

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/view/facts.h"
+#include "tests/fakes/objects.h"
+
+#include <gtest/gtest.h>
+
+namespace shoal::view {
+namespace {
+
+using fakes::json_object;
+using fakes::make_object;
+using fakes::PodSpec;
+
+TEST(ParseTime, ReadsWhatOthersWrite) {
+  const auto text = [](std::string_view in) {
+    const auto time = parse_time(in);
+    return time ? rfc3339_nano(*time) : "nothing";
+  };
+  EXPECT_EQ(text("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00.000000000Z");
+  EXPECT_EQ(text("2026-02-28T23:59:59.25Z"), "2026-02-28T23:59:59.250000000Z");
+  EXPECT_EQ(text("2026-01-01T02:00:00+02:00"), "2026-01-01T00:00:00.000000000Z");
+  EXPECT_EQ(text("2026-01-01T00:00:00.5-00:30"), "2026-01-01T00:30:00.500000000Z");
+  for (const char* bad :
+       {"", "2026-01-01", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z",
+        "2026-01-01T00:00:00", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Zx",
+        "2026-01-01T00:00:00+0200", "9999-01-01T00:00:00Z"})
+    EXPECT_EQ(text(bad), "nothing") << bad;
+}
+
+TEST(Owners, ControllerIsTheMarkedOne) {
+  const auto object =
+      make_object(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","ownerReferences":[
+      {"apiVersion":"v1","kind":"Node","name":"n","uid":"1"},
+      {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"r","uid":"2","controller":true}]}})");
+  EXPECT_EQ(owners_of(*object).size(), 2u);
+  EXPECT_EQ(controller_of(*object)->uid, "2");
+  EXPECT_EQ(resource_of("apps/v1", "ReplicaSet"), "replicasets.apps");
+  EXPECT_FALSE(resource_of("example.com/v1", "Widget"));
+}
+
+TEST(Pod, IsReadyOnlyOnALiveHost) {
+  Members members;
+  members.set("h1", {true, {}});
+  const auto pod = make_object(fakes::pod({.name = "a", .node = "h1"}));
+  EXPECT_TRUE(is_ready(*pod, members));
+  members.set("h1", {false, {}});
+  EXPECT_FALSE(is_ready(*pod, members));
+  members.set("h1", {true, {}});
+  EXPECT_FALSE(is_ready(*make_object(fakes::pod({.name = "a", .node = "h1", .terminating = true})),
+                        members));
+  EXPECT_FALSE(
+      is_ready(*make_object(fakes::pod({.name = "a", .node = "h1", .ready = false})), members));
+}
+
+TEST(Pod, IsAvailableAfterMinReadySeconds) {
+  Members members;
+  members.set("h1", {true, {}});
+  const auto pod = make_object(fakes::pod({.name = "a", .node = "h1"}));
+  const WallTime since = *parse_time("2026-01-01T00:00:00Z");
+  std::optional<Duration> left;
+  EXPECT_TRUE(is_available(*pod, members, 0, since, &left));
+  EXPECT_FALSE(is_available(*pod, members, 10, since + std::chrono::seconds(4), &left));
+  EXPECT_EQ(left, Duration(std::chrono::seconds(6)));
+  EXPECT_TRUE(is_available(*pod, members, 10, since + std::chrono::seconds(10), &left));
+}
+
+TEST(TargetPort, ByNumberNameAndDefault) {
+  const auto pod = make_object(fakes::pod({.name = "a"}));
+  const auto at = [&](std::string_view port) { return target_port(*pod, json_object(port)); };
+  EXPECT_EQ(at(R"({"port":80})"), 80);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":81})"), 81);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":"http"})"), 8080);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":"82"})"), 82);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":"other"})"), std::nullopt);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":"http","protocol":"UDP"})"), std::nullopt);
+  EXPECT_EQ(at(R"({"port":80,"targetPort":70000})"), std::nullopt);
+}
+
+TEST(Node, AddressesAndCidrs) {
+  const auto node = make_object(fakes::node("h1", "10.244.7.0/24", "198.18.0.17"));
+  EXPECT_EQ(node_underlay(*node)->to_string(), "198.18.0.17");
+  ASSERT_EQ(node_pod_cidrs(*node).size(), 1u);
+  EXPECT_EQ(node_pod_cidrs(*node)[0].to_string(), "10.244.7.0/24");
+  EXPECT_TRUE(node_reports_ready(*node));
+  EXPECT_TRUE(node_schedulable(*node));
+}
+
+TEST(LeaseGeneration, OutOfRangeIsNone) {
+  EXPECT_EQ(lease_generation(*make_object(fakes::pod({.name = "a", .generation = 7}))), 7);
+  EXPECT_EQ(lease_generation(*make_object(fakes::pod({.name = "a", .generation = 70000}))), 0);
+}
+
+}  // namespace
+}  // namespace shoal::view
