@@ -12,7 +12,8 @@
 namespace shoal::ipam {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono::hours;
+using std::chrono::seconds;
 
 constexpr WallTime kStart{std::chrono::seconds(1'770'000'000)};
 
@@ -52,7 +53,7 @@ TEST(LeasePool, AnAddressIsReusedLateAndWithANewGeneration) {
   LeasePool pool = pool_of("10.244.1.0/29");
   EXPECT_EQ(next_ip(pool, "a"), "10.244.1.1");
   ASSERT_TRUE(pool.release(*IpAddress::parse("10.244.1.1"), kStart));
-  const WallTime later = kStart + 1h;  // out of quarantine, and still not the next
+  const WallTime later = kStart + hours(1);  // out of quarantine, and still not the next
   EXPECT_EQ(next_ip(pool, "b", later), "10.244.1.2");
   for (const char* owner : {"c", "d", "e", "f"})
     next_ip(pool, owner, later);
@@ -63,17 +64,17 @@ TEST(LeasePool, AnAddressIsReusedLateAndWithANewGeneration) {
 }
 
 TEST(LeasePool, QuarantineHoldsAnAddressBackAndEndsAlsoWhenTheClockWasSetBack) {
-  LeasePool pool = pool_of("10.244.1.0/30", {.quarantine = 10s});
+  LeasePool pool = pool_of("10.244.1.0/30", {.quarantine = seconds(10)});
   next_ip(pool, "a");
   next_ip(pool, "b");
   ASSERT_TRUE(pool.release(*IpAddress::parse("10.244.1.1"), kStart));
-  EXPECT_FALSE(pool.allocate("c", "boot-1", kStart + 9s));
-  EXPECT_TRUE(pool.allocate("c", "boot-1", kStart + 10s));
-  LeasePool restored = pool_of("10.244.1.0/30", {.quarantine = 10s});
+  EXPECT_FALSE(pool.allocate("c", "boot-1", kStart + seconds(9)));
+  EXPECT_TRUE(pool.allocate("c", "boot-1", kStart + seconds(10)));
+  LeasePool restored = pool_of("10.244.1.0/30", {.quarantine = seconds(10)});
   ASSERT_TRUE(restored.restore(*IpAddress::parse("10.244.1.1"),
-                               {.generation = 4, .released_at = kStart + 24h}, kStart));
+                               {.generation = 4, .released_at = kStart + hours(24)}, kStart));
   EXPECT_EQ(restored.usage(kStart).quarantined, 1U);
-  EXPECT_EQ(restored.usage(kStart + 10s).quarantined, 0U);
+  EXPECT_EQ(restored.usage(kStart + seconds(10)).quarantined, 0U);
 }
 
 TEST(LeasePool, OneLeaseAnOwnerAndItComesOverAReboot) {
@@ -159,8 +160,8 @@ TEST(LeasePool, AgreesWithItsDumbTwinWhateverHappens) {
   SCOPED_TRACE(fmt::format("replay: SHOAL_TEST_SEED={}", seed));
   SeededRandom random(seed);
   const IpPrefix cidr = *IpPrefix::parse("10.244.1.0/27");
-  LeasePool pool = pool_of("10.244.1.0/27", {.quarantine = 5s});
-  Twin twin(cidr, 5s);
+  LeasePool pool = pool_of("10.244.1.0/27", {.quarantine = seconds(5)});
+  Twin twin(cidr, seconds(5));
   WallTime now = kStart;
   for (int step = 0; step < 20'000; ++step) {
     now += std::chrono::milliseconds(random.below(500));

@@ -20,7 +20,8 @@ namespace shoal::ipam {
 namespace {
 
 namespace fs = std::filesystem;
-using namespace std::chrono_literals;
+using std::chrono::hours;
+using std::chrono::seconds;
 
 const IpPrefix kCidr = *IpPrefix::parse("10.244.1.0/24");
 
@@ -63,7 +64,7 @@ TEST_F(LeaseStoreTest, LeasesGenerationsAndTheTurnOutliveTheProcess) {
   EXPECT_EQ(store->usage().quarantined, 1U);
   EXPECT_EQ(store->allocate("uid-3")->ip.to_string(), "10.244.1.3");
   EXPECT_EQ(*store->allocate("uid-2"), second);
-  clock_.advance(1h);
+  clock_.advance(hours(1));
   for (int i = 0; i < 251; ++i)
     ASSERT_TRUE(store->allocate(fmt::format("filler-{}", i)));
   const auto reused = store->allocate("uid-4");
@@ -125,12 +126,16 @@ TEST_F(LeaseStoreTest, KillNineLosesNothingThatWasAnswered) {
       ::_exit(0);
     }
     ::close(answers[1]);
-    char first = 0;  // the child has begun
-    ASSERT_EQ(::read(answers[0], &first, 1), 1);
-    ::usleep(static_cast<useconds_t>(random.below(3000)));
+    // Some way into its work, between any two of its system calls.
+    std::string told(1 + random.below(1000), '\0');
+    std::size_t heard = 0;
+    while (heard < told.size()) {
+      const ssize_t n = ::read(answers[0], told.data() + heard, told.size() - heard);
+      ASSERT_GT(n, 0);
+      heard += static_cast<std::size_t>(n);
+    }
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    std::string told(1, first);
     char buffer[4096];
     for (ssize_t n = 0; (n = ::read(answers[0], buffer, sizeof(buffer))) > 0;)
       told.append(buffer, static_cast<std::size_t>(n));
@@ -144,7 +149,7 @@ TEST_F(LeaseStoreTest, KillNineLosesNothingThatWasAnswered) {
       }
     }
     ASSERT_TRUE(store->release_unless([](const Lease&) { return false; }));
-    clock_.advance(1h);
+    clock_.advance(hours(1));
   }
 }
 
@@ -209,7 +214,7 @@ TEST_F(LeaseStoreTest, TheJournalDoesNotGrowForEver) {
   for (std::size_t i = 0; i < kJournalRecordsMax + 600; ++i) {
     lease = *store->allocate("uid");
     ASSERT_TRUE(store->release(lease.ip));
-    clock_.advance(1s);
+    clock_.advance(seconds(1));
     largest = std::max(largest, static_cast<std::size_t>(fs::file_size(path_)));
   }
   EXPECT_LT(fs::file_size(path_), largest / 2);
