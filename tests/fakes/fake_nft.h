@@ -4,6 +4,7 @@
 #pragma once
 
 #include "netplane/kernel/nft/nft.h"
+#include "netplane/kernel/nft/nft_text.h"
 
 #include <optional>
 #include <string>
@@ -22,10 +23,7 @@ public:
   std::vector<std::string> drops_of_others;
 
   Result<> apply(const kernel::NftRules& rules) override {
-    for (const auto* prefixes : {&rules.pods, &rules.cluster})
-      for (const IpPrefix& prefix : *prefixes)
-        if (!prefix.is_v4())
-          return fail(Errc::kUnsupported, "IPv6 is not masqueraded yet");
+    SHOAL_TRY(kernel::normalize(rules));  // refuses what the real one refuses
     SHOAL_TRY(change());
     applied = rules;
     return {};
