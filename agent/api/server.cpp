@@ -29,6 +29,7 @@ struct Route {
   std::vector<std::string> segments;  // "{x}" binds, a last "*" takes the rest
   Handler handler;
   BodyMode mode;
+  Access access;
 };
 
 std::vector<std::string> segments_of(std::string_view path) {
@@ -180,13 +181,25 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   Dispatch dispatch(const Request& request) {
     const std::vector<std::string> path = segments_of(request.path);
     Dispatch found;
+    const bool known = request.peer.local || !request.peer.common_name.empty();
     for (const Route& route : routes)
-      if (route.method == request.method && match(route, path, found.params)) {
+      if ((known || route.access == Access::kAnyone) && route.method == request.method &&
+          match(route, path, found.params)) {
         found.handler = route.handler;
         found.mode = route.mode;
         return found;
       }
     found.params.clear();
+    if (!known) {
+      found.handler = [](const ExchangePtr& exchange) {
+        exchange->reply_error(ApiError{401,
+                                       "Unauthorized",
+                                       "a client certificate of this cluster is required (on a "
+                                       "member host, use the unix socket)",
+                                       {}});
+      };
+      return found;
+    }
     found.handler = [weak = weak_from_this()](const ExchangePtr& exchange) {
       if (const auto self = weak.lock())
         self->rest.handle(exchange);
@@ -202,8 +215,9 @@ Server::Server(asio::io_context& loop, store::Replica& replica, Writer& writer, 
 Server::~Server() { stop(); }
 
 void Server::route(std::string_view method, std::string_view pattern, Handler handler,
-                   BodyMode mode) {
-  impl_->routes.push_back({std::string(method), segments_of(pattern), std::move(handler), mode});
+                   BodyMode mode, Access access) {
+  impl_->routes.push_back(
+      {std::string(method), segments_of(pattern), std::move(handler), mode, access});
 }
 
 Result<> Server::start() {

@@ -134,6 +134,10 @@ using Handler = std::function<void(ExchangePtr)>;
 
 enum class BodyMode : std::uint8_t { kBuffered, kStreamed };
 
+// Who may call a route: root over the unix socket and holders of a certificate of the cluster's CA, or anyone who
+// gets a TLS connection. A host that joins has no certificate yet.
+enum class Access : std::uint8_t { kAuthenticated, kAnyone };
+
 class Server {
 public:
   Server(boost::asio::io_context& loop, store::Replica& replica, Writer& writer, const Clock& clock,
@@ -145,7 +149,7 @@ public:
   // pattern: "/a/{x}/b", or "/a/*" for all below. Registered routes come before Kubernetes' own;
   // the earlier registered wins. Before start().
   void route(std::string_view method, std::string_view pattern, Handler handler,
-             BodyMode mode = BodyMode::kBuffered);
+             BodyMode mode = BodyMode::kBuffered, Access access = Access::kAuthenticated);
 
   Result<> start();  // binds and accepts; says which address is in use
   void stop();       // closes listeners and connections

@@ -97,7 +97,7 @@ Result<> Agent::Impl::make_gossip() {
     if (auto saved = gossip::save_start_id(start_file, id); !saved)
       spdlog::error("{}", saved.error().message());
   });
-  bridge = std::make_unique<GossipBridge>(*gossip, replica, clock);
+  bridge = std::make_unique<GossipBridge>(*gossip, files.node_name, replica, clock);
   bridge->on_members_changed([this] {
     if (runner)
       runner->members_changed();

@@ -57,9 +57,10 @@ void mark_unknown(json::object& status, const std::string& now) {
 
 }  // namespace
 
-GossipBridge::GossipBridge(gossip::Gossip& gossip, store::Replica& replica, const Clock& clock)
-    : gossip_(gossip), replica_(replica), clock_(clock) {
-  members_.set(gossip_.self().name, {true, clock_.now()});
+GossipBridge::GossipBridge(gossip::Gossip& gossip, std::string self, store::Replica& replica,
+                           const Clock& clock)
+    : gossip_(gossip), self_(std::move(self)), replica_(replica), clock_(clock) {
+  members_.set(self_, {true, clock_.now()});
   gossip_.on_entry([this](const gossip::EntryChanged& changed) { on_entry(changed); });
   gossip_.on_member([this](const gossip::MemberChanged& changed) { on_member(changed); });
   gossip_.on_desired_complete([this](std::uint64_t revision) { on_desired_complete(revision); });
@@ -92,7 +93,7 @@ Result<> GossipBridge::report(std::string_view resource, std::string_view ns, st
   std::optional<std::string> value;
   if (status)
     value = json::serialize(json::object{{"uid", uid}, {"status", *status}});
-  replica_.apply_status(gossip_.self().name, resource, ns, name, std::move(status), uid);
+  replica_.apply_status(self_, resource, ns, name, std::move(status), uid);
   return gossip_.publish(status_key(resource, ns, name), std::move(value));
 }
 

@@ -24,7 +24,8 @@ namespace shoal::daemon {
 class GossipBridge {
 public:
   // Registers gossip's callbacks: make it before gossip.start().
-  GossipBridge(gossip::Gossip& gossip, store::Replica& replica, const Clock& clock);
+  GossipBridge(gossip::Gossip& gossip, std::string self, store::Replica& replica,
+               const Clock& clock);
 
   // On the store's host: loads the store into the replica and gossip, then follows its commits.
   void follow(store::Store& store, std::function<void(Result<>)> loaded);
@@ -44,6 +45,7 @@ private:
   void refresh_node(std::string_view node);
 
   gossip::Gossip& gossip_;
+  const std::string self_;
   store::Replica& replica_;
   const Clock& clock_;
   view::Members members_;

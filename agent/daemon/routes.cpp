@@ -94,7 +94,9 @@ void Agent::Impl::routes() {
   route("DELETE", "/shoal/v1/images/*", [this](const api::ExchangePtr& x) { remove_image(x); });
   route("POST", "/shoal/v1/tokens", [this](const api::ExchangePtr& x) { create_token(x); });
   // By its token, not by a certificate: a joining host has none yet.
-  server->route("POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); });
+  server->route(
+      "POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); },
+      api::BodyMode::kBuffered, api::Access::kAnyone);
   for (const char* path : {"/shoal/v1/init", "/shoal/v1/join"})
     route("POST", path, [this](const api::ExchangePtr& x) {
       x->reply_error(
