@@ -104,7 +104,14 @@ def _keep(name, lab, owner, report_fd):
     cgroups.join(lab["cgroups"], hosts.ROUTER)
     command = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation"]
     command += ["private", sys.executable, LAB, "_sandbox", "--name", name, "--report-fd", str(report_fd)]
-    child = subprocess.Popen(command, pass_fds=[report_fd], stdin=subprocess.PIPE, text=True, cwd="/")
+    child = subprocess.Popen(
+        command,
+        pass_fds=[report_fd],
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        preexec_fn=syscalls.die_with_parent,  # the keeper has one thread
+    )
     # Back where it came from: the keeper must outlive the cgroup that it clears away.
     _leave_cgroups(lab["cgroups"])
     os.close(report_fd)

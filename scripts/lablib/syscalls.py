@@ -33,6 +33,11 @@ def unshare(flags):
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def die_with_parent():
+    """SIGKILL for the calling process when the thread that made it ends; kept through exec."""
+    _check(_libc.prctl(1, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
 def sethostname(name):
     data = name.encode()
     _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")

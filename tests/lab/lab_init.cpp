@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// lab_init: process 1 of a lab host, and of the lab's sandbox. It holds the namespaces and reaps orphans; it forwards
-// nothing and never ends by itself. Its death, by SIGKILL from outside or SIGTERM, takes every process of its pid
-// namespace along. Static, so that an idle host costs next to nothing. Arguments are for people reading `ps`.
+// lab_init: process 1 of a lab host, and of the lab's sandbox. It holds the namespaces and reaps
+// orphans; it forwards nothing and never ends by itself. Its death, by SIGKILL from outside or
+// SIGTERM, takes every process of its pid namespace along. Static, so that an idle host costs next
+// to nothing. Arguments are for people reading `ps`.
 #include <cerrno>
 #include <csignal>
 #include <sys/wait.h>

@@ -6,6 +6,7 @@
 #include "netplane/kernel/rtnl/netns.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -175,9 +176,13 @@ Result<> KernelRtnl::replace_address(const LinkAddress& address) {
 }
 
 Result<> KernelRtnl::delete_address(const LinkAddress& address) {
-  SHOAL_TRY_WRAP(socket_.transact(address_request(RTM_DELADDR, 0, address)),
-                 "delete " + describe(address));
-  return {};
+  auto deleted = socket_.transact(address_request(RTM_DELADDR, 0, address));
+  if (deleted)
+    return {};
+  Error error = std::move(deleted).error().wrap("delete " + describe(address));
+  if (error.sys_errno() == EADDRNOTAVAIL)  // the kernel's word for an address that is not there
+    return fail(std::move(error).with_code(Errc::kNotFound));
+  return fail(std::move(error));
 }
 
 Result<std::vector<Route>> KernelRtnl::routes(Family family) {

@@ -67,6 +67,11 @@ ifinfomsg for_index(std::uint32_t index, unsigned flags = 0, unsigned change = 0
   return header;
 }
 
+void put_mac(NlMessage& request, const MacAddress& mac) {
+  if (mac != MacAddress())
+    request.mac(IFLA_ADDRESS, mac);
+}
+
 }  // namespace
 
 Result<std::vector<Link>> KernelRtnl::links() {
@@ -106,13 +111,15 @@ Result<Link> KernelRtnl::create_veth(const VethSpec& spec) {
   SHOAL_TRY(check_name(spec.name));
   SHOAL_TRY(check_name(spec.peer_name));
   NlMessage request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  request.header(for_index(0)).text(IFLA_IFNAME, spec.name).mac(IFLA_ADDRESS, spec.mac);
+  request.header(for_index(0)).text(IFLA_IFNAME, spec.name);
+  put_mac(request, spec.mac);
   request.u32(IFLA_MTU, spec.mtu).u32(IFLA_GROUP, spec.group);
   nlattr* info = request.begin(IFLA_LINKINFO);
   request.text(IFLA_INFO_KIND, "veth");
   nlattr* data = request.begin(IFLA_INFO_DATA);
   nlattr* peer = request.begin(VETH_INFO_PEER);
-  request.header(for_index(0)).text(IFLA_IFNAME, spec.peer_name).mac(IFLA_ADDRESS, spec.peer_mac);
+  request.header(for_index(0)).text(IFLA_IFNAME, spec.peer_name);
+  put_mac(request, spec.peer_mac);
   request.u32(IFLA_MTU, spec.mtu);
   if (spec.peer_netns_fd >= 0)
     request.u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.peer_netns_fd));
@@ -127,7 +134,8 @@ Result<Link> KernelRtnl::create_veth(const VethSpec& spec) {
 Result<Link> KernelRtnl::create_vxlan(const VxlanSpec& spec) {
   SHOAL_TRY(check_name(spec.name));
   NlMessage request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  request.header(for_index(0)).text(IFLA_IFNAME, spec.name).mac(IFLA_ADDRESS, spec.mac);
+  request.header(for_index(0)).text(IFLA_IFNAME, spec.name);
+  put_mac(request, spec.mac);
   request.u32(IFLA_MTU, spec.mtu).u32(IFLA_GROUP, spec.group);
   nlattr* info = request.begin(IFLA_LINKINFO);
   request.text(IFLA_INFO_KIND, "vxlan");

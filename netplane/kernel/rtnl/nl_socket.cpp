@@ -25,6 +25,7 @@ namespace {
 // Only an allocation can fail here, and attributes that exceed a message of our own making are a
 // bug.
 constexpr std::size_t kMessageBytes = 4096;
+constexpr std::size_t kReceiveBytes = 65'536;
 
 struct Verdict {
   std::uint32_t sequence = 0;
@@ -119,6 +120,11 @@ Result<NlSocket> NlSocket::open(int netns_fd, int group) {
     return fail(Errc::kExhausted, "open rtnetlink: out of memory");
   if (const int error = nl_connect(sock.get(), NETLINK_ROUTE); error < 0)
     return fail(nl_error(error, "open rtnetlink"));
+  // A buffer that holds what the kernel puts into one message of a dump, instead of a look at each
+  // first.
+  nl_socket_disable_msg_peek(sock.get());
+  if (const int error = nl_socket_set_msg_buf_size(sock.get(), kReceiveBytes); error < 0)
+    return fail(nl_error(error, "rtnetlink receive buffer"));
   const int fd = nl_socket_get_fd(sock.get());
   const timeval timeout{kRtnlTimeout.count() / 1000, (kRtnlTimeout.count() % 1000) * 1000};
   const int on = 1;
@@ -152,8 +158,6 @@ Result<> NlSocket::transact(const NlMessage& message) {
   if (!verdict.text.empty())
     refused = Error(refused.code(), fmt::format("{} ({})", refused.message(), verdict.text),
                     refused.sys_errno());
-  if (*verdict.error == EADDRNOTAVAIL)  // what is said of an address that is not there
-    return fail(std::move(refused).with_code(Errc::kNotFound));
   return fail(std::move(refused));
 }
 

@@ -19,11 +19,10 @@ Result<> set_ipv6_sysctl(Rtnl& rtnl, std::string_view link, std::string_view key
   return {};
 }
 
-// No router advertisement is listened to, and no address is made up. Before the link goes up: then
-// is when the kernel would begin.
+// No router advertisement is listened to, so that none configures an address, and no link-local one
+// is made up. To be done before the link goes up: then is when the kernel would begin.
 Result<> silence_ipv6(Rtnl& rtnl, std::string_view link) {
   SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "accept_ra", "0"));
-  SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "autoconf", "0"));
   SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "addr_gen_mode", "1"));  // IN6_ADDR_GEN_MODE_NONE
   return {};
 }
@@ -118,15 +117,20 @@ Result<> configure_host_end(Rtnl& host, const Pair& pair, const PodNetSpec& spec
     SHOAL_TRY(host.set_link_mtu(link, spec.mtu));
   SHOAL_TRY(host.set_link_up(link, true));
   SHOAL_TRY(host.replace_neighbour({.link = link, .ip = spec.ip, .mac = spec.pod_mac}));
-  // Last: only now does the pod's address lead anywhere.
-  SHOAL_TRY(host.replace_route(
-      {.destination = IpPrefix::host(spec.ip), .link = link, .scope = Scope::kLink}));
   return {};
 }
 
+// The first packet after an attach must pass, in both directions: a lost SYN costs a probe a
+// second. An end that goes up second sends at once. The one that went up first gets its carrier
+// then, and a queue that sends only when a kernel worker comes round to it; asking for the link
+// makes newer kernels (6.9) do that worker's work at once.
 Result<> configure(Rtnl& host, Rtnl& pod, const Pair& pair, const PodNetSpec& spec) {
+  SHOAL_TRY(configure_host_end(host, pair, spec));
   SHOAL_TRY(configure_pod_end(pod, pair, spec));
-  return configure_host_end(host, pair, spec);
+  SHOAL_TRY(host.link(pair.host.index));
+  // Last: only now does the pod's address lead anywhere.
+  return host.replace_route(
+      {.destination = IpPrefix::host(spec.ip), .link = pair.host.index, .scope = Scope::kLink});
 }
 
 }  // namespace

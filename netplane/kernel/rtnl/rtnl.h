@@ -42,7 +42,7 @@ struct Link {
 };
 
 // Both ends are made in one request, with their MACs: a manager such as networkd or udev never sees
-// a random one to replace.
+// a random one to replace. A MAC of zeros leaves the choice to the kernel.
 struct VethSpec {
   std::string name;
   MacAddress mac;

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/nft/kernel_nft.h"
+
+#include "netplane/kernel/nft/nft_text.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cstring>
+#include <fmt/format.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_nat.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_ipv4.h>
+#include <net/if.h>
+#include <span>
+
+namespace shoal::kernel {
+namespace {
+
+using TablePtr = std::unique_ptr<nftnl_table, NftFreer<nftnl_table_free>>;
+using ChainPtr = std::unique_ptr<nftnl_chain, NftFreer<nftnl_chain_free>>;
+using RulePtr = std::unique_ptr<nftnl_rule, NftFreer<nftnl_rule_free>>;
+using SetPtr = std::unique_ptr<nftnl_set, NftFreer<nftnl_set_free>>;
+
+constexpr std::uint32_t kTypeIpv4Addr =
+    7;  // nft's own number of ipv4_addr, so that `nft list` shows addresses
+constexpr std::size_t kElementsPerMessage = 500;
+constexpr std::uint32_t kSourceOffset = 12;  // in the IPv4 header
+constexpr std::uint32_t kDestinationOffset = 16;
+
+struct SetElement {
+  std::uint32_t key = 0;  // network byte order
+  bool interval_end = false;
+};
+
+void add_table(NftBatch& batch, std::uint16_t type, std::string what) {
+  const TablePtr table(nftnl_table_alloc());
+  SHOAL_ASSERT(table != nullptr);
+  nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, kNftTable.data());
+  nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, NFPROTO_INET);
+  const std::uint16_t flags = type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0;
+  batch.add(type, flags, std::move(what),
+            [&](nlmsghdr* message) { nftnl_table_nlmsg_build_payload(message, table.get()); });
+}
+
+SetPtr make_set(std::string_view name, std::uint32_t id) {
+  SetPtr set(nftnl_set_alloc());
+  SHOAL_ASSERT(set != nullptr);
+  nftnl_set_set_str(set.get(), NFTNL_SET_TABLE, kNftTable.data());
+  nftnl_set_set_str(set.get(), NFTNL_SET_NAME, name.data());
+  nftnl_set_set_u32(set.get(), NFTNL_SET_FAMILY, NFPROTO_INET);
+  nftnl_set_set_u32(set.get(), NFTNL_SET_ID, id);
+  return set;
+}
+
+void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, bool interval,
+             const std::vector<SetElement>& elements) {
+  const SetPtr set = make_set(name, id);
+  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_TYPE, kTypeIpv4Addr);
+  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_LEN, sizeof(std::uint32_t));
+  nftnl_set_set_u32(set.get(), NFTNL_SET_FLAGS, interval ? NFT_SET_INTERVAL : 0);
+  batch.add(NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, fmt::format("create set {}", name),
+            [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, set.get()); });
+  std::span<const SetElement> rest(elements);
+  while (!rest.empty()) {
+    const SetPtr part = make_set(name, id);
+    for (const SetElement& element : rest.first(std::min(rest.size(), kElementsPerMessage))) {
+      nftnl_set_elem* item =
+          nftnl_set_elem_alloc();  // the set owns it from the next but two lines on
+      SHOAL_ASSERT(item != nullptr);
+      nftnl_set_elem_set(item, NFTNL_SET_ELEM_KEY, &element.key, sizeof(element.key));
+      if (element.interval_end)
+        nftnl_set_elem_set_u32(item, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+      nftnl_set_elem_add(part.get(), item);
+    }
+    batch.add(NFT_MSG_NEWSETELEM, NLM_F_CREATE, fmt::format("fill set {}", name),
+              [&](nlmsghdr* message) { nftnl_set_elems_nlmsg_build_payload(message, part.get()); });
+    rest = rest.subspan(std::min(rest.size(), kElementsPerMessage));
+  }
+}
+
+// An interval is its first address, and the one after its last as an end mark; none after
+// 255.255.255.255.
+std::vector<SetElement> interval_elements(const std::vector<IpPrefix>& prefixes) {
+  std::vector<SetElement> elements;
+  const auto ranges = merge_ranges(prefixes);
+  // nft marks the gap before the first interval, too, and expects to find it so.
+  if (!ranges.empty() && ranges.front().first != 0)
+    elements.push_back({0, true});
+  for (const AddressRange& range : ranges) {
+    elements.push_back({htonl(range.first), false});
+    if (range.last != UINT32_MAX)
+      elements.push_back({htonl(range.last + 1), true});
+  }
+  return elements;
+}
+
+std::vector<SetElement> single_elements(const std::vector<IpAddress>& addresses) {
+  std::vector<SetElement> elements;
+  for (const IpAddress& address : addresses)
+    elements.push_back({htonl(address.v4_host_order()), false});
+  return elements;
+}
+
+void add_chain(NftBatch& batch) {
+  const ChainPtr chain(nftnl_chain_alloc());
+  SHOAL_ASSERT(chain != nullptr);
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, kNftTable.data());
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, kNftChain.data());
+  nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_FAMILY, NFPROTO_INET);
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, "nat");
+  nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, NF_INET_POST_ROUTING);
+  nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, NF_IP_PRI_NAT_SRC);
+  nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+  batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, "create the postrouting chain",
+            [&](nlmsghdr* message) { nftnl_chain_nlmsg_build_payload(message, chain.get()); });
+}
+
+// --- One rule, expression by expression
+// ---------------------------------------------------------------
+
+nftnl_expr* expression(nftnl_rule* rule, const char* name) {
+  nftnl_expr* made = nftnl_expr_alloc(name);
+  SHOAL_ASSERT(made != nullptr);
+  nftnl_rule_add_expr(rule, made);
+  return made;
+}
+
+void load_meta(nftnl_rule* rule, std::uint32_t key) {
+  nftnl_expr* meta = expression(rule, "meta");
+  nftnl_expr_set_u32(meta, NFTNL_EXPR_META_KEY, key);
+  nftnl_expr_set_u32(meta, NFTNL_EXPR_META_DREG, NFT_REG_1);
+}
+
+void compare(nftnl_rule* rule, std::uint32_t operation, const void* data, std::uint32_t size) {
+  nftnl_expr* cmp = expression(rule, "cmp");
+  nftnl_expr_set_u32(cmp, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
+  nftnl_expr_set_u32(cmp, NFTNL_EXPR_CMP_OP, operation);
+  nftnl_expr_set_data(cmp, NFTNL_EXPR_CMP_DATA, data, size);
+}
+
+void match_address(nftnl_rule* rule, std::uint32_t offset, std::string_view set,
+                   std::uint32_t set_id, bool inverted) {
+  nftnl_expr* payload = expression(rule, "payload");
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_LEN, sizeof(std::uint32_t));
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+  nftnl_expr* lookup = expression(rule, "lookup");
+  nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+  nftnl_expr_set_str(lookup, NFTNL_EXPR_LOOKUP_SET, set.data());
+  nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SET_ID, set_id);
+  nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_FLAGS, inverted ? NFT_LOOKUP_F_INV : 0);
+}
+
+void exclude_link(nftnl_rule* rule, const std::string& link) {
+  load_meta(rule, NFT_META_OIFNAME);
+  if (link.back() == '*') {  // the first bytes only
+    compare(rule, NFT_CMP_NEQ, link.data(), static_cast<std::uint32_t>(link.size() - 1));
+    return;
+  }
+  char name[IFNAMSIZ] = {};
+  std::memcpy(name, link.data(), link.size());
+  compare(rule, NFT_CMP_NEQ, name, sizeof(name));
+}
+
+enum SetId : std::uint32_t { kPodsId = 1, kClusterId, kNodesId };
+
+void add_rule(NftBatch& batch, const NftRules& rules) {
+  const RulePtr rule(nftnl_rule_alloc());
+  SHOAL_ASSERT(rule != nullptr);
+  nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, kNftTable.data());
+  nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, kNftChain.data());
+  nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
+  const std::uint8_t ipv4 = NFPROTO_IPV4;
+  load_meta(rule.get(), NFT_META_NFPROTO);
+  compare(rule.get(), NFT_CMP_EQ, &ipv4, sizeof(ipv4));
+  match_address(rule.get(), kSourceOffset, kNftPodsSet, kPodsId, false);
+  match_address(rule.get(), kDestinationOffset, kNftClusterSet, kClusterId, true);
+  match_address(rule.get(), kDestinationOffset, kNftNodesSet, kNodesId, true);
+  for (const std::string& link : rules.internal_links)
+    exclude_link(rule.get(), link);
+  expression(rule.get(), "counter");
+  // Fully random ports: two CPUs that pick the next free port at once would pick the same one, and
+  // drop.
+  nftnl_expr_set_u32(expression(rule.get(), "masq"), NFTNL_EXPR_MASQ_FLAGS,
+                     NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+  batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, "add the masquerade rule",
+            [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, rule.get()); });
+}
+
+}  // namespace
+
+Result<> KernelNft::apply(const NftRules& rules) {
+  const NftRules normal = SHOAL_TRY(normalize(rules));
+  NftBatch batch;
+  // Deleting needs a table that exists; creating one that exists does nothing.
+  add_table(batch, NFT_MSG_NEWTABLE, "create table inet shoal");
+  add_table(batch, NFT_MSG_DELTABLE, "drop the old table inet shoal");
+  add_table(batch, NFT_MSG_NEWTABLE, "create table inet shoal");
+  add_set(batch, kNftPodsSet, kPodsId, true, interval_elements(normal.pods));
+  add_set(batch, kNftClusterSet, kClusterId, true, interval_elements(normal.cluster));
+  add_set(batch, kNftNodesSet, kNodesId, false, single_elements(normal.nodes));
+  add_chain(batch);
+  add_rule(batch, normal);
+  return socket_.commit(std::move(batch));
+}
+
+Result<> KernelNft::remove() {
+  NftBatch batch;
+  add_table(batch, NFT_MSG_NEWTABLE, "create table inet shoal");
+  add_table(batch, NFT_MSG_DELTABLE, "remove table inet shoal");
+  return socket_.commit(std::move(batch));
+}
+
+Result<std::unique_ptr<Nft>> open_nft(int netns_fd) {
+  NftSocket socket = SHOAL_TRY(NftSocket::open(netns_fd));
+  return std::make_unique<KernelNft>(std::move(socket));
+}
+
+}  // namespace shoal::kernel

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds of every Nft, as a typed suite: nft_test.cpp runs it on the kernel, nft_fake_test.cpp
+// on the fake.
+#pragma once
+
+#include "netplane/kernel/nft/nft.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace shoal::kernel {
+
+inline NftRules rules(std::vector<const char*> pods, std::vector<const char*> cluster,
+                      std::vector<const char*> nodes) {
+  NftRules out;
+  for (const char* text : pods)
+    out.pods.push_back(*IpPrefix::parse(text));
+  for (const char* text : cluster)
+    out.cluster.push_back(*IpPrefix::parse(text));
+  for (const char* text : nodes)
+    out.nodes.push_back(*IpAddress::parse(text));
+  return out;
+}
+
+inline const NftRules kUsual =
+    rules({"10.244.1.0/24"}, {"10.244.0.0/16", "10.96.0.0/16"}, {"198.18.0.12", "198.18.0.11"});
+
+inline constexpr const char* kUsualText =
+    "chain postrouting type nat hook postrouting priority 100 policy accept\n"
+    "rule postrouting ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != \"shl*\" "
+    "oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+    "set cluster 10.244.0.0/16\n"
+    "set cluster 10.96.0.0/16\n"
+    "set nodes 198.18.0.11\n"
+    "set nodes 198.18.0.12\n"
+    "set pods 10.244.1.0/24\n";
+
+// World has an `nft()`.
+template <class World>
+class NftSuite : public testing::Test {
+protected:
+  Nft& nft() { return world_.nft(); }
+  std::string dump() { return nft().dump().value_or("no dump"); }
+  World world_;
+};
+TYPED_TEST_SUITE_P(NftSuite);
+
+TYPED_TEST_P(NftSuite, ReadsBackWhatItWrote) {
+  EXPECT_EQ(this->dump(), "");
+  ASSERT_TRUE(this->nft().apply(kUsual));
+  EXPECT_EQ(this->dump(), kUsualText);
+  EXPECT_EQ(render(kUsual), kUsualText);
+}
+
+TYPED_TEST_P(NftSuite, ReplacesTheWholeTable) {
+  ASSERT_TRUE(this->nft().apply(kUsual));
+  for (const NftRules& wanted :
+       {rules({"10.244.1.0/24", "10.244.2.0/24"}, {"10.0.0.0/8", "10.96.0.0/16"}, {}),
+        rules({"10.244.7.0/24"}, {"0.0.0.0/0"}, {"198.18.0.13", "198.18.0.13"}),
+        rules({}, {"255.255.255.0/24", "0.0.0.0/24"}, {}),
+        rules({"10.244.0.0/24"}, {"10.0.1.0/24", "10.0.2.0/24"}, {})}) {
+    const auto applied = this->nft().apply(wanted);
+    ASSERT_TRUE(applied) << applied.error().message();
+    EXPECT_EQ(this->dump(), render(wanted));
+  }
+  EXPECT_THAT(this->dump(), testing::HasSubstr("set cluster 10.0.1.0-10.0.2.255\n"));
+}
+
+TYPED_TEST_P(NftSuite, RemovingMayBeRepeated) {
+  ASSERT_TRUE(this->nft().apply(kUsual));
+  EXPECT_TRUE(this->nft().remove());
+  EXPECT_EQ(this->dump(), "");
+  EXPECT_TRUE(this->nft().remove());
+}
+
+TYPED_TEST_P(NftSuite, ManyHostsFitAndTooManyAreRefused) {
+  NftRules many = kUsual;
+  for (std::uint32_t i = 0; i < kNftSetElementsMax - 2; i++)
+    many.nodes.push_back(IpAddress::v4(0xc6130000U + i));
+  const auto applied = this->nft().apply(many);
+  ASSERT_TRUE(applied) << applied.error().message();
+  EXPECT_EQ(this->dump(), render(many));
+  NftRules too_many = many;
+  too_many.nodes.push_back(IpAddress::v4(0xc6140000U));
+  EXPECT_EQ(this->nft().apply(too_many).error().code(), Errc::kExhausted);
+  EXPECT_EQ(this->dump(), render(many));
+}
+
+TYPED_TEST_P(NftSuite, WhatIsWrongIsRefusedAndTheTableStays) {
+  ASSERT_TRUE(this->nft().apply(kUsual));
+  EXPECT_EQ(this->nft().apply(rules({"2001:db8::/64"}, {}, {})).error().code(), Errc::kUnsupported);
+  for (const char* link : {"", "*", "a-name-that-is-too-long"}) {
+    NftRules odd = kUsual;
+    odd.internal_links = {link};
+    EXPECT_EQ(this->nft().apply(odd).error().code(), Errc::kInvalid) << link;
+  }
+  // A host reached over IPv6 is no destination of IPv4 packets: nothing to say about it.
+  EXPECT_TRUE(this->nft().apply(rules({"10.244.1.0/24"}, {}, {"2001:db8::1"})));
+}
+
+REGISTER_TYPED_TEST_SUITE_P(NftSuite, ReadsBackWhatItWrote, ReplacesTheWholeTable,
+                            RemovingMayBeRepeated, ManyHostsFitAndTooManyAreRefused,
+                            WhatIsWrongIsRefusedAndTheTableStays);
+
+}  // namespace shoal::kernel

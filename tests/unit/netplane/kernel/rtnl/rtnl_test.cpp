@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scenarios on the kernel, and what only a kernel can show: packets that pass, and how long it
+// takes.
+#include "netplane/base/process.h"
+#include "tests/unit/netplane/kernel/rtnl/rtnl_scenarios.h"
+
+#include "netplane/kernel/rtnl/garp.h"
+
+#include <arpa/inet.h>
+#include <chrono>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace shoal::kernel {
+namespace {
+
+INSTANTIATE_TYPED_TEST_SUITE_P(Kernel, RtnlSuite, RealWorld);
+
+using KernelOnly = RtnlSuite<RealWorld>;
+
+TEST(Netns, AScopeComesBackAndNestsAndSeesItsNamespace) {
+  const auto home = open_current_netns();
+  ASSERT_TRUE(home);
+  auto one = create_netns();
+  auto two = create_netns();
+  ASSERT_TRUE(one && two);
+  const auto inode = [] { return *netns_inode(open_current_netns()->get()); };
+  const auto home_inode = inode();
+  {
+    const auto outer = NetnsScope::enter(one->get());
+    ASSERT_TRUE(outer);
+    EXPECT_EQ(inode(), *netns_inode(one->get()));
+    {
+      const auto inner = NetnsScope::enter(two->get());
+      EXPECT_EQ(inode(), *netns_inode(two->get()));
+    }
+    EXPECT_EQ(inode(), *netns_inode(one->get()));
+  }
+  EXPECT_EQ(inode(), home_inode);
+  EXPECT_FAILS(open_netns_at("/proc/self/ns/mnt"), Errc::kInvalid);
+  EXPECT_FAILS(open_netns_at("/no/such/file"), Errc::kNotFound);
+}
+
+// pod --- host: a datagram from the pod to the host and back, without any ARP.
+TEST_F(KernelOnly, APodAndItsHostReachEachOtherWithoutArp) {
+  ASSERT_TRUE(attach_pod(*host_, *pod_, kPod));
+  ASSERT_TRUE(host_->set_link_up(host_->link("lo")->index, true));
+  ASSERT_TRUE(host_->replace_address({.link = host_->link("lo")->index, .ip = ip("192.0.2.1")}));
+  const auto socket_in = [](int netns, const char* address) {
+    const auto scope = NetnsScope::enter(netns);
+    UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(7000);
+    inet_pton(AF_INET, address, &at.sin_addr);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&at), sizeof(at)), 0);
+    const timeval timeout{5, 0};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    return fd;
+  };
+  const UniqueFd on_host = socket_in(host_->netns_fd(), "192.0.2.1");
+  const UniqueFd in_pod = socket_in(pod_->netns_fd(), "10.244.1.7");
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(7000);
+  inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);
+  ASSERT_EQ(::sendto(in_pod.get(), "ping", 4, 0, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 4);
+  char buffer[16];
+  sockaddr_in from{};
+  socklen_t size = sizeof(from);
+  ASSERT_EQ(::recvfrom(on_host.get(), buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from),
+                       &size),
+            4);
+  char text[INET_ADDRSTRLEN];
+  EXPECT_STREQ(inet_ntop(AF_INET, &from.sin_addr, text, sizeof(text)), "10.244.1.7");
+  ASSERT_EQ(::sendto(on_host.get(), "pong", 4, 0, reinterpret_cast<sockaddr*>(&from), size), 4);
+  EXPECT_EQ(::recv(in_pod.get(), buffer, sizeof(buffer), 0), 4);
+}
+
+TEST_F(KernelOnly, ADeletedLinkIsGoneLongBeforeTheKernelsAnswer) {
+  ASSERT_TRUE(attach_pod(*host_, *pod_, kPod));
+  ASSERT_TRUE(detach_pod(*host_, kPod.host_link));  // the helper is up from here on
+  ASSERT_TRUE(attach_pod(*host_, *pod_, kPod));
+  const auto before = std::chrono::steady_clock::now();
+  ASSERT_TRUE(detach_pod(*host_, kPod.host_link));
+  const auto took = std::chrono::steady_clock::now() - before;
+  RecordProperty("detach_us", static_cast<int>(took / std::chrono::microseconds(1)));
+  EXPECT_FAILS(host_->link(kPod.host_link), Errc::kNotFound);
+}
+
+TEST_F(KernelOnly, TheKernelsOwnWordsAreInTheError) {
+  const auto made = host_->create_veth({.name = "v0", .peer_name = "v1"});
+  ASSERT_TRUE(made);
+  const auto refused = host_->set_link_mtu(made->index, 1);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), testing::HasSubstr("mtu less than device minimum"));
+  EXPECT_EQ(refused.error().sys_errno(), EINVAL);
+}
+
+TEST_F(KernelOnly, PodsAreAttachedInAMillisecondOrSo) {
+  constexpr int kPods = 20;
+  std::vector<double> milliseconds;
+  for (int i = 0; i < kPods; ++i) {
+    const auto netns = create_netns();
+    const auto before = std::chrono::steady_clock::now();
+    const auto pod = open_rtnl(netns->get());
+    ASSERT_TRUE(
+        attach_pod(*host_, **pod,
+                   make_pod_net_spec(fmt::format("uid-{}", i),
+                                     ip("10.244.1.1").plus(static_cast<unsigned>(i)), 1450)));
+    milliseconds.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - before)
+            .count());
+  }
+  std::ranges::sort(milliseconds);
+  fmt::print("attach: median {:.2f} ms, max {:.2f} ms\n", milliseconds[kPods / 2],
+             milliseconds.back());
+  EXPECT_LT(milliseconds[kPods / 2], 50.0);  // a sanity bound, not the figure: machines are shared
+}
+
+TEST_F(KernelOnly, GratuitousArpArrivesAtTheOtherEnd) {
+  ASSERT_TRUE(attach_pod(*host_, *pod_, kPod));
+  UniqueFd listener;
+  {
+    const auto scope = NetnsScope::enter(pod_->netns_fd());
+    listener = UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)));
+    const timeval timeout{5, 0};
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+  }
+  const Link link = *host_->link(kPod.host_link);
+  auto announcer = Announcer::open(host_->netns_fd(), link.index, link.mac);
+  ASSERT_TRUE(announcer);
+  ASSERT_TRUE(announcer->announce(ip("198.18.0.210")));
+  for (const std::string& wanted : announcement_frames(ip("198.18.0.210"), link.mac)) {
+    char buffer[256];
+    const ssize_t n = ::recv(listener.get(), buffer, sizeof(buffer), 0);
+    ASSERT_GT(n, 0);
+    EXPECT_EQ(std::string(buffer, static_cast<std::size_t>(n)), wanted);
+  }
+  ASSERT_TRUE(host_->set_link_up(link.index, false));
+  EXPECT_FAILS(announcer->announce(ip("198.18.0.210")), Errc::kUnavailable);
+}
+
+TEST_F(KernelOnly, TheHostIsMadeToForward) {
+  ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
+  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}));
+  EXPECT_EQ(*host_->sysctl("ipv4/ip_forward"), "1");
+  EXPECT_EQ(*host_->sysctl("ipv4/conf/up0/rp_filter"), "2");
+  EXPECT_EQ(*pod_->sysctl("ipv4/ip_forward"), "0");
+  EXPECT_FAILS(host_->set_sysctl("../kernel/panic", "1"), Errc::kInvalid);
+  EXPECT_FAILS(host_->sysctl("ipv4/conf/no-such/rp_filter"), Errc::kNotFound);
+}
+
+}  // namespace
+}  // namespace shoal::kernel
