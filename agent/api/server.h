@@ -140,9 +140,6 @@ enum class BodyMode : std::uint8_t { kBuffered, kStreamed };
 // that joins by its token has no certificate yet).
 enum class Access : std::uint8_t { kAuthenticated, kAnonymous };
 
-// Who may call a route: root over the unix socket and holders of a certificate of the cluster's CA, or anyone who
-// gets a TLS connection. A host that joins has no certificate yet.
-enum class Access : std::uint8_t { kAuthenticated, kAnyone };
 
 class Server {
 public:

@@ -26,6 +26,7 @@
 namespace shoal::daemon {
 
 inline constexpr std::size_t kWorkers = 4;  // image loads, OCI runtime calls
+inline constexpr unsigned kSuspicionMaxMult = 2;
 inline constexpr std::chrono::seconds kNodeStatusInterval{60};
 
 class LoopTimers final : public controllers::Timers {

@@ -104,7 +104,7 @@ void Agent::Impl::routes() {
   // By its token, not by a certificate: a joining host has none yet.
   server->route(
       "POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); },
-      api::BodyMode::kBuffered, api::Access::kAnyone);
+      api::BodyMode::kBuffered, api::Access::kAnonymous);
   for (const char* path : {"/shoal/v1/init", "/shoal/v1/join"})
     route("POST", path, [this](const api::ExchangePtr& x) {
       x->reply_error(

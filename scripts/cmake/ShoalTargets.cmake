@@ -90,6 +90,10 @@ function(shoal_agent_library name)
   target_precompile_headers(${name} REUSE_FROM shoal_agent_pch)
 endfunction()
 
+# What users run, and what the tests are.
+add_custom_target(shoal_programs)
+add_custom_target(shoal_tests)
+
 # shoal_test(NAME SOURCES a_test.cpp ... [DEPS ...] [LIBS ...] [LABELS unit|lab|bpf|...])
 # A GoogleTest binary and its CTest entry. Label `unit` (the default) needs no root; `root` runs in mount, net
 # and pid namespaces of its own; `lab` drives scripts/lab.
@@ -105,6 +109,7 @@ function(shoal_test name)
   target_link_libraries(${name} PRIVATE shoal_options ${A_DEPS} ${A_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SHOAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}" SHOAL_BINARY_DIR="${CMAKE_BINARY_DIR}")
   target_precompile_headers(${name} REUSE_FROM shoal_test_pch)
+  add_dependencies(shoal_tests ${name})
   if("root" IN_LIST A_LABELS)
     # No route out, nothing left behind: the test's first process takes its namespaces with it.
     add_test(NAME ${name} COMMAND unshare --mount --net --pid --fork --kill-child --mount-proc $<TARGET_FILE:${name}>)
