@@ -8,9 +8,9 @@
 #include "agent/daemon/agent.h"
 #include "agent/daemon/cluster_files.h"
 #include "agent/daemon/lobby.h"
+#include "netplane/apply/uplink.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
-#include "netplane/kernel/rtnl/rtnl.h"
 #include "runtime/sandbox/cgroup.h"
 
 #include <csignal>
@@ -61,8 +61,9 @@ Result<std::filesystem::path> find_program(const std::string& name) {
     if (::access(candidate.c_str(), X_OK) == 0)
       return candidate;
   }
-  return fail(Errc::kNotFound,
-              fmt::format("OCI runtime {} is not in PATH: install it, or set runtime.oci_runtime", name));
+  return fail(
+      Errc::kNotFound,
+      fmt::format("OCI runtime {} is not in PATH: install it, or set runtime.oci_runtime", name));
 }
 
 Result<daemon::Options> to_options(const config::Config& config) {
@@ -73,9 +74,8 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.shim = config.shim;
   options.oci_runtime = SHOAL_TRY(find_program(config.oci_runtime));
   options.cgroup_root = SHOAL_TRY(cgroup_root(config));
-  auto rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
-  const kernel::Uplink uplink = SHOAL_TRY_WRAP(
-      kernel::find_uplink(*rtnl, config.uplink, config.underlay), "config key underlay");
+  const apply::HostUplink uplink = SHOAL_TRY_WRAP(
+      apply::find_host_uplink(config.uplink, config.underlay), "config key underlay");
   options.uplink = uplink.name;
   options.underlay = uplink.address;
   options.api = config.api;

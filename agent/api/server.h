@@ -140,7 +140,6 @@ enum class BodyMode : std::uint8_t { kBuffered, kStreamed };
 // that joins by its token has no certificate yet).
 enum class Access : std::uint8_t { kAuthenticated, kAnonymous };
 
-
 class Server {
 public:
   Server(boost::asio::io_context& loop, store::Replica& replica, Writer& writer, const Clock& clock,

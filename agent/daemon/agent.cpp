@@ -88,8 +88,8 @@ Result<> Agent::Impl::make_gossip() {
   config.protocol.meta.version = kVersion;
   config.protocol.probe_interval = options.gossip_probe_interval;
   config.protocol.probe_timeout = options.gossip_probe_timeout;
-  // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not take the 12 s
-  // that Lifeguard's default would give it.
+  // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not
+  // take the 12 s that Lifeguard's default would give it.
   config.protocol.suspicion_max_mult = kSuspicionMaxMult;
   SHOAL_TRY_WRAP(gossip::validate(config.protocol), "config keys gossip.*");
   config.listen = options.gossip;
