@@ -150,7 +150,6 @@ class Lifecycle(unittest.TestCase):
             outsider = lab.popen("h1", "sleep", "600")  # entered from outside: half of it is not in the host
             h1 = lab.record["nodes"]["h1"]
 
-
             def inside_h1():
                 return [p for p in lab.processes() if syscalls.namespace_of(p["pid"], "net") == h1["net_namespace"]]
 
@@ -158,7 +157,9 @@ class Lifecycle(unittest.TestCase):
             wait_for("both commands to run", lambda: len(inside_h1()) >= 4, 10)
             inside = inside_h1()
             lab.command("kill", "h1")
-            self.assertEqual([p for p in inside if syscalls.is_alive(p)], [])
+            # What was in the host's pid namespace is gone with the kill; nsenter, which is not in it, ends when its child has.
+            wait_for("everything that had the host's network to be gone",
+                     lambda: not [p for p in inside if syscalls.is_alive(p)], 10)
             outsider.wait(timeout=10)
             self.assertFalse(lab.reaches("h2", "198.18.0.11"))
             self.assertNotIn("h1:", lab.run("lan", "ip", "-o", "link").stdout)
