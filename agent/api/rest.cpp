@@ -70,8 +70,8 @@ WriteDone answer_write(const ExchangePtr& exchange, const ResourcePath& path, in
 
 // What the path says must be what the body says; what only the path says is filled in.
 std::expected<void, ApiError> match_path(json::object& body, const ResourcePath& path) {
-  const std::string_view kind = find_string(body, "kind"),
-                         api_version = find_string(body, "apiVersion");
+  const std::string kind(find_string(body, "kind"));
+  const std::string api_version(find_string(body, "apiVersion"));
   if ((!kind.empty() && kind != path.kind->kind) ||
       (!api_version.empty() && api_version != path.kind->api_version()))
     return std::unexpected(
@@ -85,8 +85,9 @@ std::expected<void, ApiError> match_path(json::object& body, const ResourcePath&
   if (!metadata.is_object())
     return std::unexpected(bad_request("metadata must be an object"));
   json::object& meta = metadata.get_object();
-  const std::string_view ns = find_string(body, "metadata.namespace"),
-                         name = find_string(body, "metadata.name");
+  // Copies: what is written into metadata below may move its strings.
+  const std::string ns(find_string(body, "metadata.namespace"));
+  const std::string name(find_string(body, "metadata.name"));
   if (path.kind->namespaced) {
     const std::string scope = path.ns.empty() ? "default" : path.ns;
     if (!ns.empty() && ns != scope)
