@@ -12,7 +12,8 @@ class RestTest : public ServerFixture {
 protected:
   static std::string names(const Answer& answer) {
     std::string list;
-    for (const json::value& item : answer.json().at("items").as_array())
+    const json::object body = answer.json();
+    for (const json::value& item : body.at("items").as_array())
       list +=
           (list.empty() ? "" : " ") + std::string(find_string(item.as_object(), "metadata.name"));
     return list;
