@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("SHOAL_BUILD_DIR", ROOT / "build/release"))
 SHOALD = BUILD / "agent/shoald"
-SHOAL = BUILD / "agent/cli/shoal"
+SHOAL = BUILD / "agent/shoal"
 SHIM = BUILD / "runtime/shim/shoal-shim"
 LOADGEN = BUILD / "tests/bench/loadgen/shoal-loadgen"
 LAB = ROOT / "scripts/lab"
