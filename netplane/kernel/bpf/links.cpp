@@ -91,6 +91,18 @@ Result<UniqueFd> open_link(const std::filesystem::path& pin) {
   return fd;
 }
 
+// Detaches the pinned link, if there is one, and forgets it. Dropping a pin alone also detaches, but
+// the kernel does that later, from a work queue: the program would still see packets and connects
+// for a while after we returned.
+Result<> remove_link(const std::filesystem::path& pin) {
+  UniqueFd link = SHOAL_TRY(open_link(pin));
+  if (!link)
+    return {};
+  if (bpf_link_detach(link.get()) != 0)
+    return fail_errno(fmt::format("detach {}", pin.string()));
+  return remove_pin(pin);
+}
+
 }  // namespace
 
 std::string_view to_string(TcSide side) { return side == TcSide::kIngress ? "ingress" : "egress"; }
@@ -112,7 +124,7 @@ Result<> Links::attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
     return detach_filter(ifindex, side);
   }
   SHOAL_TRY_WRAP(attach_filter(ifindex, side, prog_fd), what);
-  return remove_pin(tcx_pin(ifindex, side));
+  return remove_link(tcx_pin(ifindex, side));
 }
 
 Result<> Links::attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd) {
@@ -124,7 +136,7 @@ Result<> Links::attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd) {
         return fail_errno(fmt::format("swap the program of {}", pin.string()));
       return {};
     }
-    SHOAL_TRY(remove_pin(pin));
+    SHOAL_TRY(remove_link(pin));
   }
   link.reset(bpf_link_create(prog_fd, static_cast<int>(ifindex),
                              side == TcSide::kIngress ? kTcxIngress : kTcxEgress, nullptr));
@@ -162,8 +174,7 @@ Result<> Links::detach_filter(std::uint32_t ifindex, TcSide side) {
 }
 
 Result<> Links::detach_tc(std::uint32_t ifindex, TcSide side) {
-  // The pin is the last reference to a link: removing it detaches.
-  SHOAL_TRY(remove_pin(tcx_pin(ifindex, side)));
+  SHOAL_TRY(remove_link(tcx_pin(ifindex, side)));
   return detach_filter(ifindex, side);
 }
 
@@ -180,12 +191,12 @@ Result<> Links::attach_cgroup(std::string_view hook, bpf_attach_type type, int c
   if (!link)
     return fail_errno(fmt::format("attach {} to the cgroup", hook));
   if (old)  // elsewhere, or its cgroup is gone: it goes once the new one stands
-    SHOAL_TRY(remove_pin(pin));
+    SHOAL_TRY(remove_link(pin));
   return pin_fd(link.get(), pin);
 }
 
 Result<> Links::detach_cgroup(std::string_view hook) {
-  return remove_pin(folder_ / fmt::format("cgroup-{}", hook));
+  return remove_link(folder_ / fmt::format("cgroup-{}", hook));
 }
 
 Result<std::set<std::uint32_t>> Links::interfaces() const {
@@ -225,7 +236,7 @@ Result<> Links::remove_all() {
     if (tc && !tc->tcx)
       SHOAL_TRY(detach_filter(tc->ifindex, tc->side));
     else
-      SHOAL_TRY(remove_pin(folder_ / name));
+      SHOAL_TRY(remove_link(folder_ / name));
   }
   return {};
 }
