@@ -7,17 +7,6 @@
 #include <fmt/format.h>
 
 namespace shoal::apply {
-namespace {
-
-kernel::NftRules rules_of(const plan::NftPolicy& policy) {
-  kernel::NftRules rules;
-  rules.pods = policy.pods;
-  rules.cluster = policy.cluster;
-  rules.nodes = policy.nodes;
-  return rules;
-}
-
-}  // namespace
 
 // --- The overlay: hosts first, then routes to them; removed in reverse
 // ------------------------------
@@ -166,6 +155,15 @@ void DataPlane::release_after_grace() {
 // --- Masquerade
 // -------------------------------------------------------------------------------------
 
+kernel::NftRules DataPlane::nft_rules(const plan::NftPolicy& policy) const {
+  kernel::NftRules rules;
+  rules.pods = policy.pods;
+  rules.cluster = policy.cluster;
+  rules.nodes = policy.nodes;
+  rules.tunnel_port = config_.vxlan_port;
+  return rules;
+}
+
 void DataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
   std::optional<plan::NftPolicy> wanted;
   if (config_.masquerade)
@@ -179,12 +177,12 @@ void DataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
   if (!nft_ && wanted) {
     // After a start: what is there may be right already.
     const Result<std::string> held = kernel_.nft->dump();
-    if (held && *held == kernel::render(rules_of(*wanted))) {
+    if (held && *held == kernel::render(nft_rules(*wanted))) {
       nft_ = wanted;
       return;
     }
   }
-  Result<> done = wanted ? kernel_.nft->apply(rules_of(*wanted)) : kernel_.nft->remove();
+  Result<> done = wanted ? kernel_.nft->apply(nft_rules(*wanted)) : kernel_.nft->remove();
   if (!done) {
     nft_.reset();
     report.errors.push_back({"masquerade policy", std::move(done).error()});

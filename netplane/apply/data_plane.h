@@ -117,6 +117,7 @@ private:
   void apply_pods(const model::Desired& desired, bool prune, ApplyReport& report);
   void apply_services(const model::Desired& desired, bool prune, ApplyReport& report);
   void apply_nft(const model::Desired& desired, ApplyReport& report);
+  kernel::NftRules nft_rules(const plan::NftPolicy& policy) const;
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
   void announce_due(ApplyReport* report);

@@ -190,11 +190,7 @@ void DataPlane::audit_nft(AuditReport& report) {
   if (!nft_ || !*nft_ || !desired_)
     return;
   const Result<std::string> held = kernel_.nft->dump();
-  kernel::NftRules rules;
-  rules.pods = (*nft_)->pods;
-  rules.cluster = (*nft_)->cluster;
-  rules.nodes = (*nft_)->nodes;
-  if (held && *held == kernel::render(rules))
+  if (held && *held == kernel::render(nft_rules(**nft_)))
     return;
   report.findings.push_back("the table inet shoal was changed");
   nft_.reset();

@@ -32,6 +32,7 @@ constexpr std::uint32_t kTypeIpv4Addr =
 constexpr std::size_t kElementsPerMessage = 500;
 constexpr std::uint32_t kSourceOffset = 12;  // in the IPv4 header
 constexpr std::uint32_t kDestinationOffset = 16;
+constexpr std::uint32_t kPortOffset = 2;  // of the destination, in the UDP header
 
 struct SetElement {
   std::uint32_t key = 0;  // network byte order
@@ -107,22 +108,30 @@ std::vector<SetElement> single_elements(const std::vector<IpAddress>& addresses)
   return elements;
 }
 
-void add_chain(NftBatch& batch) {
+struct BaseChain {
+  std::string_view name;
+  const char* type;
+  std::uint32_t hook;
+  std::int32_t priority;
+};
+
+void add_chain(NftBatch& batch, const BaseChain& base) {
   const ChainPtr chain(nftnl_chain_alloc());
   SHOAL_ASSERT(chain != nullptr);
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, kNftTable.data());
-  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, kNftChain.data());
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, base.name.data());
   nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_FAMILY, NFPROTO_INET);
-  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, "nat");
-  nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, NF_INET_POST_ROUTING);
-  nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, NF_IP_PRI_NAT_SRC);
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, base.type);
+  nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, base.hook);
+  nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, base.priority);
   nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
-  batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, "create the postrouting chain",
+  batch.add(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
+            fmt::format("create the {} chain", base.name),
             [&](nlmsghdr* message) { nftnl_chain_nlmsg_build_payload(message, chain.get()); });
 }
 
-// --- One rule, expression by expression
-// ---------------------------------------------------------------
+// --- Rules, expression by expression
+// ------------------------------------------------------------------
 
 nftnl_expr* expression(nftnl_rule* rule, const char* name) {
   nftnl_expr* made = nftnl_expr_alloc(name);
@@ -169,17 +178,41 @@ void exclude_link(nftnl_rule* rule, const std::string& link) {
   compare(rule, NFT_CMP_NEQ, name, sizeof(name));
 }
 
+void match_udp_port(nftnl_rule* rule, std::uint16_t port) {
+  const std::uint8_t udp = IPPROTO_UDP;
+  load_meta(rule, NFT_META_L4PROTO);
+  compare(rule, NFT_CMP_EQ, &udp, sizeof(udp));
+  nftnl_expr* payload = expression(rule, "payload");
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_TRANSPORT_HEADER);
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_OFFSET, kPortOffset);
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_LEN, sizeof(port));
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+  const std::uint16_t wanted = htons(port);
+  compare(rule, NFT_CMP_EQ, &wanted, sizeof(wanted));
+}
+
 enum SetId : std::uint32_t { kPodsId = 1, kClusterId, kNodesId };
 
-void add_rule(NftBatch& batch, const NftRules& rules) {
-  const RulePtr rule(nftnl_rule_alloc());
+RulePtr make_rule(std::string_view chain) {
+  RulePtr rule(nftnl_rule_alloc());
   SHOAL_ASSERT(rule != nullptr);
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, kNftTable.data());
-  nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, kNftChain.data());
+  nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain.data());
   nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
   const std::uint8_t ipv4 = NFPROTO_IPV4;
   load_meta(rule.get(), NFT_META_NFPROTO);
   compare(rule.get(), NFT_CMP_EQ, &ipv4, sizeof(ipv4));
+  return rule;
+}
+
+void add_rule(NftBatch& batch, const RulePtr& rule, std::string what) {
+  batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, std::move(what),
+            [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, rule.get()); });
+}
+
+void add_masquerade(NftBatch& batch, const NftRules& rules) {
+  add_chain(batch, {kNftChain, "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC});
+  const RulePtr rule = make_rule(kNftChain);
   match_address(rule.get(), kSourceOffset, kNftPodsSet, kPodsId, false);
   match_address(rule.get(), kDestinationOffset, kNftClusterSet, kClusterId, true);
   match_address(rule.get(), kDestinationOffset, kNftNodesSet, kNodesId, true);
@@ -190,8 +223,26 @@ void add_rule(NftBatch& batch, const NftRules& rules) {
   // drop.
   nftnl_expr_set_u32(expression(rule.get(), "masq"), NFTNL_EXPR_MASQ_FLAGS,
                      NF_NAT_RANGE_PROTO_RANDOM_FULLY);
-  batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, "add the masquerade rule",
-            [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, rule.get()); });
+  add_rule(batch, rule, "add the masquerade rule");
+}
+
+// The hooks before connection tracking: from another host, and to one.
+void add_tunnel(NftBatch& batch, std::uint16_t port) {
+  const struct {
+    BaseChain chain;
+    std::uint32_t address_offset;
+  } directions[] = {
+      {{kNftTunnelInChain, "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW}, kSourceOffset},
+      {{kNftTunnelOutChain, "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_RAW}, kDestinationOffset},
+  };
+  for (const auto& [chain, address_offset] : directions) {
+    add_chain(batch, chain);
+    const RulePtr rule = make_rule(chain.name);
+    match_address(rule.get(), address_offset, kNftNodesSet, kNodesId, false);
+    match_udp_port(rule.get(), port);
+    expression(rule.get(), "notrack");
+    add_rule(batch, rule, fmt::format("add the tunnel's rule to the {} chain", chain.name));
+  }
 }
 
 }  // namespace
@@ -206,8 +257,9 @@ Result<> KernelNft::apply(const NftRules& rules) {
   add_set(batch, kNftPodsSet, kPodsId, true, interval_elements(normal.pods));
   add_set(batch, kNftClusterSet, kClusterId, true, interval_elements(normal.cluster));
   add_set(batch, kNftNodesSet, kNodesId, false, single_elements(normal.nodes));
-  add_chain(batch);
-  add_rule(batch, normal);
+  add_masquerade(batch, normal);
+  if (normal.tunnel_port != 0)
+    add_tunnel(batch, normal.tunnel_port);
   return socket_.commit(std::move(batch));
 }
 

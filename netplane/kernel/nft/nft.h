@@ -2,11 +2,18 @@
 // Nft: Shoal's own nftables table, `inet shoal`, written whole in one transaction over libmnl and
 // libnftnl.
 //
-// What it holds now: masquerade for packets of this host's pods that leave for anything but the
+// What it holds now. Masquerade for packets of this host's pods that leave for anything but the
 // cluster:
 //   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
 //     ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "shl*" oifname !=
 //     "shoal-vxlan" masquerade }
+// And no connection tracking for the tunnel's own packets between member hosts. Their UDP source
+// port is a hash of the flow inside, so that each flow would cost an entry of the host's conntrack
+// table; a full table drops packets, of others too:
+//   chain prerouting { type filter hook prerouting priority raw; policy accept;
+//     ip saddr @nodes udp dport 4789 notrack }
+//   chain output { type filter hook output priority raw; policy accept;
+//     ip daddr @nodes udp dport 4789 notrack }
 // Other tables are never touched, and other programs' flushes of their own tables do not touch this
 // one. A replaced table changes nothing for connections that conntrack already knows.
 //
@@ -34,6 +41,7 @@ struct NftRules {
   std::vector<IpPrefix> pods;     // this host's pod CIDRs
   std::vector<IpPrefix> cluster;  // pod and service ranges of the whole cluster
   std::vector<IpAddress> nodes;   // the member hosts' underlay addresses
+  std::uint16_t tunnel_port = 0;  // UDP, of the overlay; 0: there is none
   std::vector<std::string> internal_links = {"shl*",
                                              "shoal-vxlan"};  // a trailing '*' is a wildcard
   auto operator<=>(const NftRules&) const = default;

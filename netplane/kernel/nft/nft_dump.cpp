@@ -69,6 +69,7 @@ std::string chain_text(const nftnl_chain* chain) {
 // What register 1 holds while a rule is read.
 struct Reader {
   std::string loaded;
+  std::string transport;  // "udp" once the rule has asked for it
   std::string text;
 };
 
@@ -78,10 +79,17 @@ void read_cmp(const nftnl_expr* expr, Reader& reader) {
   const bool equal = nftnl_expr_get_u32(expr, NFTNL_EXPR_CMP_OP) == NFT_CMP_EQ;
   if (reader.loaded == "nfproto" && equal && size == 1 && data[0] == NFPROTO_IPV4)
     return;  // said by the "ip" of the addresses that follow
+  if (reader.loaded == "l4proto" && equal && size == 1 && data[0] == IPPROTO_UDP) {
+    reader.transport = "udp";  // said by the port that follows
+    return;
+  }
   std::string value;
   if (reader.loaded == "oifname" || reader.loaded == "iifname")
     value = fmt::format("\"{}{}\"", std::string_view(data, strnlen(data, size)),
                         size < IFNAMSIZ ? "*" : "");
+  else if (reader.loaded == "udp dport" && size == sizeof(std::uint16_t))
+    value = fmt::format("{}", static_cast<unsigned char>(data[0]) << 8 |
+                                  static_cast<unsigned char>(data[1]));
   else
     for (std::uint32_t i = 0; i < size; ++i)
       value += fmt::format("{:02x}", static_cast<unsigned char>(data[i]));
@@ -94,12 +102,14 @@ void read_lookup(const nftnl_expr* expr, Reader& reader) {
                              text_or_empty(nftnl_expr_get_str(expr, NFTNL_EXPR_LOOKUP_SET)));
 }
 
-std::string payload_name(const nftnl_expr* expr) {
+std::string payload_name(const nftnl_expr* expr, const std::string& transport) {
   const std::uint32_t base = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_BASE);
   const std::uint32_t offset = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET);
   const std::uint32_t size = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_LEN);
   if (base == NFT_PAYLOAD_NETWORK_HEADER && size == 4 && (offset == 12 || offset == 16))
     return offset == 12 ? "ip saddr" : "ip daddr";
+  if (base == NFT_PAYLOAD_TRANSPORT_HEADER && size == 2 && offset == 2 && !transport.empty())
+    return transport + " dport";
   return fmt::format("payload({},{},{})", base, offset, size);
 }
 
@@ -107,6 +117,8 @@ std::string meta_name(const nftnl_expr* expr) {
   switch (nftnl_expr_get_u32(expr, NFTNL_EXPR_META_KEY)) {
   case NFT_META_NFPROTO:
     return "nfproto";
+  case NFT_META_L4PROTO:
+    return "l4proto";
   case NFT_META_OIFNAME:
     return "oifname";
   case NFT_META_IIFNAME:
@@ -122,7 +134,7 @@ int read_expression(nftnl_expr* expr, void* argument) {
   if (name == "meta") {
     reader.loaded = meta_name(expr);
   } else if (name == "payload") {
-    reader.loaded = payload_name(expr);
+    reader.loaded = payload_name(expr, reader.transport);
   } else if (name == "cmp") {
     read_cmp(expr, reader);
   } else if (name == "lookup") {

@@ -103,6 +103,17 @@ std::string rule_line(const std::vector<std::string>& internal_links) {
   return line + " counter masquerade fully-random";
 }
 
+std::vector<std::string> tunnel_lines(std::uint16_t port) {
+  const auto chain = [](std::string_view name) {
+    return fmt::format("chain {} type filter hook {} priority -300 policy accept", name, name);
+  };
+  const auto rule = [&](std::string_view name, std::string_view address) {
+    return fmt::format("rule {} ip {} @{} udp dport {} notrack", name, address, kNftNodesSet, port);
+  };
+  return {chain(kNftTunnelInChain), rule(kNftTunnelInChain, "saddr"), chain(kNftTunnelOutChain),
+          rule(kNftTunnelOutChain, "daddr")};
+}
+
 std::string join_sorted(std::vector<std::string> lines) {
   std::ranges::sort(lines);
   std::string text;
@@ -116,6 +127,9 @@ std::string render(const NftRules& rules) {
   if (!normal)
     return {};
   std::vector<std::string> lines = {chain_line(), rule_line(normal->internal_links)};
+  if (normal->tunnel_port != 0)
+    for (std::string& line : tunnel_lines(normal->tunnel_port))
+      lines.push_back(std::move(line));
   for (const AddressRange& range : merge_ranges(normal->pods))
     lines.push_back(set_line(kNftPodsSet, to_string(range)));
   for (const AddressRange& range : merge_ranges(normal->cluster))

@@ -13,6 +13,8 @@
 namespace shoal::kernel {
 
 inline constexpr std::string_view kNftChain = "postrouting";
+inline constexpr std::string_view kNftTunnelInChain = "prerouting";
+inline constexpr std::string_view kNftTunnelOutChain = "output";
 inline constexpr std::string_view kNftPodsSet = "pods";
 inline constexpr std::string_view kNftClusterSet = "cluster";
 inline constexpr std::string_view kNftNodesSet = "nodes";
@@ -35,6 +37,7 @@ Result<NftRules> normalize(NftRules rules);
 std::string set_line(std::string_view set, std::string_view element);
 std::string chain_line();
 std::string rule_line(const std::vector<std::string>& internal_links);
+std::vector<std::string> tunnel_lines(std::uint16_t port);  // chains and rules of both directions
 std::string join_sorted(std::vector<std::string> lines);
 
 }  // namespace shoal::kernel

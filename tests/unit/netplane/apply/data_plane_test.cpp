@@ -106,7 +106,8 @@ TEST(DataPlane, MasqueradeCanBeSwitchedOff) {
   {
     auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
     (void)plane->apply(alone(), true);
-    EXPECT_TRUE(host.table.has_value());
+    ASSERT_TRUE(host.table.has_value());
+    EXPECT_EQ(host.table->tunnel_port, config().vxlan_port);
   }
   Config off = config();
   off.masquerade = false;

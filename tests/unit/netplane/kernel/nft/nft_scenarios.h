@@ -22,13 +22,23 @@ inline NftRules rules(std::vector<const char*> pods, std::vector<const char*> cl
   return out;
 }
 
-inline const NftRules kUsual =
-    rules({"10.244.1.0/24"}, {"10.244.0.0/16", "10.96.0.0/16"}, {"198.18.0.12", "198.18.0.11"});
+inline NftRules with_tunnel(NftRules rules, std::uint16_t port) {
+  rules.tunnel_port = port;
+  return rules;
+}
+
+inline const NftRules kUsual = with_tunnel(
+    rules({"10.244.1.0/24"}, {"10.244.0.0/16", "10.96.0.0/16"}, {"198.18.0.12", "198.18.0.11"}),
+    4789);
 
 inline constexpr const char* kUsualText =
+    "chain output type filter hook output priority -300 policy accept\n"
     "chain postrouting type nat hook postrouting priority 100 policy accept\n"
+    "chain prerouting type filter hook prerouting priority -300 policy accept\n"
+    "rule output ip daddr @nodes udp dport 4789 notrack\n"
     "rule postrouting ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != \"shl*\" "
     "oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+    "rule prerouting ip saddr @nodes udp dport 4789 notrack\n"
     "set cluster 10.244.0.0/16\n"
     "set cluster 10.96.0.0/16\n"
     "set nodes 198.18.0.11\n"
@@ -56,7 +66,7 @@ TYPED_TEST_P(NftSuite, ReplacesTheWholeTable) {
   ASSERT_TRUE(this->nft().apply(kUsual));
   for (const NftRules& wanted :
        {rules({"10.244.1.0/24", "10.244.2.0/24"}, {"10.0.0.0/8", "10.96.0.0/16"}, {}),
-        rules({"10.244.7.0/24"}, {"0.0.0.0/0"}, {"198.18.0.13", "198.18.0.13"}),
+        with_tunnel(rules({"10.244.7.0/24"}, {"0.0.0.0/0"}, {"198.18.0.13", "198.18.0.13"}), 65535),
         rules({}, {"255.255.255.0/24", "0.0.0.0/24"}, {}),
         rules({"10.244.0.0/24"}, {"10.0.1.0/24", "10.0.2.0/24"}, {})}) {
     const auto applied = this->nft().apply(wanted);

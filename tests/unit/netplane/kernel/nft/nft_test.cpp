@@ -2,6 +2,7 @@
 // On the real kernel, in network namespaces of its own.
 #include "tests/unit/netplane/kernel/nft/nft_scenarios.h"
 
+#include "netplane/base/fs.h"
 #include "netplane/base/process.h"
 #include "netplane/kernel/rtnl/netns.h"
 #include "netplane/kernel/rtnl/pod_net.h"
@@ -60,7 +61,9 @@ TEST(Nft, IsShownByTheNftProgram) {
               testing::AllOf(testing::HasSubstr("elements = { 10.96.0.0/16, 10.244.0.0/16 }"),
                              testing::HasSubstr("ip saddr @pods ip daddr != @cluster"),
                              testing::HasSubstr("oifname != \"shl*\""),
-                             testing::HasSubstr("masquerade fully-random")));
+                             testing::HasSubstr("masquerade fully-random"),
+                             testing::HasSubstr("ip saddr @nodes udp dport 4789 notrack"),
+                             testing::HasSubstr("ip daddr @nodes udp dport 4789 notrack")));
 }
 
 TEST(Nft, ARuleThatSomebodyAddedShows) {
@@ -144,6 +147,46 @@ TEST_F(Masquerade, PodsAreHiddenFromTheOutsideOnly) {
   EXPECT_EQ(seen_at("10.244.2.9"), "10.244.1.7");   // another host's pod, over native routes
   ASSERT_TRUE(nft_->remove());
   EXPECT_EQ(seen_at("198.18.0.1"), "10.244.1.7");
+}
+
+// How many connections the namespace's conntrack table holds.
+unsigned tracked(int netns) {
+  const auto scope = NetnsScope::enter(netns);
+  const auto text = read_file("/proc/sys/net/netfilter/nf_conntrack_count", 64);
+  EXPECT_TRUE(text) << text.error().message();
+  return static_cast<unsigned>(std::stoul(*text));
+}
+
+TEST_F(Masquerade, TheTunnelBetweenHostsIsNotTrackedInEitherDirection) {
+  const auto pass = [&](int from_ns, const char* from, int to_ns, const char* to,
+                        std::uint16_t port) {
+    const auto at = [](const char* address, std::uint16_t number) {
+      sockaddr_in out{};
+      out.sin_family = AF_INET;
+      out.sin_port = htons(number);
+      inet_pton(AF_INET, address, &out.sin_addr);
+      return out;
+    };
+    const UniqueFd listener = udp_in(to_ns);
+    const UniqueFd sender = udp_in(from_ns);
+    const sockaddr_in source = at(from, 0);
+    const sockaddr_in target = at(to, port);
+    const auto* raw = reinterpret_cast<const sockaddr*>(&target);
+    EXPECT_EQ(::bind(listener.get(), raw, sizeof(target)), 0);
+    EXPECT_EQ(::bind(sender.get(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)), 0);
+    EXPECT_EQ(::sendto(sender.get(), "x", 1, 0, raw, sizeof(target)), 1);
+    char byte = 0;
+    EXPECT_EQ(::recv(listener.get(), &byte, 1, 0), 1);
+    return tracked(host_ns_.get());
+  };
+  const int host = host_ns_.get(), outside = outside_ns_.get();
+  ASSERT_TRUE(nft_->apply(kUsual));
+  EXPECT_EQ(pass(host, "198.18.0.11", outside, "198.18.0.12", 4789), 0U);
+  EXPECT_EQ(pass(outside, "198.18.0.12", host, "198.18.0.11", 4789), 0U);
+  // What is not between member hosts, or not the tunnel's, is tracked as ever.
+  EXPECT_EQ(pass(host, "198.18.0.11", outside, "198.18.0.1", 4789), 1U);
+  EXPECT_EQ(pass(outside, "198.18.0.1", host, "198.18.0.11", 4789), 2U);
+  EXPECT_EQ(pass(host, "198.18.0.11", outside, "198.18.0.12", 4790), 3U);
 }
 
 }  // namespace
