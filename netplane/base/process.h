@@ -51,7 +51,7 @@ struct ProcessId {
 Result<ProcessId> identify_process(pid_t pid);
 // A pidfd for exactly that process; kNotFound when it is gone, also when its pid was reused.
 Result<UniqueFd> open_pidfd(const ProcessId& id);
-Result<> signal_pidfd(int pidfd, int signal);
+Result<> signal_pidfd(int pidfd, int signal);  // kNotFound when it has ended since
 
 // The kernel's random id of this boot.
 Result<std::string> boot_id();

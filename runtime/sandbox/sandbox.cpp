@@ -65,7 +65,10 @@ Result<> kill_recorded(const fs::path& run_dir) {
     auto pidfd = open_pidfd(process);
     if (!pidfd)
       continue;
-    SHOAL_TRY(signal_pidfd(pidfd->get(), SIGKILL));
+    // A container of a shim that just died often ends between the two calls.
+    if (auto killed = signal_pidfd(pidfd->get(), SIGKILL);
+        !killed && killed.error().code() != Errc::kNotFound)
+      return killed;
     pollfd poll_fd{pidfd->get(), POLLIN, 0};
     if (::poll(&poll_fd, 1, kKillWaitMs) == 0)
       return fail(Errc::kTimeout, fmt::format("process {} does not die", process.pid));

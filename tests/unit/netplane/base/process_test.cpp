@@ -73,6 +73,7 @@ TEST(ProcessId, TellsAReusedPidApart) {
   EXPECT_TRUE(signal_pidfd(fd->get(), SIGKILL));
   ::waitpid(child, nullptr, 0);
   EXPECT_FALSE(open_pidfd(*id));
+  EXPECT_EQ(signal_pidfd(fd->get(), SIGKILL).error().code(), Errc::kNotFound);
 }
 
 TEST(BootId, LooksLikeOne) { EXPECT_EQ(boot_id()->size(), 36U); }
