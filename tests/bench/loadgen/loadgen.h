@@ -84,9 +84,25 @@ int run_serve(const ServeOptions& options);
 struct RoundTripOptions {
   Target to;
   std::int64_t count = 10'000;
+  Nanos duration = 0;  // when not 0: for this long, and count is ignored
   Nanos timeout = 5'000'000'000;
 };
 // Request-response on one open connection, against run_serve with keep_alive.
 int run_round_trip(const RoundTripOptions& options);
+
+struct CrrOptions {
+  Target to;
+  Nanos duration = 1'000'000'000;
+  Nanos timeout = 5'000'000'000;
+};
+// Connect-request-response-close, one at a time, against run_serve.
+int run_crr(const CrrOptions& options);
+
+struct HelloOptions {
+  Target to;  // UDP
+  std::string text = "hello";
+};
+// Sends "TEXT BEGAN" and waits for SIGTERM or SIGINT.
+int run_hello(const HelloOptions& options, Nanos began);
 
 }  // namespace loadgen

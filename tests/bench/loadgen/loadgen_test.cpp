@@ -178,6 +178,7 @@ public:
       buffer_.append(chunk, static_cast<std::size_t>(got));
     }
   }
+  void kill(int signal) const { ::kill(pid_, signal); }
   int wait() {
     int status = 0;
     ::waitpid(std::exchange(pid_, 0), &status, 0);
@@ -226,6 +227,9 @@ TEST(Requests, RefusesWrongUse) {
                                              {"requests", "--to", "127.0.0.1:99999"},
                                              {"requests", "--to", "127.0.0.1:1", "-n", "0"},
                                              {"requests", "--to", "127.0.0.1:1", "--wat"},
+                                             {"crr", "--duration", "1s"},
+                                             {"crr", "--to", "127.0.0.1:1", "--duration", "0"},
+                                             {"hello", "--to", "127.0.0.1:1", "-n", "1"},
                                              {"sing"}})
     run(wrong, 2);
 }
@@ -307,6 +311,61 @@ TEST(Idle, FindsBrokenConnections) {
   EXPECT_EQ(idle.next("check").at("broken").as_int64(), 3) << "once broken, always broken";
   idle.close_input();
   EXPECT_EQ(idle.wait(), 1);
+}
+
+TEST(Crr, GoesThroughOneConnectionAfterTheOther) {
+  Server server;
+  const auto all = run({"crr", "--to", server.to(), "--duration", "300ms"}, 0);
+  EXPECT_GT(all.at("requests").as_int64(), 10);
+  EXPECT_EQ(all.at("failed").as_int64(), 0);
+  EXPECT_GE(all.at("seconds").to_number<double>(), 0.3);
+}
+
+TEST(Crr, NamesFailuresAndGivesUpOnADeadPath) {
+  const ClosedPort closed;
+  const auto refused = run({"crr", "--to", closed.to, "--duration", "60s"}, 1);
+  EXPECT_EQ(refused.at("failures").at("refused").as_int64(), 100);
+  Server server;
+  server.stalled = true;
+  const auto late = run({"crr", "--to", server.to(), "--duration", "1ms", "--timeout", "100ms"}, 1);
+  EXPECT_EQ(late.at("failures").at("timeout").as_int64(), 1);
+}
+
+TEST(RoundTrip, EndsByCountOrWithTheConnection) {
+  Server server;  // closes after each answer
+  EXPECT_EQ(run({"rr", "--to", server.to(), "-n", "1"}, 0).at("requests").as_int64(), 1);
+  for (const std::vector<std::string>& until :
+       std::vector<std::vector<std::string>>{{"-n", "1000"}, {"--duration", "60s"}}) {
+    const auto all = run({"rr", "--to", server.to(), until[0], until[1]}, 1);
+    EXPECT_EQ(all.at("requests").as_int64(), 2);
+    EXPECT_EQ(all.at("failures").at("broken").as_int64(), 1);
+  }
+}
+
+TEST(Hello, SaysWhenItBeganAndEndsWhenTold) {
+  const UniqueFd ear(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  auto address = loopback(0);
+  ASSERT_EQ(::bind(ear.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  socklen_t size = sizeof(address);
+  ::getsockname(ear.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  const auto now = [] {
+    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  };
+  const auto before = now();
+  Loadgen hello(
+      {"hello", "--to", "127.0.0.1:" + std::to_string(ntohs(address.sin_port)), "--text", "pod 7"});
+  char text[256] = {};
+  pollfd wait{ear.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&wait, 1, 20'000), 1);
+  const ssize_t got = ::recv(ear.get(), text, sizeof(text) - 1, 0);
+  ASSERT_GT(got, 0);
+  const std::string said(text, static_cast<std::size_t>(got));
+  ASSERT_TRUE(said.starts_with("pod 7 ")) << said;
+  const long long began = std::stoll(said.substr(6));
+  EXPECT_GT(began, before);
+  EXPECT_LT(began, now());
+  hello.kill(SIGTERM);
+  EXPECT_EQ(hello.wait(), 0);
 }
 
 }  // namespace

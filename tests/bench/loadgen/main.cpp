@@ -22,8 +22,13 @@ constexpr const char* kUsage =
     "  idle --to IP:PORT [-n N] [--timeout D]\n"
     "      N connections to an echo server; `check` on standard input proves each of them\n"
     "  serve [--port P] [--body TEXT] [--keep-alive]\n"
-    "  rr --to IP:PORT [-n N] [--timeout D]\n"
-    "      request-response on one connection, against serve --keep-alive\n";
+    "  rr --to IP:PORT [-n N | --duration D] [--timeout D]\n"
+    "      request-response on one connection, against serve --keep-alive\n"
+    "  crr --to IP:PORT [--duration D] [--timeout D]\n"
+    "      connect, request, response, close, one at a time, against serve\n"
+    "  hello --to IP:PORT [--text T]\n"
+    "      one datagram \"T NANOSECONDS\": CLOCK_MONOTONIC at the start of main; then waits for "
+    "SIGTERM\n";
 
 class Args {
 public:
@@ -135,6 +140,8 @@ int round_trip(Args args) {
       o.to = parse_target(args.value());
     else if (name == "-n")
       o.count = parse_number(args.value(), 1, 100'000'000);
+    else if (name == "--duration")
+      o.duration = parse_duration(args.value());
     else if (name == "--timeout")
       o.timeout = parse_duration(args.value());
     else
@@ -142,6 +149,38 @@ int round_trip(Args args) {
   }
   need(o.to);
   return run_round_trip(o);
+}
+
+int crr(Args args) {
+  CrrOptions o;
+  while (args.next()) {
+    const std::string name = args.name();
+    if (name == "--to")
+      o.to = parse_target(args.value());
+    else if (name == "--duration")
+      o.duration = parse_duration(args.value());
+    else if (name == "--timeout")
+      o.timeout = parse_duration(args.value());
+    else
+      unknown(name);
+  }
+  need(o.to);
+  return run_crr(o);
+}
+
+int hello(Args args, Nanos began) {
+  HelloOptions o;
+  while (args.next()) {
+    const std::string name = args.name();
+    if (name == "--to")
+      o.to = parse_target(args.value());
+    else if (name == "--text")
+      o.text = args.value();
+    else
+      unknown(name);
+  }
+  need(o.to);
+  return run_hello(o, began);
 }
 
 }  // namespace
@@ -190,6 +229,7 @@ Target parse_target(const std::string& text) {
 }  // namespace loadgen
 
 int main(int argc, char** argv) {
+  const loadgen::Nanos began = loadgen::now_ns();
   std::signal(SIGPIPE, SIG_IGN);
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
@@ -207,6 +247,10 @@ int main(int argc, char** argv) {
     return loadgen::serve(args);
   if (mode == "rr")
     return loadgen::round_trip(args);
+  if (mode == "crr")
+    return loadgen::crr(args);
+  if (mode == "hello")
+    return loadgen::hello(args, began);
   loadgen::die(std::string("a mode is missing or unknown\n") + loadgen::kUsage);
   return 2;
 }

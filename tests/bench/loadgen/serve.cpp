@@ -72,8 +72,9 @@ int run_round_trip(const RoundTripOptions& options) {
   tally.began = now_ns();
   wait.events = POLLIN;
   char buffer[8192];
-  for (std::int64_t i = 0; i < options.count; i++) {
-    const Nanos due = now_ns();
+  const Nanos end = tally.began + options.duration;
+  Nanos due = tally.began;
+  for (std::int64_t i = 0; options.duration ? due < end : i < options.count; i++) {
     const bool sent = ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) ==
                       static_cast<ssize_t>(request.size());
     if (!sent || ::poll(&wait, 1, static_cast<int>(options.timeout / 1'000'000)) != 1 ||
@@ -81,7 +82,9 @@ int run_round_trip(const RoundTripOptions& options) {
       tally.fail("broken", due);
       break;
     }
-    tally.succeed("any", now_ns() - due);
+    const Nanos now = now_ns();
+    tally.succeed("any", now - due);
+    due = now;
   }
   ::close(fd);
   std::printf("%s\n", tally.to_json("summary", now_ns()).c_str());

@@ -20,7 +20,7 @@ std::string counts(const std::map<std::string, std::int64_t>& values) {
 
 std::string seconds(Nanos duration) {
   char text[32];
-  std::snprintf(text, sizeof(text), "%.3f", static_cast<double>(duration) / 1e9);
+  std::snprintf(text, sizeof(text), "%.6f", static_cast<double>(duration) / 1e9);
   return text;
 }
 
