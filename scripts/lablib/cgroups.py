@@ -44,7 +44,7 @@ def hierarchies():
     return list(result.values())
 
 
-def _own_path(hierarchy):
+def own_path(hierarchy):
     """The calling process's cgroup in that hierarchy, as a path from its root."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         for line in file:
@@ -61,7 +61,7 @@ def lab_paths(name):
     """Where a lab of that name has its trees: one absolute folder a hierarchy."""
     paths = []
     for hierarchy in hierarchies():
-        below = "/" if hierarchy.is_v2 else _own_path(hierarchy)
+        below = "/" if hierarchy.is_v2 else own_path(hierarchy)
         # A lab begun from inside another lab's host, or twice from one shell, does not nest in itself.
         below = below.partition(f"/{TREE}/")[0] or "/"
         paths.append(os.path.normpath(f"{hierarchy.mount_point}/{below}/{TREE}/{name}"))
