@@ -128,7 +128,7 @@ class Reports(unittest.TestCase):
         about = {"bench": "x", "command": "scripts/bench x", "began": "T", "revision": "abc", "seconds": 3, "load_before": 0.1,
                  "load_after": 0.2, "machine": machine.describe()}
         text = report.as_markdown(report.as_document(about, self.measured()))
-        self.assertIn("| rate | 12,350.0 | 13,000.0 | 1/s | **0.950** |", text)
+        self.assertIn("| rate | 12,350 | 13,000 | 1/s | **0.950** |", text)
         self.assertIn("`scripts/bench x`, T, revision abc.", text)
         self.assertEqual(text.count("1.235/2"), 7)
 

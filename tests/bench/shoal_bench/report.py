@@ -12,6 +12,11 @@ def rounded(value):
     return round(value, max(0, 3 - int(f"{value:e}".partition("e")[2]))) if value else value
 
 
+def shown(value):
+    """For people: 12,350 and 83.75."""
+    return f"{rounded(value):,}".removesuffix(".0")
+
+
 def summaries(measured):
     return [(m, stats.summarize(m.paired(), m.row.better, m.row.goal)) for m in measured]
 
@@ -49,7 +54,7 @@ def as_table(measured):
     for m, s in summaries(measured):
         interval = f"{s.interval.low:.3f}..{s.interval.high:.3f} ({100 * s.interval.coverage:.1f} %)"
         holds = {None: "-", True: "yes", False: "no"}[s.holds]
-        lines.append((m.row.name, f"{rounded(s.ours):,}", f"{rounded(s.peer):,}", m.row.unit, f"{s.ratio:.3f}", interval,
+        lines.append((m.row.name, shown(s.ours), shown(s.peer), m.row.unit, f"{s.ratio:.3f}", interval,
                       str(len(m.samples)), m.row.goal_text or "-", holds))
         notes.append((m.row.name, m.peer_name, m.row.better, m.row.note))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -74,7 +79,7 @@ def as_markdown(document):
     for row in document["rows"]:
         holds = {None: "-", True: "yes", False: "no"}[row["holds"]]
         low, high = row["interval"]
-        lines.append(f"| {row['row']} | {row['ours']:,} | {row['peer']:,} | {row['unit']} | **{row['ratio']:.3f}** | "
+        lines.append(f"| {row['row']} | {shown(row['ours'])} | {shown(row['peer'])} | {row['unit']} | **{row['ratio']:.3f}** | "
                      f"{low:.3f} to {high:.3f} ({100 * row['coverage']:.1f} %) | {len(row['samples'])} | "
                      f"{row['goal'] or '-'} | {holds} |")
     lines.append("")
