@@ -86,8 +86,7 @@ Result<> Agent::Impl::make_gossip() {
   config.protocol.meta.api_address = reachable(options.api, underlay);
   config.protocol.meta.underlay = underlay;
   config.protocol.meta.version = kVersion;
-  config.protocol.probe_interval = options.gossip_probe_interval;
-  config.protocol.probe_timeout = options.gossip_probe_timeout;
+  gossip::set_probing(config.protocol, options.gossip_probe_interval, options.gossip_probe_timeout);
   // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not
   // take the 12 s that Lifeguard's default would give it.
   config.protocol.suspicion_max_mult = kSuspicionMaxMult;
