@@ -82,6 +82,10 @@ Result<> Agent::Impl::make_gossip() {
   gossip::Config config;
   config.protocol.name = files.node_name;
   config.protocol.start_id = SHOAL_TRY(gossip::next_start_id(start_file, clock));
+  // Without it the wall clock still tells starts apart, and the cluster corrects that one: a full
+  // disk must not keep a host out.
+  if (auto saved = gossip::save_start_id(start_file, config.protocol.start_id); !saved)
+    spdlog::warn("{}; make room: going on without", saved.error().message());
   config.protocol.meta.gossip_address = reachable(options.gossip, underlay);
   config.protocol.meta.api_address = reachable(options.api, underlay);
   config.protocol.meta.underlay = underlay;
