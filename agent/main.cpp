@@ -122,6 +122,7 @@ Result<> run(const config::Config& config) {
                 "this host is a member as {}, but node_name is {} now; a member's name cannot "
                 "change: set node_name: {}",
                 files->node_name, options.node_name, files->node_name));
+      SHOAL_TRY(files->check(options.state_dir));
       auto agent = SHOAL_TRY(daemon::Agent::create(options, std::move(*files), clock, random));
       ended = SHOAL_TRY(agent->run());
     }

@@ -378,6 +378,15 @@ void Agent::Impl::arm_watchdog() {
   });
 }
 
+void Agent::Impl::warn_of_expiry() const {
+  const auto ends = pki::not_after(files.node_cert);
+  if (ends && *ends - clock.wall() < kExpiryWarning)
+    spdlog::warn(
+        "this host's certificate ends at {}, and other hosts refuse it from then on; there "
+        "is no renewal yet: remove the host (shoal delete node {}), empty {} and join again",
+        rfc3339(*ends), files.node_name, options.state_dir.string());
+}
+
 void Agent::Impl::fatal(Error error) {
   failure = std::move(error);
   loop.stop();
@@ -406,6 +415,7 @@ Result<Ended> Agent::run() {
     impl.loop.stop();
   });
   impl.arm_watchdog();
+  impl.warn_of_expiry();
   spdlog::info("host {} of cluster {}, {}", impl.files.node_name, impl.files.cluster_id,
                impl.files.store_host ? "holds the store"
                                      : "store at " + impl.files.store_api.to_string());
