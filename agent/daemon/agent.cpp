@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/daemon/agent_impl.h"
+#include "agent/daemon/ports.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
 #include "netplane/base/hash.h"
@@ -183,7 +184,7 @@ void Agent::Impl::make_controllers() {
 Result<> Agent::Impl::make_metrics() {
   metrics.add([this] { return collect(); });
   metrics_server = std::make_unique<metrics::MetricsServer>(loop, metrics);
-  return metrics_server->listen(options.metrics);
+  return explain_listen(metrics_server->listen(options.metrics), "metrics");
 }
 
 Result<> Agent::Impl::start() {
@@ -193,9 +194,9 @@ Result<> Agent::Impl::start() {
   SHOAL_TRY(make_api());
   make_controllers();
   SHOAL_TRY(make_metrics());
-  SHOAL_TRY(gossip->start());
+  SHOAL_TRY(explain_listen(gossip->start(), "gossip"));
   gossip->join(files.seeds);
-  SHOAL_TRY(server->start());
+  SHOAL_TRY(explain_listen(server->start(), "api"));
   if (store)
     load_store();
   runner->start();
@@ -254,7 +255,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   config.hash_seed = hash64(files.cluster_id);
   if (pod_cidrs.empty())
     return fail(Errc::kCorrupt, fmt::format("Node {} has no spec.podCIDR", node.name));
-  data_plane = SHOAL_TRY_WRAP(apply::DataPlane::open(config, clock), "open the data plane");
+  data_plane = SHOAL_TRY(apply::DataPlane::open(config, clock));
   for (const std::string& limit : data_plane->limitations())
     spdlog::warn("{}", limit);
   desired::Inputs base{files.node_name, {files.settings.pod_cidr, files.settings.service_cidr}};
