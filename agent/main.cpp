@@ -16,8 +16,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <linux/magic.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace shoal {
@@ -41,20 +43,34 @@ void raise_limits() {
 }
 
 Result<std::filesystem::path> cgroup_root(const config::Config& config) {
-  if (config.cgroup_root)
+  if (config.cgroup_root) {
+    struct statfs fs{};
+    if (::statfs(config.cgroup_root->c_str(), &fs) != 0 ||
+        static_cast<std::uint64_t>(fs.f_type) != CGROUP2_SUPER_MAGIC)
+      return fail(Errc::kInvalid,
+                  fmt::format("config key cgroup_root: {} is not a folder of a cgroup2 tree: set "
+                              "another one, or auto",
+                              config.cgroup_root->string()));
     return *config.cgroup_root;
+  }
   const runtime::CgroupTree tree = SHOAL_TRY(runtime::detect_cgroups());
-  if (tree.v2.empty())
-    return fail(Errc::kUnsupported, "no cgroup2 tree is mounted: mount one (mount -t cgroup2 none "
-                                    "/sys/fs/cgroup/unified), or set "
-                                    "cgroup_root");
+  if (tree.v2.empty() && config.socket_lb)
+    return fail(Errc::kUnsupported,
+                "no cgroup2 tree is mounted: mount one (mount -t cgroup2 none "
+                "/sys/fs/cgroup/unified), set cgroup_root, or do without socket "
+                "hooks (features.socket_lb: off)");
   return tree.v2;
 }
 
-// The shim runs the OCI runtime by its path.
-Result<std::filesystem::path> find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos)
-    return name;
+// A name is looked for in PATH: the shim runs the OCI runtime by its path. key: of the config.
+Result<std::filesystem::path> find_program(const std::string& name, std::string_view key) {
+  if (name.find('/') != std::string::npos) {
+    if (::access(name.c_str(), X_OK) == 0)
+      return name;
+    return fail_errno(fmt::format("config key {}: {} cannot be run: install it, or set the key to "
+                                  "where it is",
+                                  key, name));
+  }
   const char* path = std::getenv("PATH");
   for (const std::string_view folder : split(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin", ':')) {
     const std::filesystem::path candidate = std::filesystem::path(folder) / name;
@@ -63,7 +79,9 @@ Result<std::filesystem::path> find_program(const std::string& name) {
   }
   return fail(
       Errc::kNotFound,
-      fmt::format("OCI runtime {} is not in PATH: install it, or set runtime.oci_runtime", name));
+      fmt::format("config key {}: {} is not in PATH: install it, or set the key to where it "
+                  "is",
+                  key, name));
 }
 
 Result<daemon::Options> to_options(const config::Config& config) {
@@ -71,8 +89,8 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.node_name = config.node_name;
   options.state_dir = config.state_dir;
   options.run_dir = config.run_dir;
-  options.shim = config.shim;
-  options.oci_runtime = SHOAL_TRY(find_program(config.oci_runtime));
+  options.shim = SHOAL_TRY(find_program(config.shim.string(), "runtime.shim"));
+  options.oci_runtime = SHOAL_TRY(find_program(config.oci_runtime, "runtime.oci_runtime"));
   options.cgroup_root = SHOAL_TRY(cgroup_root(config));
   const apply::HostUplink uplink = SHOAL_TRY_WRAP(
       apply::find_host_uplink(config.uplink, config.underlay), "config key underlay");
@@ -104,8 +122,12 @@ Result<daemon::Options> to_options(const config::Config& config) {
 Result<> run(const config::Config& config) {
   SHOAL_TRY(make_dirs(config.state_dir, 0700));
   SHOAL_TRY(make_dirs(config.run_dir, 0755));
-  const UniqueFd lock =
-      SHOAL_TRY_WRAP(lock_file(config.state_dir / "lock"), "another shoald uses this state folder");
+  const auto lock = lock_file(config.state_dir / "lock");
+  if (!lock)
+    return fail(Error(lock.error())
+                    .wrap(lock.error().code() == Errc::kConflict
+                              ? "another shoald uses this state folder"
+                              : "take the state folder"));
   const daemon::Options options = SHOAL_TRY(to_options(config));
   SystemClock clock;
   SystemRandom random;
@@ -122,6 +144,7 @@ Result<> run(const config::Config& config) {
                 "this host is a member as {}, but node_name is {} now; a member's name cannot "
                 "change: set node_name: {}",
                 files->node_name, options.node_name, files->node_name));
+      SHOAL_TRY(files->check(options.state_dir));
       auto agent = SHOAL_TRY(daemon::Agent::create(options, std::move(*files), clock, random));
       ended = SHOAL_TRY(agent->run());
     }

@@ -148,13 +148,9 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       tcp_acceptor.bind(endpoint, error);
     if (!error)
       tcp_acceptor.listen(asio::socket_base::max_listen_connections, error);
-    if (!error)
-      return {};
-    Error reason = Error::from_errno(error.value(), where);
-    if (error.value() == EADDRINUSE)
-      return fail(Errc::kExists, reason.message() + ": another program has the port; stop it, or "
-                                                    "change api.port in the config");
-    return fail(std::move(reason));
+    if (error)
+      return fail_errno(error.value(), where);
+    return {};
   }
 
   template <class Acceptor, class Wrap>

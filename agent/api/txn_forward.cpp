@@ -106,16 +106,17 @@ private:
   void handshake() {
     error_code ignored;
     beast::get_lowest_layer(stream_).socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-    stream_.async_handshake(asio::ssl::stream_base::client, [self =
-                                                                 shared_from_this()](error_code e) {
-      if (e)
-        return self->finish(
-            fail(Errc::kUnavailable,
-                 fmt::format("TLS: {} (is its certificate of this cluster's CA, for the name {}?)",
-                             e.message(), self->host_.name)));
-      self->open_ = true;
-      self->send();
-    });
+    stream_.async_handshake(
+        asio::ssl::stream_base::client, [self = shared_from_this()](error_code e) {
+          if (e)
+            return self->finish(fail(
+                Errc::kUnavailable,
+                fmt::format("TLS: {}: it must show a certificate of this cluster's CA for the name "
+                            "{}; if it was begun anew, this host has to join it anew",
+                            e.message(), self->host_.name)));
+          self->open_ = true;
+          self->send();
+        });
   }
   void send() {
     http::async_write(stream_, request_, [self = shared_from_this()](error_code e, std::size_t) {

@@ -86,7 +86,7 @@ private:
 
 struct AddressAsk {
   std::string_view field;   // "spec.clusterIP"
-  std::string_view config;  // which key of the config makes the pool larger
+  std::string_view config;  // the key that `shoal init` took the pool from
   std::string_view asked;   // empty: any
   bool random_place = false;
 };
@@ -102,8 +102,9 @@ std::expected<std::string, ApiError> choose(const Pool& pool, const Kind& kind,
   if (!ask.asked.empty()) {
     const Result<IpAddress> ip = IpAddress::parse(ask.asked);
     if (!ip || !pool.holds(*ip))
-      return refuse(fmt::format("provided IP is not in the valid range ({}, {} in the config)",
-                                pool.text(), ask.config));
+      return refuse(
+          fmt::format("provided IP is not in the valid range ({}: {} when the cluster began)",
+                      pool.text(), ask.config));
     if (!pool.is_free(*ip))
       return refuse("provided IP is already allocated");
     return ip->to_string();
@@ -111,7 +112,8 @@ std::expected<std::string, ApiError> choose(const Pool& pool, const Kind& kind,
   if (const std::optional<IpAddress> ip = pool.find(ask.random_place))
     return ip->to_string();
   const std::string message =
-      fmt::format("no address is free in {}: delete a service, or add a range to {} in the config",
+      fmt::format("no address is free in {}: delete a Service that has one (the range is {}'s when "
+                  "the cluster began, and fixed for its life)",
                   pool.text(), ask.config);
   return std::unexpected(ApiError{507,
                                   "InsufficientStorage",
@@ -136,7 +138,7 @@ std::expected<void, ApiError> plan_cluster_ip(const WriterEnv& env, const Kind& 
   } else {
     const Pool pool(env, env.options.service_cidrs, kClusterIpPool);
     auto chosen =
-        choose(pool, kind, after, {"spec.clusterIP", "cluster.service_cidr", asked, true});
+        choose(pool, kind, after, {"spec.clusterIP", "network.service_cidr", asked, true});
     if (!chosen)
       return std::unexpected(std::move(chosen.error()));
     ip = *chosen;
@@ -159,13 +161,13 @@ std::expected<void, ApiError> plan_load_balancer_ip(const WriterEnv& env, const 
     if (pool.empty()) {
       Causes causes;
       causes.invalid("spec.type", "LoadBalancer",
-                     "this cluster has no addresses for load balancers: set "
-                     "cluster.load_balancer_pools in the config");
+                     "this cluster has no addresses for load balancers: network.lb_pool was not "
+                     "set when it began, and only `shoal init` reads it; use type ClusterIP, or "
+                     "begin the cluster anew with it");
       return std::unexpected(
           invalid_error(kind, find_string(after, "metadata.name"), causes.take()));
     }
-    auto chosen =
-        choose(pool, kind, after, {"spec.loadBalancerIP", "cluster.load_balancer_pools", asked});
+    auto chosen = choose(pool, kind, after, {"spec.loadBalancerIP", "network.lb_pool", asked});
     if (!chosen)
       return std::unexpected(std::move(chosen.error()));
     ip = *chosen;

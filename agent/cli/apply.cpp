@@ -91,6 +91,11 @@ Result<std::vector<Item>> identify_all(std::vector<Document> documents,
   return items;
 }
 
+// Warnings begin with the path of what they are about, as in "spec.replicas: ...".
+std::string_view field_of_warning(std::string_view warning) {
+  return warning.substr(0, std::min(warning.find(": "), warning.find(' ')));
+}
+
 // Looks at the live object and decides what to send.
 Result<> decide(const Client& client, Item& item) {
   const Response live = SHOAL_TRY(client.send({.target = item.kind->path(item.ns, item.name)}));
@@ -145,7 +150,8 @@ private:
     Response response = SHOAL_TRY(context_.client.send(request));
     for (const std::string& warning : response.warnings)
       if (warned_.insert(warning).second)
-        context_.streams.err(fmt::format("Warning: {}: {}\n", item.document.where(""), warning));
+        context_.streams.err(fmt::format("Warning: {}: {}\n",
+                                         item.document.where(field_of_warning(warning)), warning));
     return response;
   }
 

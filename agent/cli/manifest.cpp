@@ -111,9 +111,8 @@ private:
         continue;
       const std::string here = path.empty() ? key : fmt::format("{}.{}", path, key);
       note(here, item.first.Mark());
-      if (key.find_first_of("./") !=
-          std::string::npos)  // how servers spell keys of annotations and labels
-        note(fmt::format("{}[{}]", path, key), item.first.Mark());
+      // How servers spell keys of maps: labels, annotations, selectors.
+      note(fmt::format("{}[{}]", path, key), item.first.Mark());
       json::value value = SHOAL_TRY(convert(item.second, here, depth + 1));
       if (!out.emplace(key, std::move(value)).second)
         return wrong(item.first.Mark(), fmt::format("\"{}\" appears twice", printable(here)));
@@ -134,6 +133,14 @@ private:
   Document& document_;
   std::size_t nodes_ = 0;
 };
+
+// The parser's own words for this are no help.
+bool is_indented_by_tab(std::string_view text, int line) {
+  for (; line > 0 && !text.empty(); --line)
+    text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  const std::size_t indent = std::min(text.find_first_not_of(" \t"), text.size());
+  return text.substr(0, indent).find('\t') != std::string_view::npos;
+}
 
 // The items of a List, each a document of its own with its own lines.
 Result<> take_apart(Document list, std::vector<Document>& out) {
@@ -325,8 +332,12 @@ Result<std::vector<Document>> parse_manifests(std::string_view text, const std::
         out.push_back(std::move(document));
     }
   } catch (const YAML::Exception& error) {
-    return fail(Errc::kInvalid, fmt::format("{}:{}:{}: not YAML: {}", file, error.mark.line + 1,
-                                            error.mark.column + 1, error.msg));
+    return fail(Errc::kInvalid,
+                fmt::format("{}:{}:{}: not YAML: {}", file, error.mark.line + 1,
+                            error.mark.column + 1,
+                            is_indented_by_tab(text, error.mark.line)
+                                ? "a tab in the indentation, where only blanks may be"
+                                : error.msg));
   }
   return out;
 }

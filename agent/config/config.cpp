@@ -182,10 +182,10 @@ std::expected<Config, Problems> parse(std::string_view yaml, std::string_view fi
   }
   if (config.node_name.empty()) {
     config.node_name = to_lower(hostname);
-    if (!is_dns_subdomain(config.node_name))
+    if (!is_node_name(config.node_name))
       reader.add({reader.origin("node_name"), "node_name",
-                  fmt::format("the host's name \"{}\" cannot be used: set node_name",
-                              printable(hostname))});
+                  fmt::format("the host's name \"{}\" cannot be used: set node_name to {}",
+                              printable(hostname), allowed(*find_key("node_name")))});
   }
   if (reader.problems.empty())
     for (Problem& problem : check_relations(config)) {

@@ -23,6 +23,7 @@
 namespace shoal::config {
 
 inline constexpr std::string_view kDefaultFile = "/etc/shoal/shoald.yaml";
+inline constexpr std::string_view kSocketName = "shoald.sock";  // in run_dir
 inline constexpr std::size_t kFileBytesMax = 1 << 20;
 inline constexpr std::size_t kProblemsMax = 50;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/keys.h"
 
+#include "agent/gossip/core/message.h"
 #include "netplane/base/strings.h"
 
 #include <algorithm>
@@ -10,6 +11,10 @@ namespace shoal::config {
 namespace {
 
 constexpr std::uint64_t kPortMax = 65535;
+// A host's name is the value of a label (kubernetes.io/hostname) and a certificate's common name.
+constexpr std::size_t kNodeNameBytesMax = 63;
+// sockaddr_un, with the NUL that ends the path.
+constexpr std::size_t kSocketPathBytesMax = 107;
 
 template <auto Member>
 void set_number(Config& config, const Value& value) {
@@ -105,8 +110,8 @@ constexpr Key kKeys[] = {
      "packets.",
      set_number<&Config::gossip_probe_interval_ms>},
     {"gossip.probe_timeout_ms", Type::kNumber, "200", "", 10, 30'000, "",
-     "How long a direct probe may take before others are asked to try. Well above a round trip, "
-     "below the interval.",
+     "How long a direct probe may take before others are asked to try. Well above a round trip, at "
+     "most half of the interval: the others need as long again.",
      set_number<&Config::gossip_probe_timeout_ms>},
 
     {"metrics.listen", Type::kAddress, "0.0.0.0", "", 0, 0, "",
@@ -120,7 +125,7 @@ constexpr Key kKeys[] = {
     {"network.pod_cidr", Type::kPrefix, "10.244.0.0/16", "", 0, 0, "",
      "Addresses of all pods. Read by `shoal init` only: fixed for the cluster's life.",
      set_prefix<&Config::pod_cidr>},
-    {"network.node_prefix_length", Type::kNumber, "24", "", 8, 30, "",
+    {"network.node_prefix_length", Type::kNumber, "24", "", 16, 30, "",
      "Each host gets a prefix of this length from pod_cidr. Read by `shoal init` only.",
      set_number<&Config::node_prefix_length>},
     {"network.service_cidr", Type::kPrefix, "10.96.0.0/16", "", 0, 0, "",
@@ -182,6 +187,10 @@ bool is_device(std::string_view text) {
 
 }  // namespace
 
+bool is_node_name(std::string_view text) {
+  return text.size() <= kNodeNameBytesMax && gossip::is_member_name(text);
+}
+
 std::span<const Key> keys() { return kKeys; }
 
 const Key* find_key(std::string_view path) {
@@ -193,7 +202,9 @@ std::string allowed(const Key& key) {
   std::string text;
   switch (key.type) {
   case Type::kName:
-    text = "a name of lower-case letters, digits, '-' and '.'";
+    text = fmt::format("a name of lower-case letters, digits, '-' and '.', of at most {} bytes and "
+                       "other than {}",
+                       kNodeNameBytesMax, gossip::kDesiredOrigin);
     break;
   case Type::kPath:
     text = "an absolute path";
@@ -232,7 +243,7 @@ Result<Value> read_value(const Key& key, std::string_view text) {
   value.text = text;
   switch (key.type) {
   case Type::kName:
-    if (!is_dns_subdomain(text))
+    if (!is_node_name(text))
       return wrong(key, text);
     break;
   case Type::kPath:
@@ -301,10 +312,18 @@ Problems check_relations(const Config& c) {
   if (c.lb_pool && (c.lb_pool->overlaps(c.pod_cidr) || c.lb_pool->overlaps(c.service_cidr)))
     problem("network.lb_pool",
             fmt::format("{} overlaps pod_cidr or service_cidr", c.lb_pool->to_string()));
-  if (c.gossip_probe_timeout_ms >= c.gossip_probe_interval_ms)
+  if (c.gossip_probe_timeout_ms * 2 > c.gossip_probe_interval_ms)
     problem("gossip.probe_timeout_ms",
-            fmt::format("{} must be below gossip.probe_interval_ms, which is {}",
-                        c.gossip_probe_timeout_ms, c.gossip_probe_interval_ms));
+            fmt::format("{} is more than half of gossip.probe_interval_ms, which is {}: make it at "
+                        "most {}, or the interval at least {}",
+                        c.gossip_probe_timeout_ms, c.gossip_probe_interval_ms,
+                        c.gossip_probe_interval_ms / 2, c.gossip_probe_timeout_ms * 2));
+  if (const std::string socket = (c.run_dir / kSocketName).string();
+      socket.size() > kSocketPathBytesMax)
+    problem("run_dir",
+            fmt::format("{} would be a socket's path of {} bytes, and at most {} are possible: "
+                        "choose a shorter folder",
+                        socket, socket.size(), kSocketPathBytesMax));
   const auto same_port = [&](std::string_view key, std::uint16_t port, std::string_view other,
                              std::uint16_t taken) {
     if (port == taken)

@@ -45,6 +45,8 @@ struct Key {
   void (*set)(Config&, const Value&);
 };
 
+bool is_node_name(std::string_view text);
+
 std::span<const Key> keys();  // in the order of the example; keys of one section stand together
 const Key* find_key(std::string_view path);
 std::string allowed(const Key& key);  // "a whole number from 1 to 65535"

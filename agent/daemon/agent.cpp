@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/daemon/agent_impl.h"
+#include "agent/daemon/ports.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
 #include "netplane/base/hash.h"
@@ -82,12 +83,15 @@ Result<> Agent::Impl::make_gossip() {
   gossip::Config config;
   config.protocol.name = files.node_name;
   config.protocol.start_id = SHOAL_TRY(gossip::next_start_id(start_file, clock));
+  // Without it the wall clock still tells starts apart, and the cluster corrects that one: a full
+  // disk must not keep a host out.
+  if (auto saved = gossip::save_start_id(start_file, config.protocol.start_id); !saved)
+    spdlog::warn("{}; make room: going on without", saved.error().message());
   config.protocol.meta.gossip_address = reachable(options.gossip, underlay);
   config.protocol.meta.api_address = reachable(options.api, underlay);
   config.protocol.meta.underlay = underlay;
   config.protocol.meta.version = kVersion;
-  config.protocol.probe_interval = options.gossip_probe_interval;
-  config.protocol.probe_timeout = options.gossip_probe_timeout;
+  gossip::set_probing(config.protocol, options.gossip_probe_interval, options.gossip_probe_timeout);
   // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not
   // take the 12 s that Lifeguard's default would give it.
   config.protocol.suspicion_max_mult = kSuspicionMaxMult;
@@ -180,7 +184,7 @@ void Agent::Impl::make_controllers() {
 Result<> Agent::Impl::make_metrics() {
   metrics.add([this] { return collect(); });
   metrics_server = std::make_unique<metrics::MetricsServer>(loop, metrics);
-  return metrics_server->listen(options.metrics);
+  return explain_listen(metrics_server->listen(options.metrics), "metrics");
 }
 
 Result<> Agent::Impl::start() {
@@ -190,9 +194,9 @@ Result<> Agent::Impl::start() {
   SHOAL_TRY(make_api());
   make_controllers();
   SHOAL_TRY(make_metrics());
-  SHOAL_TRY(gossip->start());
+  SHOAL_TRY(explain_listen(gossip->start(), "gossip"));
   gossip->join(files.seeds);
-  SHOAL_TRY(server->start());
+  SHOAL_TRY(explain_listen(server->start(), "api"));
   if (store)
     load_store();
   runner->start();
@@ -251,7 +255,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   config.hash_seed = hash64(files.cluster_id);
   if (pod_cidrs.empty())
     return fail(Errc::kCorrupt, fmt::format("Node {} has no spec.podCIDR", node.name));
-  data_plane = SHOAL_TRY_WRAP(apply::DataPlane::open(config, clock), "open the data plane");
+  data_plane = SHOAL_TRY(apply::DataPlane::open(config, clock));
   for (const std::string& limit : data_plane->limitations())
     spdlog::warn("{}", limit);
   desired::Inputs base{files.node_name, {files.settings.pod_cidr, files.settings.service_cidr}};
@@ -375,6 +379,15 @@ void Agent::Impl::arm_watchdog() {
   });
 }
 
+void Agent::Impl::warn_of_expiry() const {
+  const auto ends = pki::not_after(files.node_cert);
+  if (ends && *ends - clock.wall() < kExpiryWarning)
+    spdlog::warn(
+        "this host's certificate ends at {}, and other hosts refuse it from then on; there "
+        "is no renewal yet: remove the host (shoal delete node {}), empty {} and join again",
+        rfc3339(*ends), files.node_name, options.state_dir.string());
+}
+
 void Agent::Impl::fatal(Error error) {
   failure = std::move(error);
   loop.stop();
@@ -403,6 +416,7 @@ Result<Ended> Agent::run() {
     impl.loop.stop();
   });
   impl.arm_watchdog();
+  impl.warn_of_expiry();
   spdlog::info("host {} of cluster {}, {}", impl.files.node_name, impl.files.cluster_id,
                impl.files.store_host ? "holds the store"
                                      : "store at " + impl.files.store_api.to_string());

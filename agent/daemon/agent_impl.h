@@ -28,6 +28,7 @@ namespace shoal::daemon {
 inline constexpr std::size_t kWorkers = 4;  // image loads, OCI runtime calls
 inline constexpr unsigned kSuspicionMaxMult = 2;
 inline constexpr std::chrono::seconds kNodeStatusInterval{60};
+inline constexpr std::chrono::hours kExpiryWarning{24 * 30};  // of this host's certificate
 
 class LoopTimers final : public controllers::Timers {
 public:
@@ -63,6 +64,7 @@ struct Agent::Impl {
   std::vector<metrics::Family> collect() const;
   void arm_watchdog();
   void arm_node_status();
+  void warn_of_expiry() const;
   void fatal(Error error);
 
   // ---- endpoints

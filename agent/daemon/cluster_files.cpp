@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/cluster_files.h"
 
+#include "agent/pki/pki.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 
@@ -130,6 +131,35 @@ Result<std::optional<ClusterFiles>> ClusterFiles::load(const std::filesystem::pa
     return mend(Error(Errc::kCorrupt, fmt::format("pki/gossip.key has {} bytes instead of {}",
                                                   files->gossip_key.size(), kGossipKeyBytes)));
   return std::optional(std::move(*files));
+}
+
+Result<> ClusterFiles::check(const std::filesystem::path& state_dir) const {
+  const auto wrong = [&](std::string_view what) {
+    return fail(Errc::kConflict,
+                fmt::format("{}: {}; restore the whole folder from one backup of this host, or "
+                            "remove the host from its cluster, empty the folder and join again",
+                            state_dir.string(), what));
+  };
+  const auto ca_name = pki::common_name(ca_cert);
+  const auto node_cert_name = pki::common_name(node_cert);
+  const auto expires = pki::not_after(node_cert);
+  for (const Error* error :
+       {ca_name ? nullptr : &ca_name.error(), node_cert_name ? nullptr : &node_cert_name.error(),
+        expires ? nullptr : &expires.error()})
+    if (error)
+      return wrong(fmt::format("pki/ca.crt or pki/node.crt: {}", error->message()));
+  if (*ca_name != pki::ca_name(cluster_id))
+    return wrong(
+        fmt::format("pki/ca.crt is {}, and cluster.json is of cluster {}", *ca_name, cluster_id));
+  if (*node_cert_name != node_name)
+    return wrong(fmt::format("pki/node.crt is of host {}, and cluster.json of {}", *node_cert_name,
+                             node_name));
+  // As of when it was made: a clock that is wrong at boot must not keep a host down.
+  if (auto valid = pki::verify(ca_cert, node_cert, *expires - pki::kNodeLifetime); !valid)
+    return wrong(fmt::format("pki/node.crt: {}", valid.error().message()));
+  if (auto fits = pki::check_key(node_cert, node_key); !fits)
+    return wrong(fmt::format("pki/node.key: {}", fits.error().message()));
+  return {};
 }
 
 Result<> ClusterFiles::save(const std::filesystem::path& state_dir) const {

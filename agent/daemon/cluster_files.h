@@ -42,6 +42,9 @@ struct ClusterFiles {
   // Nothing when the host is not a member. kCorrupt names the file and what to do.
   static Result<std::optional<ClusterFiles>> load(const std::filesystem::path& state_dir);
   Result<> save(const std::filesystem::path& state_dir) const;
+  // That the parts are of one cluster and of this host: a folder restored half from elsewhere is
+  // told from a whole one. The certificate may have expired; see `pki::not_after`.
+  Result<> check(const std::filesystem::path& state_dir) const;
 };
 
 // ClusterSettings and ClusterFiles' public part travel to joining hosts as JSON text.

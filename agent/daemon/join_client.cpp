@@ -60,9 +60,19 @@ Result<> check_peer(SSL* ssl, const std::string& fingerprint, const Clock& clock
     auto print = pki::fingerprint(ca);
     if (!print || *print != fingerprint)
       continue;
-    return pki::verify(ca, pem_of(sk_X509_value(chain, 0)), clock);
+    return pki::verify(ca, pem_of(sk_X509_value(chain, 0)), clock.wall());
   }
-  return fail(Errc::kPermission, "it is not a member of the cluster that the token was made for");
+  return fail(Errc::kPermission, "it is not a member of the cluster that the token was made for: "
+                                 "check the address, or make a token in that cluster (shoal token "
+                                 "create)");
+}
+
+// Before a member has been reached: most likely the address is not one's.
+Error not_reached(const beast::error_code& error, std::string_view what) {
+  return Error(Errc::kUnavailable,
+               fmt::format("{}: {}; is this the address and the port of a member's API (api.port, "
+                           "6443 unless set), and does shoald run there?",
+                           what, error.message()));
 }
 
 Error unavailable(const beast::error_code& error, std::string_view what) {
@@ -92,7 +102,10 @@ public:
         endpoint_, [this](beast::error_code error) { connected(error); });
     io_.run_for(kJoinTimeout);
     if (!outcome_)
-      return fail(Errc::kUnavailable, "no answer in time");
+      return fail(Errc::kUnavailable,
+                  fmt::format("no answer within {} s; is this the address and the port of a "
+                              "member's API (api.port, 6443 unless set), and can it be reached?",
+                              kJoinTimeout.count()));
     return std::move(*outcome_);
   }
 
@@ -102,14 +115,14 @@ private:
 
   void connected(beast::error_code error) {
     if (error)
-      return finish(unavailable(error, "connect"));
+      return finish(not_reached(error, "connect"));
     stream_.async_handshake(asio::ssl::stream_base::client,
                             [this](beast::error_code e) { greeted(e); });
   }
 
   void greeted(beast::error_code error) {
     if (error)
-      return finish(unavailable(error, "TLS handshake"));
+      return finish(not_reached(error, "TLS handshake"));
     if (auto good = check_peer(stream_.native_handle(), token_.ca_fingerprint, clock_); !good)
       return finish(std::move(good).error());
     http::async_write(stream_, request_, [this](beast::error_code e, std::size_t) {
@@ -226,7 +239,7 @@ Result<ClusterFiles> join_cluster(const SocketAddress& member, const pki::JoinTo
   if (code != 200)
     return fail(refusal(code, body).wrap(what));
   ClusterFiles files = SHOAL_TRY_WRAP(join_answer_from_json(body), what);
-  SHOAL_TRY_WRAP(pki::verify(files.ca_cert, files.node_cert, clock), what);
+  SHOAL_TRY_WRAP(pki::verify(files.ca_cert, files.node_cert, clock.wall()), what);
   files.node_name = node_name;
   files.node_key = std::move(request.key);
   return files;

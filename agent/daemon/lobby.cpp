@@ -5,6 +5,7 @@
 #include "agent/api/store_writer.h"
 #include "agent/daemon/cluster_admin.h"
 #include "agent/daemon/join_client.h"
+#include "agent/daemon/ports.h"
 #include "agent/daemon/sd_notify.h"
 
 #include <boost/asio/io_context.hpp>
@@ -73,10 +74,16 @@ private:
   }
 
   bool begin(const api::ExchangePtr& x) {
-    if (!busy_)
-      return busy_ = true;
-    x->reply_error(Error(Errc::kConflict, "an init or join is under way already"));
-    return false;
+    if (busy_) {
+      x->reply_error(Error(Errc::kConflict, "an init or join is under way already"));
+      return false;
+    }
+    // Before anything is written or a token used up: a member that cannot listen is none.
+    if (auto free = check_ports(options_); !free) {
+      x->reply_error(free.error());
+      return false;
+    }
+    return busy_ = true;
   }
 
   void init(const api::ExchangePtr& x) {

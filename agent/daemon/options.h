@@ -2,6 +2,7 @@
 // What the agent is told, in its own types: main makes this from the config file and the flags.
 #pragma once
 
+#include "agent/config/config.h"
 #include "agent/daemon/cluster_files.h"
 #include "netplane/apply/kernel_ports.h"
 
@@ -36,7 +37,7 @@ struct Options {
   // agent.
   apply::Config data_plane;
 
-  std::filesystem::path socket() const { return run_dir / "shoald.sock"; }
+  std::filesystem::path socket() const { return run_dir / config::kSocketName; }
 };
 
 // Why an agent's run ended.

@@ -209,7 +209,9 @@ void Agent::Impl::load_image(const api::ExchangePtr& x) {
     name = text;
   x->body_to_file(held->get(), kImageBytesMax, [this, x, held, name](Result<std::uint64_t> size) {
     if (!size)
-      return x->reply_error(size.error());
+      return x->reply_error(Error(size.error())
+                                .wrap(fmt::format("receive the image into {}",
+                                                  (options.state_dir / "uploads").string())));
     asio::post(workers, [this, x, held, name] {
       ::lseek(held->get(), 0, SEEK_SET);
       auto loaded = images->load_fd(held->get(), name);

@@ -103,8 +103,7 @@ Result<> MetricsServer::listen(const SocketAddress& address) {
   if (error) {
     boost::system::error_code ignored;
     impl_->acceptor.close(ignored);
-    return fail_errno(error.value(), fmt::format("serve metrics on {} (config key metrics.listen)",
-                                                 address.to_string()));
+    return fail_errno(error.value(), fmt::format("serve metrics on {}", address.to_string()));
   }
   impl_->accept();
   return {};

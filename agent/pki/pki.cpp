@@ -132,12 +132,14 @@ std::string sha256(std::string_view bytes) {
 
 }  // namespace
 
+std::string ca_name(std::string_view cluster_id) { return fmt::format("shoal-ca-{}", cluster_id); }
+
 Result<KeyPair> make_ca(std::string_view cluster_id, const Clock& clock, Random& random) {
   KeyPtr key = SHOAL_TRY(make_key());
   CertPtr cert = SHOAL_TRY(blank_cert(clock, kCaLifetime, random));
   X509_NAME* name = X509_get_subject_name(cert.get());
   SHOAL_TRY(add_name(name, "O", "shoal"));
-  SHOAL_TRY(add_name(name, "CN", fmt::format("shoal-ca-{}", cluster_id)));
+  SHOAL_TRY(add_name(name, "CN", ca_name(cluster_id)));
   X509_set_issuer_name(cert.get(), name);
   X509_set_pubkey(cert.get(), key.get());
   SHOAL_TRY(
@@ -227,7 +229,7 @@ Result<WallTime> not_after(std::string_view cert) {
   return WallTime(std::chrono::seconds(::timegm(&time)));
 }
 
-Result<> verify(std::string_view ca, std::string_view cert, const Clock& clock) {
+Result<> verify(std::string_view ca, std::string_view cert, WallTime when) {
   CertPtr root = SHOAL_TRY(read_cert(ca));
   CertPtr leaf = SHOAL_TRY(read_cert(cert));
   std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>> roots(X509_STORE_new());
@@ -235,11 +237,21 @@ Result<> verify(std::string_view ca, std::string_view cert, const Clock& clock) 
   if (!roots || !context || X509_STORE_add_cert(roots.get(), root.get()) != 1 ||
       X509_STORE_CTX_init(context.get(), roots.get(), leaf.get(), nullptr) != 1)
     return fail_ssl(Errc::kInternal, "set up certificate verification");
-  X509_STORE_CTX_set_time(context.get(), 0, seconds(clock.wall()));
+  X509_STORE_CTX_set_time(context.get(), 0, seconds(when));
   if (X509_verify_cert(context.get()) != 1)
     return fail(Errc::kPermission, fmt::format("certificate is not valid: {}",
                                                X509_verify_cert_error_string(
                                                    X509_STORE_CTX_get_error(context.get()))));
+  return {};
+}
+
+Result<> check_key(std::string_view cert, std::string_view key) {
+  const CertPtr certificate = SHOAL_TRY(read_cert(cert));
+  const KeyPtr own = SHOAL_TRY(read_key(key));
+  if (X509_check_private_key(certificate.get(), own.get()) != 1) {
+    ERR_clear_error();
+    return fail(Errc::kConflict, "the private key is not the certificate's");
+  }
   return {};
 }
 

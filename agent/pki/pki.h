@@ -35,6 +35,7 @@ struct NodeIdentity {
   std::vector<IpAddress> addresses;
 };
 
+std::string ca_name(std::string_view cluster_id);  // the CA's common name
 Result<KeyPair> make_ca(std::string_view cluster_id, const Clock& clock, Random& random);
 
 struct Request {
@@ -52,8 +53,10 @@ Result<std::string> sign_request(const KeyPair& ca, std::string_view csr,
 Result<std::string> fingerprint(std::string_view cert);
 Result<std::string> common_name(std::string_view cert);
 Result<WallTime> not_after(std::string_view cert);
-// That cert was signed by ca and is valid now.
-Result<> verify(std::string_view ca, std::string_view cert, const Clock& clock);
+// That cert was signed by ca and is valid at that time.
+Result<> verify(std::string_view ca, std::string_view cert, WallTime when);
+// That key is the one that cert was made for.
+Result<> check_key(std::string_view cert, std::string_view key);
 
 // A one-time join token: "shoal1." and base64url (no padding) of the CA's fingerprint (32 bytes)
 // and a secret (16 bytes). The joining host trusts the cluster by the fingerprint, the cluster

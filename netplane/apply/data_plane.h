@@ -97,8 +97,9 @@ public:
 
   const kernel::Uplink& uplink() const { return uplink_; }
   std::uint32_t pod_mtu() const { return pod_mtu_; }
-  // What this kernel cannot do, and what it costs; for the log at start and `shoal status`.
-  std::vector<std::string> limitations() const { return kernel_.programs->limitations(); }
+  // What this kernel cannot do or the config has switched off, and what that costs; for the log at
+  // start and `shoal status`.
+  std::vector<std::string> limitations() const;
 
 private:
   DataPlane(const Config& config, KernelPorts kernel, const Clock& clock);

@@ -52,12 +52,12 @@ Result<> DataPlane::ensure_links() {
                             uplink_.mtu, kPodMtuMin + kOverlayOverheadBytes));
   pod_mtu_ = config_.mtu != 0 ? config_.mtu : uplink_.mtu - kOverlayOverheadBytes;
   if (pod_mtu_ < kPodMtuMin || pod_mtu_ + kOverlayOverheadBytes > uplink_.mtu)
-    return fail(
-        Errc::kInvalid,
-        fmt::format("pod MTU {} does not fit: it must be {} to {}, since the uplink {} has {} "
-                    "and the overlay adds {}",
-                    pod_mtu_, kPodMtuMin, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
-                    uplink_.mtu, kOverlayOverheadBytes));
+    return fail(Errc::kInvalid,
+                fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
+                            "uplink {} has {} "
+                            "and the overlay adds {}",
+                            pod_mtu_, kPodMtuMin, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
+                            uplink_.mtu, kOverlayOverheadBytes));
   kernel::VxlanSpec spec;
   spec.name = kOverlayLink;
   spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config_.node_name));

@@ -6,6 +6,19 @@
 #include <fmt/format.h>
 
 namespace shoal::apply {
+
+std::vector<std::string> DataPlane::limitations() const {
+  std::vector<std::string> out = kernel_.programs->limitations();
+  if (!config_.socket_hooks)
+    out.emplace_back(
+        "features.socket_lb is off: pods' connections to Services are translated packet "
+        "by packet, and processes of this host itself reach no ClusterIP");
+  if (!config_.masquerade)
+    out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
+                     "back to them");
+  return out;
+}
+
 namespace {
 
 const model::ServicePort* find_service(const model::Desired& desired, std::string_view id) {

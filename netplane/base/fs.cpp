@@ -99,10 +99,12 @@ Result<UniqueFd> lock_file(const std::filesystem::path& path) {
                 fmt::format("{} is locked by {}; stop it first", path.string(),
                             n > 0 ? fmt::format("process {}", trim(pid)) : "another process"));
   }
+  // Who holds it is a courtesy to whoever comes next: on a full disk the lock is held all the same,
+  // by "another process".
   const std::string pid = fmt::format("{}\n", ::getpid());
-  if (::ftruncate(fd.get(), 0) != 0 ||
-      ::pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
+  if (::ftruncate(fd.get(), 0) != 0)
     return fail_errno(fmt::format("write {}", path.string()));
+  (void)!::pwrite(fd.get(), pid.data(), pid.size(), 0);
   return fd;
 }
 

@@ -78,7 +78,13 @@ TEST(LoaderTest, MapsOfAnotherSizeAreRefusedUnlessTheyMayBeMadeAnew) {
   auto refused = kernel::Loader::open(larger);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Errc::kConflict);
-  EXPECT_THAT(refused.error().message(), testing::HasSubstr("shoal_frontends"));
+  EXPECT_THAT(refused.error().message(),
+              testing::AllOf(testing::HasSubstr("shoal_frontends"),
+                             testing::HasSubstr(fmt::format("rm -r {},", host.root().string()))));
+  kernel::LoaderOptions fewer = host.options();
+  fewer.sizes.services /= 2;
+  EXPECT_THAT(kernel::Loader::open(fewer).error().message(),
+              testing::HasSubstr("put limits.services back"));
   larger.remake_maps = true;
   auto opened = kernel::Loader::open(larger);
   ASSERT_TRUE(opened) << opened.error().message();
@@ -156,7 +162,11 @@ TEST(LoaderTest, AFolderThatIsNoBpffsIsSaid) {
   options.root = "/run/plain/shoal";
   auto opened = kernel::Loader::open(options);
   ASSERT_FALSE(opened);
-  EXPECT_THAT(opened.error().message(), testing::HasSubstr("mount -t bpf bpf"));
+  EXPECT_EQ(opened.error().code(), Errc::kUnsupported);
+  EXPECT_THAT(opened.error().message(), testing::AllOf(testing::HasSubstr("/run/plain/shoal"),
+                                                       testing::HasSubstr("mount -t bpf bpf"),
+                                                       testing::HasSubstr("bpffs_dir")));
+  EXPECT_FALSE(std::filesystem::exists("/run/plain")) << "nothing is made there";
 }
 
 TEST(LoaderTest, ProgramsStayFarFromTheVerifiersLimit) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The demo's server: answers HTTP with its version and pod name, and echoes TCP on a second port.
-// One thread, epoll.
+// The demo's server: answers HTTP with its version, its pod's name and the client's address, and
+// echoes TCP on a second port. One thread, epoll.
 //
 //   web [--version V] [--http PORT] [--echo PORT]     defaults: $VERSION, 8080, 9000
+//
+// GET /ready answers 200 or 503, for readiness probes; SIGUSR1 turns it from one to the other.
 //
 // Its own program, and not busybox' httpd and nc, because those listen with a backlog of 9 and 2: a
 // burst of connections then waits a second for a retransmitted SYN, and a test would measure that
@@ -34,13 +36,15 @@ enum kind { kHttpListener, kEchoListener, kHttp, kEcho, kSignal, kTimer };
 struct peer {
   enum kind kind;
   int fd;
+  char client[INET6_ADDRSTRLEN];
   size_t used;
   char data[kRequestMax];
 };
 
 static int epoll_fd = -1;
 static bool draining;
-static char body[256];
+static bool unready;
+static char identity[256];
 
 static void die(const char* what) {
   perror(what);
@@ -93,15 +97,33 @@ static int listen_on(uint16_t port) {
   return fd;
 }
 
+static void name_client(struct peer* peer, const struct sockaddr_storage* address) {
+  const struct sockaddr_in6* v6 = (const struct sockaddr_in6*)address;
+  const struct sockaddr_in* v4 = (const struct sockaddr_in*)address;
+
+  if (address->ss_family == AF_INET)
+    inet_ntop(AF_INET, &v4->sin_addr, peer->client, sizeof(peer->client));
+  else if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+    inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], peer->client, sizeof(peer->client));
+  else
+    inet_ntop(AF_INET6, &v6->sin6_addr, peer->client, sizeof(peer->client));
+}
+
 static void accept_all(const struct peer* listener) {
   for (int i = 0; i < kBacklog; i++) {
     const int one = 1;
-    const int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage from;
+    socklen_t size = sizeof(from);
+    struct peer* peer;
+    const int fd =
+        accept4(listener->fd, (struct sockaddr*)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0)
       return;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    watch(fd, listener->kind == kHttpListener ? kHttp : kEcho);
+    peer = watch(fd, listener->kind == kHttpListener ? kHttp : kEcho);
+    if (peer)
+      name_client(peer, &from);
   }
 }
 
@@ -118,18 +140,24 @@ static bool connection_is(const char* head, const char* value) {
 
 // Answers one request; false: the connection is done.
 static bool answer(struct peer* peer, const char* head) {
-  char text[1024];
+  char text[1024], body[512];
   const bool http11 = strstr(head, " HTTP/1.1\r\n") != NULL;
   const bool is_head = strncmp(head, "HEAD ", 5) == 0;
   const bool known = is_head || strncmp(head, "GET ", 4) == 0;
   const bool keep = known && !draining &&
                     (http11 ? !connection_is(head, "close") : connection_is(head, "keep-alive"));
+  const bool refuse = unready && strstr(head, " /ready ") != NULL;
+  const char* status = !known   ? "405 Method Not Allowed"
+                       : refuse ? "503 Service Unavailable"
+                                : "200 OK";
   const char* content = known ? body : "only GET and HEAD\n";
-  const int n = snprintf(
+  int n;
+
+  snprintf(body, sizeof(body), "%s client=%s\n", identity, peer->client);
+  n = snprintf(
       text, sizeof(text),
       "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: %s\r\n\r\n%s",
-      known ? "200 OK" : "405 Method Not Allowed", strlen(content), keep ? "keep-alive" : "close",
-      is_head ? "" : content);
+      status, strlen(content), keep ? "keep-alive" : "close", is_head ? "" : content);
 
   // An answer is far smaller than an empty socket buffer; a peer that does not read loses its
   // connection.
@@ -194,7 +222,11 @@ static void handle(struct peer* peer) {
       drop(peer);
     break;
   case kSignal:
-    if (read(peer->fd, &info, sizeof(info)) == sizeof(info))
+    if (read(peer->fd, &info, sizeof(info)) != sizeof(info))
+      break;
+    if (info.ssi_signo == SIGUSR1)
+      unready = !unready;
+    else
       start_draining();
     break;
   case kTimer:
@@ -236,7 +268,7 @@ int main(int argc, char** argv) {
     }
   }
   gethostname(host, sizeof(host) - 1);
-  snprintf(body, sizeof(body), "version=%.100s pod=%s\n", version ? version : "none", host);
+  snprintf(identity, sizeof(identity), "version=%.100s pod=%s", version ? version : "none", host);
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
@@ -245,6 +277,7 @@ int main(int argc, char** argv) {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGUSR1);
   sigprocmask(SIG_BLOCK, &stop, NULL);
   if (epoll_fd < 0 || !watch(signalfd(-1, &stop, SFD_CLOEXEC), kSignal) ||
       !watch(listen_on(http_port), kHttpListener) || !watch(listen_on(echo_port), kEchoListener))

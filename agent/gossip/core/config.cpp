@@ -3,6 +3,7 @@
 
 #include "agent/gossip/core/message.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::gossip {
@@ -29,6 +30,14 @@ Result<> validate_self(const ProtocolConfig& c) {
 }
 
 }  // namespace
+
+void set_probing(ProtocolConfig& c, milliseconds interval, milliseconds timeout) {
+  c.probe_interval = interval;
+  c.probe_timeout = timeout;
+  c.gossip_interval = std::min(c.gossip_interval, interval);
+  c.dead_probe_interval = std::max(c.dead_probe_interval, interval);
+  c.join_retry = std::max(c.join_retry, interval);
+}
 
 Result<> validate(const ProtocolConfig& c) {
   using namespace std::chrono_literals;

@@ -54,4 +54,8 @@ struct ProtocolConfig {
 
 Result<> validate(const ProtocolConfig& config);
 
+// The two knobs that are the operator's, and what depends on them: whatever the interval, a timeout
+// of at most half of it makes a configuration that validate() accepts.
+void set_probing(ProtocolConfig& config, milliseconds interval, milliseconds timeout);
+
 }  // namespace shoal::gossip

@@ -185,9 +185,11 @@ void Gossip::Impl::note_stranger(const SocketAddress& from) {
   for (const SocketAddress& address : strangers)
     who += (who.empty() ? "" : ", ") + address.to_string();
   spdlog::warn(
-      "gossip: wrong cluster key: {} packets from {} are sealed under a key or for a cluster "
-      "id that this host does not know; if that host belongs to this cluster, let it join "
-      "again with a new token (`shoal token create` here, `shoal join` there)",
+      "gossip: wrong cluster key: {} packets from {} are sealed under a key or for a cluster id "
+      "that "
+      "this host does not know. If that host belongs to this cluster and `shoal members` on others "
+      "shows it alive, this host's pki/gossip.key is the wrong one, otherwise that host's: put the "
+      "file back from a backup, or let that one join again with a new token (`shoal token create`)",
       strange_packets, who);
   strangers.clear();
   strange_packets = 0;

@@ -24,9 +24,7 @@ Result<std::uint64_t> next_start_id(const std::filesystem::path& file, const Clo
   const auto wall =
       std::chrono::duration_cast<std::chrono::milliseconds>(clock.wall().time_since_epoch());
   const std::uint64_t floor = wall.count() > 0 ? static_cast<std::uint64_t>(wall.count()) : 1;
-  const std::uint64_t start_id = std::max(last + 1, floor);
-  SHOAL_TRY(save_start_id(file, start_id));
-  return start_id;
+  return std::max(last + 1, floor);
 }
 
 Result<> save_start_id(const std::filesystem::path& file, std::uint64_t start_id) {

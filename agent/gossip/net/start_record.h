@@ -13,9 +13,10 @@
 
 namespace shoal::gossip {
 
-// Larger than the stored one; stored (atomically) before it is returned.
+// Larger than the stored one. To be saved before it is used; where that fails (a full disk), the
+// next one is still above it unless the clock goes back, which the cluster corrects.
 Result<std::uint64_t> next_start_id(const std::filesystem::path& file, const Clock& clock);
-// For Gossip::on_start_id_raised.
+// Atomically. Also for Gossip::on_start_id_raised.
 Result<> save_start_id(const std::filesystem::path& file, std::uint64_t start_id);
 
 }  // namespace shoal::gossip

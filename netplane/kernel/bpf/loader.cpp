@@ -78,31 +78,38 @@ void set_features(S& skeleton, const Features& f) {
   skeleton.rodata->shoal_has_coarse_clock = f.coarse_clock;
 }
 
-// The size that the options give to a map; 0: the one in the program.
-std::uint32_t entries_of(std::string_view map, const MapSizes& s) {
-  const std::pair<std::string_view, std::uint32_t> table[] = {
-      {"shoal_frontends", s.frontends},
-      {"shoal_vips", s.vips},
-      {"shoal_ring_refs", s.services},
-      {"shoal_service_stats", s.services},
-      {"shoal_ring_blocks", s.ring_blocks},
-      {"shoal_backends", s.backends},
-      {"shoal_backend_stats", s.backends},
-      {"shoal_pods", s.pods},
-      {"shoal_nodes", s.nodes},
-      {"shoal_peers", s.nodes},
-      {"shoal_flows", s.flows},
-      {"shoal_udp_pick", s.udp_flows},
-      {"shoal_udp_rev", s.udp_flows},
+// The size that the options give to a map, and the config key behind it, where there is one.
+struct Sizing {
+  std::string_view map;
+  std::uint32_t entries;  // 0: the size in the program
+  std::string_view config_key;
+};
+
+Sizing sizing_of(std::string_view map, const MapSizes& s) {
+  const Sizing table[] = {
+      {"shoal_frontends", s.frontends, ""},
+      {"shoal_vips", s.vips, ""},
+      {"shoal_ring_refs", s.services, "limits.services"},
+      {"shoal_service_stats", s.services, "limits.services"},
+      {"shoal_ring_blocks", s.ring_blocks, "limits.ring_blocks"},
+      {"shoal_backends", s.backends, "limits.backends"},
+      {"shoal_backend_stats", s.backends, "limits.backends"},
+      {"shoal_pods", s.pods, ""},
+      {"shoal_nodes", s.nodes, ""},
+      {"shoal_peers", s.nodes, ""},
+      {"shoal_flows", s.flows, "limits.flows"},
+      {"shoal_udp_pick", s.udp_flows, ""},
+      {"shoal_udp_rev", s.udp_flows, ""},
   };
-  for (const auto& [name, entries] : table)
-    if (name == map)
-      return entries;
-  return 0;
+  for (const Sizing& sizing : table)
+    if (sizing.map == map)
+      return sizing;
+  return {map, 0, ""};
 }
 
 // A pin is used as it is, thrown away, or in the way.
-Result<> admit_pin(const std::filesystem::path& pin, const bpf_map* map, bool remake) {
+Result<> admit_pin(const std::filesystem::path& pin, const bpf_map* map,
+                   std::string_view config_key, bool remake) {
   auto fd = open_pin(pin);
   if (!fd) {
     if (fd.error().code() == Errc::kNotFound)
@@ -119,10 +126,13 @@ Result<> admit_pin(const std::filesystem::path& pin, const bpf_map* map, bool re
   return fail(
       Errc::kConflict,
       fmt::format(
-          "{} holds {} entries of {} + {} bytes, this agent wants {} of {} + {}; put the old sizes "
-          "back, or have the maps made anew (balanced flows then start afresh)",
+          "{} holds {} entries of {} + {} bytes, this agent wants {} of {} + {}; put {} back "
+          "to what it was, or have the data plane made anew: stop shoald, rm -r {}, start "
+          "shoald (until then this host balances nothing, and its flows begin afresh)",
           pin.string(), info.entries_max, info.key_bytes, info.value_bytes,
-          bpf_map__max_entries(map), bpf_map__key_size(map), bpf_map__value_size(map)));
+          bpf_map__max_entries(map), bpf_map__key_size(map), bpf_map__value_size(map),
+          config_key.empty() ? "the earlier version" : config_key,
+          pin.parent_path().parent_path().string()));
 }
 
 // Sizes and pins of an object's maps. Reuse of what is pinned is libbpf's part.
@@ -137,10 +147,11 @@ Result<> prepare_maps(bpf_object* object, const LoaderOptions& options, const Fe
       bpf_map__set_autocreate(map, false);
       continue;
     }
-    if (std::uint32_t entries = entries_of(name, options.sizes); entries != 0)
-      bpf_map__set_max_entries(map, entries);
+    const Sizing sizing = sizing_of(name, options.sizes);
+    if (sizing.entries != 0)
+      bpf_map__set_max_entries(map, sizing.entries);
     const std::filesystem::path pin = folder / name;
-    SHOAL_TRY(admit_pin(pin, map, options.remake_maps));
+    SHOAL_TRY(admit_pin(pin, map, sizing.config_key, options.remake_maps));
     if (int rc = bpf_map__set_pin_path(map, pin.c_str()); rc != 0)
       return fail_errno(-rc, fmt::format("set the pin of {}", name));
   }
@@ -164,17 +175,21 @@ Result<> load_skeleton(S* skeleton, int (*load)(S*), std::string_view name,
 
 // ---- the host -----------------------------------------------------------------------------------
 
+// Looked at before anything is made: a folder on another file system would only be in the way.
 Result<> need_bpffs(const std::filesystem::path& root) {
   struct statfs fs{};
-  SHOAL_TRY_WRAP(make_dirs(root, 0700), "the folder for BPF pins");
-  if (statfs(root.c_str(), &fs) != 0)
-    return fail_errno(fmt::format("look at {}", root.string()));
+  std::filesystem::path there = root;
+  while (statfs(there.c_str(), &fs) != 0) {
+    if (errno != ENOENT || there == there.parent_path())
+      return fail_errno(fmt::format("look at {}", there.string()));
+    there = there.parent_path();
+  }
   if (static_cast<std::uint64_t>(fs.f_type) != BPF_FS_MAGIC)
-    return fail(
-        Errc::kUnsupported,
-        fmt::format("{} is not on a bpffs: mount one (mount -t bpf bpf {}) or set the config "
-                    "key for it to a folder below one",
-                    root.string(), root.parent_path().string()));
+    return fail(Errc::kUnsupported,
+                fmt::format("{} is not on a bpf file system: mount one (mount -t bpf bpf "
+                            "/sys/fs/bpf), and let bpffs_dir in the config be a folder below one",
+                            root.string()));
+  SHOAL_TRY_WRAP(make_dirs(root, 0700), "the folder for BPF pins");
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include "netplane/base/hash.h"
 
+#include <cerrno>
 #include <fmt/format.h>
 #include <optional>
 #include <utility>
@@ -201,7 +202,15 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec) {
     SHOAL_TRY_WRAP(host.set_link_mtu(link->index, spec.mtu), what);
   SHOAL_TRY_WRAP(silence_ipv6(host, spec.name), what);
   SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.name), "2"), what);
-  SHOAL_TRY_WRAP(host.set_link_up(link->index, true), what);
+  auto up = host.set_link_up(link->index, true);
+  if (!up && up.error().sys_errno() == EADDRINUSE)  // its socket is opened only now
+    return fail(
+        Error(up.error().code(),
+              fmt::format("{}: another program has UDP port {} (`ss -lunp` shows which): "
+                          "stop it; the port is network.vxlan_port of when the cluster began",
+                          what, spec.port),
+              EADDRINUSE));
+  SHOAL_TRY_WRAP(std::move(up), what);
   return host.link(link->index);
 }
 

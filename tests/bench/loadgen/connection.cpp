@@ -47,8 +47,8 @@ std::string http_request(const Target& to, const std::string& path, bool close) 
 }
 
 Exchange::Exchange(int epoll, std::uint64_t tag, const Target& to, const std::string& request,
-                   Nanos due, Nanos deadline)
-    : epoll_(epoll), tag_(tag), request_(request), due_(due), deadline_(deadline) {
+                   Nanos due, Nanos deadline, std::string_view key)
+    : epoll_(epoll), tag_(tag), request_(request), due_(due), deadline_(deadline), key_(key) {
   const int fd = connect_nonblocking(to);
   if (fd < 0) {
     fail(failure_of_errno(-fd));
@@ -112,11 +112,12 @@ Exchange::State Exchange::finish() {
   if (!response_.starts_with("HTTP/1.") || response_.size() < 12 ||
       response_.compare(9, 3, "200") != 0)
     return fail("http");
-  const std::size_t at = response_.find("version=");
+  const std::string wanted = std::string(key_) + "=";
+  const std::size_t at = response_.find(wanted);
   if (at == std::string::npos)
-    return fail("no version");
-  const std::size_t begin = at + 8;
-  version_ = response_.substr(begin, response_.find_first_of(" \r\n", begin) - begin);
+    return fail("no " + std::string(key_));
+  const std::size_t begin = at + wanted.size();
+  value_ = response_.substr(begin, response_.find_first_of(" \r\n", begin) - begin);
   return state_ = State::kDone;
 }
 

@@ -13,9 +13,10 @@ class Exchange {
 public:
   enum class State { kConnecting, kReading, kDone, kFailed };
 
-  // Begins at once; registers with the epoll under `tag`.
+  // Begins at once; registers with the epoll under `tag`. The body must have "KEY=VALUE"; key must
+  // outlive this.
   Exchange(int epoll, std::uint64_t tag, const Target& to, const std::string& request, Nanos due,
-           Nanos deadline);
+           Nanos deadline, std::string_view key = "version");
   ~Exchange();
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
@@ -27,7 +28,7 @@ public:
   const std::string& failure() const {
     return failure_;
   }  // "refused", "reset", "timeout", "closed", "http"
-  const std::string& version() const { return version_; }  // of "version=..." in the body
+  const std::string& value() const { return value_; }  // of "KEY=..." in the body
   Nanos due() const { return due_; }
   Nanos deadline() const { return deadline_; }
 
@@ -46,7 +47,8 @@ private:
   State state_ = State::kConnecting;
   std::string response_;
   std::string failure_;
-  std::string version_;
+  std::string_view key_;
+  std::string value_;
 };
 
 std::string failure_of_errno(int error);

@@ -99,7 +99,7 @@ private:
     window.open--;
     for (Tally* tally : {&window.tally, &total_, &second_}) {
       if (done)
-        tally->succeed(done->version(), now_ns() - due);
+        tally->succeed(done->value(), now_ns() - due);
       else
         tally->fail(failure, due);
     }

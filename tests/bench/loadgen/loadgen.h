@@ -28,14 +28,14 @@ Target parse_target(const std::string& text);   // "10.96.0.10:80"
 Nanos parse_duration(const std::string& text);  // "500ms", "1s", "10" (seconds)
 std::int64_t parse_number(const std::string& text, std::int64_t min, std::int64_t max);
 
-// Values of a window: counts by outcome, by version seen in the body, latencies.
+// Values of a window: counts by outcome and by what the body says, latencies.
 struct Tally {
   std::string name;
   Nanos began = 0;
   std::int64_t requests = 0;  // due in this window and decided
   std::int64_t failed = 0;
   std::map<std::string, std::int64_t> failures;  // by kind
-  std::map<std::string, std::int64_t> seen;      // by version
+  std::map<std::string, std::int64_t> seen;      // by version, or what else is asked for
   std::vector<std::uint32_t> latency_us;
   Nanos last_failure = 0;               // due time of the last request that failed
   std::vector<std::int64_t> failed_at;  // second since `began`, of each failure (bounded)
@@ -55,8 +55,17 @@ struct RequestsOptions {
   std::int64_t concurrency = 8;
   Nanos timeout = 5'000'000'000;
   std::string path = "/";
+  std::string by = "version";  // what is tallied: the value of this key in the bodies
 };
 int run_requests(const RequestsOptions& options);
+
+struct ConnectOptions {
+  std::vector<Target> to;
+  std::int64_t count = 1;  // of each, in turn
+  Nanos timeout = 1'000'000'000;
+  std::string path = "/";
+};
+int run_connect(const ConnectOptions& options);
 
 struct LoadOptions {
   Target to;
@@ -75,9 +84,10 @@ struct IdleOptions {
 int run_idle(const IdleOptions& options);
 
 struct ServeOptions {
-  std::uint16_t port = 8080;
+  std::uint16_t port = 8080;  // 0: a free one, which is told
   std::string body = "version=none\n";
   bool keep_alive = false;
+  bool show_client = false;  // the body ends with "client=IP"
 };
 int run_serve(const ServeOptions& options);
 

@@ -220,6 +220,48 @@ TEST(Requests, CountsFailuresByKind) {
   EXPECT_EQ(late.at("failures").at("timeout").as_int64(), 3);
 }
 
+TEST(Requests, CountsByAnotherKey) {
+  Server server;
+  const auto summary = run({"requests", "--to", server.to(), "-n", "20", "--by", "pod"}, 0);
+  EXPECT_EQ(summary.at("seen").at("y").as_int64(), 20);
+  const auto none = run({"requests", "--to", server.to(), "-n", "4", "--by", "colour"}, 1);
+  EXPECT_EQ(none.at("failures").at("no colour").as_int64(), 4);
+}
+
+TEST(Connect, TellsEachInFull) {
+  Server server;
+  ClosedPort closed;
+  Loadgen connect({"connect", "--to", server.to(), "--to", closed.to, "-n", "2"});
+  for (int round = 0; round < 2; ++round) {
+    const auto good = connect.next("connect");
+    EXPECT_EQ(good.at("outcome").as_string(), "ok");
+    EXPECT_EQ(good.at("to").as_string(), server.to());
+    EXPECT_EQ(good.at("peer").as_string(), server.to());
+    EXPECT_TRUE(good.at("self").as_string().starts_with("127.0.0.1:"));
+    EXPECT_TRUE(good.at("body").as_string().ends_with("pod=y\n"));
+    const auto refused = connect.next("connect");
+    EXPECT_EQ(refused.at("outcome").as_string(), "refused");
+    EXPECT_EQ(refused.at("peer").as_string(), "");
+    EXPECT_LT(refused.at("ms").to_number<double>(), 1000);
+  }
+  EXPECT_EQ(connect.wait(), 1) << "one of the targets refuses";
+}
+
+TEST(Connect, IsBoundedInTime) {
+  Server server;
+  server.stalled = true;
+  const auto late = run({"connect", "--to", server.to(), "--timeout", "100ms"}, 1);
+  EXPECT_EQ(late.at("outcome").as_string(), "timeout");
+  EXPECT_GE(late.at("ms").to_number<double>(), 100);
+}
+
+TEST(Serve, ShowsWhoAsks) {
+  Loadgen serve({"serve", "--port", "0", "--body", "version=v", "--show-client"});
+  const auto port = serve.next("serving").at("port").as_int64();
+  const auto answer = run({"connect", "--to", "127.0.0.1:" + std::to_string(port)}, 0);
+  EXPECT_EQ(answer.at("body").as_string(), "version=v client=127.0.0.1\n");
+}
+
 TEST(Requests, RefusesWrongUse) {
   for (const std::vector<std::string>& wrong :
        std::vector<std::vector<std::string>>{{"requests"},
@@ -230,6 +272,7 @@ TEST(Requests, RefusesWrongUse) {
                                              {"crr", "--duration", "1s"},
                                              {"crr", "--to", "127.0.0.1:1", "--duration", "0"},
                                              {"hello", "--to", "127.0.0.1:1", "-n", "1"},
+                                             {"connect"},
                                              {"sing"}})
     run(wrong, 2);
 }

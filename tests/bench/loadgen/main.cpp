@@ -15,13 +15,15 @@ namespace {
 
 constexpr const char* kUsage =
     "shoal-loadgen MODE [options]\n"
-    "  requests --to IP:PORT [-n N] [--concurrency C] [--timeout D] [--path P]\n"
-    "      N requests, each on its own connection; tallies `version=...` in the bodies\n"
+    "  requests --to IP:PORT [-n N] [--concurrency C] [--timeout D] [--path P] [--by KEY]\n"
+    "      N requests, each on its own connection; tallies `version=...` in the bodies, or KEY\n"
+    "  connect --to IP:PORT [--to IP:PORT ...] [-n N] [--timeout D] [--path P]\n"
+    "      one after the other, each with its outcome, time, both ends' names and the body\n"
     "  load --to IP:PORT [--rate R] [--duration D] [--timeout D] [--path P]\n"
     "      open loop at R a second, no retries; `mark NAME` on standard input begins a window\n"
     "  idle --to IP:PORT [-n N] [--timeout D]\n"
     "      N connections to an echo server; `check` on standard input proves each of them\n"
-    "  serve [--port P] [--body TEXT] [--keep-alive]\n"
+    "  serve [--port P] [--body TEXT] [--keep-alive] [--show-client]\n"
     "  rr --to IP:PORT [-n N | --duration D] [--timeout D]\n"
     "      request-response on one connection, against serve --keep-alive\n"
     "  crr --to IP:PORT [--duration D] [--timeout D]\n"
@@ -71,11 +73,32 @@ int requests(Args args) {
       o.timeout = parse_duration(args.value());
     else if (name == "--path")
       o.path = args.value();
+    else if (name == "--by")
+      o.by = args.value();
     else
       unknown(name);
   }
   need(o.to);
   return run_requests(o);
+}
+
+int connect(Args args) {
+  ConnectOptions o;
+  while (args.next()) {
+    const std::string name = args.name();
+    if (name == "--to")
+      o.to.push_back(parse_target(args.value()));
+    else if (name == "-n")
+      o.count = parse_number(args.value(), 1, 1'000'000);
+    else if (name == "--timeout")
+      o.timeout = parse_duration(args.value());
+    else if (name == "--path")
+      o.path = args.value();
+    else
+      unknown(name);
+  }
+  need(o.to.empty() ? Target{} : o.to.front());
+  return run_connect(o);
 }
 
 int load(Args args) {
@@ -121,11 +144,13 @@ int serve(Args args) {
   while (args.next()) {
     const std::string name = args.name();
     if (name == "--port")
-      o.port = static_cast<std::uint16_t>(parse_number(args.value(), 1, 65535));
+      o.port = static_cast<std::uint16_t>(parse_number(args.value(), 0, 65535));
     else if (name == "--body")
       o.body = args.value() + "\n";
     else if (name == "--keep-alive")
       o.keep_alive = true;
+    else if (name == "--show-client")
+      o.show_client = true;
     else
       unknown(name);
   }
@@ -239,6 +264,8 @@ int main(int argc, char** argv) {
   const loadgen::Args args(argc, argv);
   if (mode == "requests")
     return loadgen::requests(args);
+  if (mode == "connect")
+    return loadgen::connect(args);
   if (mode == "load")
     return loadgen::load(args);
   if (mode == "idle")

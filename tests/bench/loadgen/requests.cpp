@@ -21,7 +21,7 @@ int run_requests(const RequestsOptions& options) {
 
   const auto account = [&](std::unique_ptr<Exchange>& slot) {
     if (slot->state() == Exchange::State::kDone)
-      tally.succeed(slot->version(), now_ns() - slot->due());
+      tally.succeed(slot->value(), now_ns() - slot->due());
     else
       tally.fail(slot->failure(), slot->due());
     slot.reset();
@@ -32,8 +32,8 @@ int run_requests(const RequestsOptions& options) {
       if (slots[i])
         continue;
       const Nanos now = now_ns();
-      slots[i] =
-          std::make_unique<Exchange>(epoll, i, options.to, request, now, now + options.timeout);
+      slots[i] = std::make_unique<Exchange>(epoll, i, options.to, request, now,
+                                            now + options.timeout, options.by);
       begun++;
       open++;
       if (slots[i]->state() == Exchange::State::kFailed)

@@ -3,6 +3,7 @@
 // client.
 #include "tests/bench/loadgen/connection.h"
 
+#include <arpa/inet.h>
 #include <cerrno>
 #include <cstdio>
 #include <netinet/tcp.h>
@@ -12,6 +13,23 @@
 #include <unistd.h>
 
 namespace loadgen {
+namespace {
+
+std::string answer_with(const std::string& body, bool keep_alive) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) +
+         (keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n") + body;
+}
+
+std::string body_for(const ServeOptions& options, int fd) {
+  sockaddr_in address{};
+  socklen_t size = sizeof(address);
+  char text[INET_ADDRSTRLEN] = "";
+  ::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  ::inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
+  return options.body.substr(0, options.body.find('\n')) + " client=" + text + "\n";
+}
+
+}  // namespace
 
 int run_serve(const ServeOptions& options) {
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -23,12 +41,14 @@ int run_serve(const ServeOptions& options) {
   if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
       ::listen(listener, 4096) != 0)
     die("listen on port " + std::to_string(options.port));
+  socklen_t size = sizeof(address);
+  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  std::printf("{\"type\":\"serving\",\"port\":%u}\n", unsigned{ntohs(address.sin_port)});
+  std::fflush(stdout);
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN, {.fd = listener}};
   ::epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
-  const std::string answer =
-      "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(options.body.size()) +
-      (options.keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n") + options.body;
+  const std::string same_for_all = answer_with(options.body, options.keep_alive);
   for (;;) {
     epoll_event events[256];
     const int n = ::epoll_wait(epoll, events, 256, -1);
@@ -49,8 +69,12 @@ int run_serve(const ServeOptions& options) {
       const ssize_t got = ::recv(fd, buffer, sizeof(buffer), 0);
       if (got < 0 && errno == EAGAIN)
         continue;
-      if (got > 0)
+      if (got > 0) {
+        const std::string answer = options.show_client
+                                       ? answer_with(body_for(options, fd), options.keep_alive)
+                                       : same_for_all;
         ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+      }
       if (got <= 0 || !options.keep_alive)
         ::close(fd);
     }

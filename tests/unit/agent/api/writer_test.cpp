@@ -300,7 +300,7 @@ TEST_F(WriterTest, LoadBalancerAddressesFollowTheType) {
     EXPECT_EQ(key.find("/alloc/load-balancer-ips/"), std::string::npos) << key;
   writer_ = make({.service_cidrs = options_.service_cidrs});
   EXPECT_THAT(text(create(service("c", R"(,"type":"LoadBalancer")"))),
-              testing::HasSubstr("load_balancer_pools"));
+              testing::HasSubstr("network.lb_pool was not set when it began"));
 }
 
 TEST_F(WriterTest, WeightsThatSelectNothingAreAcceptedWithAWarning) {

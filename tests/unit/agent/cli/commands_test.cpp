@@ -58,7 +58,7 @@ public:
     if (request.method == "POST") {
       if (!dry)
         objects[path + "/" + name()] = body.as_object();
-      return Response{201, json::serialize(body), {"a warning"}};
+      return Response{201, json::serialize(body), {"spec.replicas: a warning"}};
     }
     if (request.method == "DELETE") {
       const json::object gone = objects.at(path);
@@ -131,7 +131,7 @@ const std::string kNamespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: 
 TEST_F(Commands, ApplyCreatesThenMergesThenDoesNothing) {
   EXPECT_EQ(apply(kDeployment), 0) << streams_.errors;
   EXPECT_EQ(streams_.output, "deployment.apps/web created\n");
-  EXPECT_THAT(streams_.errors, HasSubstr("m.yaml:1: a warning\n"));
+  EXPECT_THAT(streams_.errors, HasSubstr("m.yaml:6: spec.replicas: a warning\n"));
   EXPECT_EQ(streams_.errors.find("a warning"), streams_.errors.rfind("a warning"));
   EXPECT_THAT(api_.log, ElementsAre("GET /apis/apps/v1/namespaces/default/deployments/web",
                                     "POST /apis/apps/v1/namespaces/default/deployments?dryRun=All",

@@ -111,6 +111,7 @@ TEST(Manifest, DocumentsAndLines) {
   EXPECT_EQ(pod.where("spec.containers[0].ports[3].containerPort"), "f.yaml:11");
   EXPECT_EQ(pod.where("metadata.annotations[shoal.dev/weights]"), "f.yaml:8");
   EXPECT_EQ(pod.where("metadata.annotations.shoal.dev/weights"), "f.yaml:8");
+  EXPECT_EQ(pod.where("spec[containers]"), pod.where("spec.containers")) << "or as a key of a map";
   EXPECT_EQ(pod.where("status"), "f.yaml:3");
   EXPECT_EQ(documents->at(1).where("metadata.name"), "f.yaml:20");
   EXPECT_EQ(documents->at(2).where("kind"), "f.yaml:21");
@@ -134,6 +135,8 @@ TEST(Manifest, WrongOnesSayWhere) {
               HasSubstr("f:2:1: \"kind\" appears twice"));
   EXPECT_THAT(parse_manifests("- a\n", "f").error().message(), HasSubstr("must be an object"));
   EXPECT_FALSE(parse_manifests("{", "f"));
+  EXPECT_THAT(parse_manifests("kind: Pod\nmetadata:\n\tname: a\n", "f").error().message(),
+              HasSubstr("f:3:6: not YAML: a tab in the indentation"));
   // A thousand million laughs.
   std::string bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
   for (int i = 1; i < 10; ++i) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/config.h"
 #include "agent/config/keys.h"
+#include "agent/gossip/core/config.h"
 #include "netplane/base/fs.h"
+#include "netplane/ipam/lease_pool.h"
 
 #include <set>
 
@@ -87,7 +89,7 @@ TEST(Config, EveryProblemIsToldWithPlaceKeyAndWhatIsAllowed) {
                             "  port: 5\n");
   const std::vector<std::string> expected = {
       "f.yaml:1:12: node_name: \"UPPER\" is not a name of lower-case letters, digits, '-' and '.', "
-      "or auto",
+      "of at most 63 bytes and other than desired, or auto",
       "f.yaml:3:3: gossip.prot: unknown key; did you mean gossip.port?",
       "f.yaml:4:9: gossip.port: \"70000\" is not a whole number from 1 to 65535",
       "f.yaml:5:10: network: must be a mapping of keys to values",
@@ -107,13 +109,72 @@ TEST(Config, RelationsNameTheKeyAndWhereItWasSet) {
       bad("network:\n  service_cidr: 10.244.8.0/24\n"),
       testing::ElementsAre(
           "f.yaml:2:17: network.service_cidr: 10.244.8.0/24 overlaps pod_cidr 10.244.0.0/16"));
-  EXPECT_THAT(bad("", {{"--set", "network.node_prefix_length", "12"}}),
+  EXPECT_THAT(bad("", {{"--set", "network.node_prefix_length", "16"}}),
               testing::ElementsAre(AllOf(HasSubstr("--set: network.node_prefix_length"),
                                          HasSubstr("does not fit"))));
-  EXPECT_THAT(bad("gossip: {probe_timeout_ms: 500}"),
-              testing::ElementsAre(HasSubstr("must be below")));
+  EXPECT_THAT(bad("gossip: {probe_timeout_ms: 251}"),
+              testing::ElementsAre(AllOf(HasSubstr("f.yaml:1:28: gossip.probe_timeout_ms: 251"),
+                                         HasSubstr("at most 250"), HasSubstr("at least 502"))));
   EXPECT_THAT(bad("metrics: {port: 6443}"), testing::ElementsAre(HasSubstr("api.port's already")));
   EXPECT_THAT(bad("network: {lb_pool: 10.96.1.0/24}"), testing::ElementsAre(HasSubstr("overlaps")));
+}
+
+// What start would refuse, --check-config refuses: each knob's whole range against the protocol's
+// own check.
+TEST(Config, WhatIsAcceptedTheGossipCoreAcceptsToo) {
+  std::size_t accepted = 0;
+  for (const unsigned interval : {50U, 51U, 99U, 100U, 101U, 500U, 999U, 1001U, 2001U, 60'000U})
+    for (const unsigned timeout :
+         {10U, 24U, 25U, 26U, 49U, 50U, 51U, 200U, 250U, 500U, 1000U, 1001U, 30'000U}) {
+      const auto config = parse(
+          fmt::format("gossip: {{probe_interval_ms: {}, probe_timeout_ms: {}}}", interval, timeout),
+          "f.yaml", {}, "h1");
+      gossip::ProtocolConfig protocol;
+      protocol.name = "h1";
+      protocol.start_id = 1;
+      protocol.meta.gossip_address = *SocketAddress::parse("198.18.0.11:7946");
+      gossip::set_probing(protocol, std::chrono::milliseconds(interval),
+                          std::chrono::milliseconds(timeout));
+      const auto valid = gossip::validate(protocol);
+      EXPECT_EQ(config.has_value(), valid.has_value())
+          << interval << ", " << timeout << ": " << (valid ? "" : valid.error().message());
+      accepted += config.has_value() ? 1 : 0;
+    }
+  EXPECT_GT(accepted, 30U);
+}
+
+TEST(Config, WhatIsAcceptedTheAddressPoolsAcceptToo) {
+  for (unsigned length = 1; length <= 32; ++length) {
+    const auto config =
+        parse(fmt::format("network: {{pod_cidr: 32.0.0.0/7, service_cidr: 10.96.0.0/16, "
+                          "node_prefix_length: {}}}",
+                          length),
+              "f.yaml", {}, "h1");
+    const auto pool = ipam::LeasePool::make(*IpPrefix::parse(fmt::format("32.0.0.0/{}", length)));
+    // Not longer than /7: refused for its relation to pod_cidr, too.
+    EXPECT_EQ(config.has_value(), pool.has_value() && length > 7) << length;
+  }
+}
+
+TEST(Config, NamesThatAHostCannotHave) {
+  EXPECT_EQ(good("node_name: " + std::string(63, 'a')).node_name.size(), 63U);
+  // A label's value and a certificate's common name have no room for more.
+  EXPECT_THAT(bad("node_name: " + std::string(64, 'a')),
+              testing::ElementsAre(HasSubstr("at most 63 bytes")));
+  // Gossip's own name for what the store has committed.
+  EXPECT_THAT(bad("node_name: desired"), testing::ElementsAre(HasSubstr("other than desired")));
+  for (const std::string& host : {std::string(64, 'a'), std::string("desired"), std::string("a_b")})
+    EXPECT_THAT(texts(parse("", "f.yaml", {}, host).error()),
+                testing::ElementsAre(AllOf(HasSubstr("f.yaml: node_name: the host's name"),
+                                           HasSubstr("set node_name to a name"))));
+}
+
+TEST(Config, ASocketsPathHasItsBound) {
+  const std::string folder = "/" + std::string(94, 'r');
+  EXPECT_EQ(good("run_dir: " + folder).run_dir, folder);
+  EXPECT_THAT(bad("run_dir: " + folder + "r"),
+              testing::ElementsAre(AllOf(HasSubstr("f.yaml:1:10: run_dir: "),
+                                         HasSubstr("choose a shorter folder"))));
 }
 
 TEST(Config, NotThereYetIsRefusedByName) {

@@ -106,7 +106,7 @@ TEST_F(ClusterAdminTest, ATokenAdmitsOneHostOnce) {
   ASSERT_TRUE(admitted) << admitted.error().message();
   EXPECT_EQ(admitted->cluster_id, files_.cluster_id);
   EXPECT_TRUE(admitted->ca_key.empty());
-  EXPECT_TRUE(pki::verify(files_.ca_cert, admitted->node_cert, clock_));
+  EXPECT_TRUE(pki::verify(files_.ca_cert, admitted->node_cert, clock_.wall()));
   ASSERT_TRUE(replica_.get("nodes", "", "h2"));
   const auto again = admit(token, "h3");
   ASSERT_FALSE(again);

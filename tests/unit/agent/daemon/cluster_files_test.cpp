@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/cluster_files.h"
 
+#include "agent/daemon/cluster_admin.h"
 #include "netplane/base/fs.h"
+#include "tests/fakes/fake_clock.h"
 
+#include <functional>
 #include <sys/stat.h>
 
 namespace shoal::daemon {
@@ -65,6 +68,41 @@ TEST_F(ClusterFilesTest, WhatIsDamagedIsNamedWithItsMend) {
   for (const char* text : {"", "{", "[]", "{\"format\":2}", "{\"format\":1}"}) {
     ASSERT_TRUE(write_file_atomic(dir_ / "cluster.json", text));
     EXPECT_FALSE(ClusterFiles::load(dir_)) << text;
+  }
+}
+
+TEST_F(ClusterFilesTest, AFolderHalfFromElsewhereIsTold) {
+  FakeClock clock;
+  SystemRandom random;
+  const auto make = [&](const std::string& host) {
+    return *make_cluster(host, *IpAddress::parse("198.18.0.11"), 6443, files_.settings, clock,
+                         random);
+  };
+  const ClusterFiles whole = make("h1");
+  EXPECT_TRUE(whole.check(dir_));
+  clock.advance(std::chrono::hours(24 * 3650));
+  EXPECT_TRUE(whole.check(dir_)) << "what the time is, is not asked";
+
+  const ClusterFiles other = make("h1");
+  const std::pair<const char*, std::function<void(ClusterFiles&)>> cases[] = {
+      {"cluster.json is of cluster", [&](auto& f) { f.ca_cert = other.ca_cert; }},
+      {"pki/node.crt: certificate is not valid", [&](auto& f) { f.node_cert = other.node_cert; }},
+      {"pki/node.crt is of host h2", [&](auto& f) { f.node_cert = make("h2").node_cert; }},
+      {"cluster.json is of cluster", [&](auto& f) { f.cluster_id = other.cluster_id; }},
+      {"cluster.json of h9", [&](auto& f) { f.node_name = "h9"; }},
+      {"pki/node.key: the private key is not", [&](auto& f) { f.node_key = other.node_key; }},
+      {"pki/node.key: read a private key", [&](auto& f) { f.node_key = "PEM"; }},
+      {"read a certificate", [&](auto& f) { f.ca_cert = "PEM"; }},
+      {"read a certificate", [&](auto& f) { f.node_cert = ""; }},
+  };
+  for (const auto& [words, change] : cases) {
+    ClusterFiles mixed = whole;
+    change(mixed);
+    const auto checked = mixed.check("/var/lib/shoal");
+    ASSERT_FALSE(checked) << words;
+    EXPECT_THAT(checked.error().message(),
+                testing::AllOf(testing::StartsWith("/var/lib/shoal: "), testing::HasSubstr(words),
+                               testing::HasSubstr("join again")));
   }
 }
 

@@ -69,7 +69,9 @@ TEST(MetricsServer, APortInUseIsNamed) {
   MetricsServer second(io, metrics);
   const auto failed = second.listen({*IpAddress::parse("127.0.0.1"), first.port()});
   ASSERT_FALSE(failed);
-  EXPECT_THAT(failed.error().message(), testing::HasSubstr("metrics.listen"));
+  EXPECT_EQ(failed.error().sys_errno(), EADDRINUSE);
+  EXPECT_THAT(failed.error().message(),
+              testing::HasSubstr(fmt::format("127.0.0.1:{}", first.port())));
 }
 
 }  // namespace

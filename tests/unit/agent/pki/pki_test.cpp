@@ -23,7 +23,7 @@ TEST_F(Pki, AHostsCertificateVerifiesAndNamesTheHost) {
   const auto request = make_request("whoever");
   ASSERT_TRUE(request);
   const std::string cert = sign(request->csr);
-  EXPECT_TRUE(verify(ca_.cert, cert, clock_));
+  EXPECT_TRUE(verify(ca_.cert, cert, clock_.wall()));
   // The signer's word counts, not the request's.
   EXPECT_EQ(*common_name(cert), "h1");
   EXPECT_EQ(*not_after(cert), clock_.wall() + kNodeLifetime);
@@ -32,11 +32,20 @@ TEST_F(Pki, AHostsCertificateVerifiesAndNamesTheHost) {
 TEST_F(Pki, AnotherCaOrAPassedDateDoesNotVerify) {
   const std::string cert = sign(make_request("h1")->csr);
   const KeyPair other = *make_ca("c2", clock_, random_);
-  EXPECT_FALSE(verify(other.cert, cert, clock_));
+  EXPECT_FALSE(verify(other.cert, cert, clock_.wall()));
   clock_.advance(kNodeLifetime + std::chrono::hours(1));
-  const auto late = verify(ca_.cert, cert, clock_);
+  const auto late = verify(ca_.cert, cert, clock_.wall());
   ASSERT_FALSE(late);
   EXPECT_NE(late.error().message().find("expired"), std::string::npos) << late.error().message();
+}
+
+TEST_F(Pki, AKeyBelongsToItsCertificateAlone) {
+  const auto request = make_request("h1");
+  const std::string cert = sign(request->csr);
+  EXPECT_TRUE(check_key(cert, request->key));
+  EXPECT_EQ(check_key(cert, make_request("h1")->key).error().code(), Errc::kConflict);
+  EXPECT_FALSE(check_key(cert, "garbage"));
+  EXPECT_FALSE(check_key("garbage", request->key));
 }
 
 TEST_F(Pki, RefusesGarbageAndForgedRequests) {

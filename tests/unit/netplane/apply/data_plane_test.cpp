@@ -41,6 +41,19 @@ TEST(DataPlane, NewMapsAreFilledBeforeOlderProgramsAreReplaced) {
   EXPECT_EQ(host.host_attachments, 1U);
 }
 
+TEST(DataPlane, WhatIsSwitchedOffIsALimitation) {
+  FakeHost host;
+  FakeClock clock;
+  EXPECT_THAT((*DataPlane::open_with(config(), fake_ports(host), clock))->limitations(),
+              testing::IsEmpty());
+  Config less = config();
+  less.socket_hooks = false;
+  less.masquerade = false;
+  EXPECT_THAT((*DataPlane::open_with(less, fake_ports(host), clock))->limitations(),
+              testing::ElementsAre(testing::HasSubstr("features.socket_lb is off"),
+                                   testing::HasSubstr("features.masquerade is off")));
+}
+
 TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
   FakeHost host;
   FakeClock clock;

@@ -48,5 +48,20 @@ TEST(GossipConfig, BrokenRelationsAreNamed) {
   }
 }
 
+TEST(GossipConfig, WhatDependsOnTheProbesFollowsThem) {
+  for (const auto interval : {1ms, 50ms, 100ms, 500ms, 3000ms, 60'000ms}) {
+    ProtocolConfig c = good();
+    set_probing(c, interval, interval / 2 + interval % 2);
+    EXPECT_EQ(validate(c).has_value(), interval.count() % 2 == 0) << interval.count();
+    set_probing(c, interval, std::max(interval / 2, 1ms));
+    EXPECT_EQ(validate(c).has_value(), interval > 1ms) << interval.count();
+  }
+  ProtocolConfig c = good();
+  set_probing(c, 500ms, 200ms);
+  EXPECT_EQ(c.gossip_interval, ProtocolConfig().gossip_interval) << "not touched without need";
+  EXPECT_EQ(c.join_retry, ProtocolConfig().join_retry);
+  EXPECT_EQ(c.dead_probe_interval, ProtocolConfig().dead_probe_interval);
+}
+
 }  // namespace
 }  // namespace shoal::gossip

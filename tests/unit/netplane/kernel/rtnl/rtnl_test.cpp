@@ -45,6 +45,26 @@ TEST(Netns, AScopeComesBackAndNestsAndSeesItsNamespace) {
   EXPECT_FAILS(open_netns_at("/no/such/file"), Errc::kNotFound);
 }
 
+TEST_F(KernelOnly, AnOverlayWhosePortIsTakenSaysSoAndComesUpWhenItIsFree) {
+  const VxlanSpec spec{.name = "shoal-vxlan", .mac = mac("02:00:00:00:0e:01"), .mtu = 1450};
+  {
+    const auto scope = NetnsScope::enter(world_->host_fd());
+    const UniqueFd other(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(spec.port);
+    ASSERT_EQ(::bind(other.get(), reinterpret_cast<sockaddr*>(&at), sizeof(at)), 0);
+    const auto refused = ensure_overlay(*host_, spec);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message(),
+                testing::AllOf(testing::HasSubstr("another program has UDP port 4789"),
+                               testing::HasSubstr("network.vxlan_port")));
+  }
+  const auto made = ensure_overlay(*host_, spec);
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_TRUE(made->up);
+}
+
 // pod --- host: a datagram from the pod to the host and back, without any ARP.
 TEST_F(KernelOnly, APodAndItsHostReachEachOtherWithoutArp) {
   ASSERT_TRUE(attach_pod(*host_, *pod_, kPod));

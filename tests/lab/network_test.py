@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The pod network: every pod IP answers from everywhere, and sources are what they should be.
+
+   c1 .101, has routes to the pod CIDRs --+                  +-- h1 .11: store, web, client-h1
+                                          |                  |
+                                          +-- LAN -----------+-- h2 .12: web, client-h2
+                                          |  198.18.0.0/24   |
+   c2 .102, has none ---------------------+                  +-- h3 .13: web, client-h3; masquerade off
+"""
+import json
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from shoal_lab import objects, probe  # noqa: E402
+from shoal_lab.cluster import LOADGEN, SHOAL, Cluster, wait_for  # noqa: E402
+
+SERVE_PORT = 8088
+
+
+class OneHostWithoutMasquerade(Cluster):
+    def write_config(self, host, extra="", **options):
+        super().write_config(host, extra + ("features:\n  masquerade: off\n" if host == "h3" else ""), **options)
+
+
+class Server:
+    """A server on a client machine that answers with the address it sees."""
+
+    def __init__(self, cluster, node):
+        self.process = cluster.popen(node, LOADGEN, "serve", "--port", SERVE_PORT, "--body", f"version={node}",
+                                     "--show-client", stdout=-1, text=True)
+        self.line = self.process.stdout.readline()  # once it listens
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class PodNetwork(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = OneHostWithoutMasquerade(f"network-{os.getpid()}", clients=2)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up()
+        cls.cluster.form()
+        with tempfile.TemporaryDirectory(prefix="shoal-lab.") as folder:
+            objects.load_images(cls.cluster, folder)
+        cls.cluster.apply(objects.documents(objects.deployment("web", "blue", 3),
+                                            *map(objects.client_pod, cls.cluster.hosts)))
+        cls.webs = cls.cluster.wait_ready("app=web", 3)
+        cls.clients = sorted(cls.cluster.wait_ready("app=client", 3), key=lambda p: p["spec"]["nodeName"])
+        for node in cls.cluster.items("nodes"):
+            cls.cluster.run("c1", "ip", "route", "add", node["spec"]["podCIDR"], "via",
+                            cls.cluster.address(node["metadata"]["name"]))
+        # Each host routes to the others' pods once it knows them.
+        for host in cls.cluster.hosts:
+            for web in cls.webs:
+                wait_for(f"{host} to reach {web['status']['podIP']}",
+                         lambda h=host, w=web: cls.reaches(h, w) == "ok", 10)
+
+    @classmethod
+    def reaches(cls, source, web):
+        return probe.connect(cls.cluster, source, f"{web['status']['podIP']}:8080")[0]["outcome"]
+
+    def test_every_pod_answers_every_pod_host_and_client_and_sees_who_asks(self):
+        self.assertEqual({w["spec"]["nodeName"] for w in self.webs}, set(self.cluster.hosts))
+        by_ip = {w["status"]["podIP"]: w["metadata"]["name"] for w in self.webs}
+        for source in [*self.clients, *self.cluster.hosts, "c1"]:
+            seen = probe.connect(self.cluster, source, *(f"{ip}:8080" for ip in by_ip))
+            for one, (ip, name) in zip(seen, by_ip.items(), strict=True):
+                where = f"{probe.name_of(source)} to {name} at {ip}: {one}"
+                self.assertEqual(one["outcome"], "ok", where)
+                self.assertEqual(one["said"]["pod"], name, where)
+                self.assertEqual(one["said"]["client"], probe.address_of(self.cluster, source), where)
+                self.assertEqual(one["peer"], f"{ip}:8080", where)
+            print(f"    {probe.name_of(source):<10} as {probe.address_of(self.cluster, source):<13}"
+                  f" -> {len(seen)} pods, slowest {max(s['ms'] for s in seen):.1f} ms")
+
+    def test_every_pod_answers_ping(self):
+        addresses = [p["status"]["podIP"] for p in [*self.webs, *self.clients]]
+        script = 'for t; do ping -c1 -W2 -n "$t" >/dev/null || echo "$t"; done'
+        for node in [*self.cluster.hosts, "c1"]:
+            self.assertEqual(self.cluster.run(node, "sh", "-c", script, "sh", *addresses).stdout, "", f"from {node}")
+
+    def test_a_pod_reaches_every_host_under_its_own_address(self):
+        for host in self.cluster.hosts:
+            with Server(self.cluster, host):
+                for client in self.clients:
+                    one = probe.connect(self.cluster, client, f"{self.cluster.address(host)}:{SERVE_PORT}")[0]
+                    self.assertEqual(one["outcome"], "ok", f"{probe.name_of(client)} to {host}: {one}")
+                    self.assertEqual(one["said"]["client"], client["status"]["podIP"], f"to {host}")
+
+    def test_the_outside_sees_the_host_or_the_pod_where_masquerade_is_off(self):
+        on_h1, _, on_h3 = self.clients
+        with Server(self.cluster, "c1"), Server(self.cluster, "c2"):
+            for pod, node, expected in (
+                    (on_h1, "c1", self.cluster.address("h1")),  # has a route, which the host cannot know
+                    (on_h1, "c2", self.cluster.address("h1")),
+                    (on_h3, "c1", on_h3["status"]["podIP"])):
+                one = probe.connect(self.cluster, pod, f"{self.cluster.address(node)}:{SERVE_PORT}")[0]
+                self.assertEqual(one["outcome"], "ok", f"{probe.name_of(pod)} to {node}: {one}")
+                self.assertEqual(one["said"]["client"], expected, f"{probe.name_of(pod)} to {node}")
+                print(f"    {probe.name_of(pod)} ({pod['status']['podIP']}) is seen by {node} as {one['said']['client']}")
+            # Nobody told c2 where pods are: it cannot answer one that shows its own address.
+            lost = probe.connect(self.cluster, on_h3, f"{self.cluster.address('c2')}:{SERVE_PORT}", timeout_ms=500)[0]
+            self.assertNotEqual(lost["outcome"], "ok", lost)
+
+    # ---- addresses that were somebody's
+
+    def solo(self):
+        return objects.pod("solo", {"app": "solo"}, objects.web_spec("blue"), "h2")
+
+    def dumps(self):
+        return {host: self.cluster.run(host, SHOAL, "dump").stdout for host in self.cluster.hosts}
+
+    def everyone(self):
+        return [*self.clients, *self.cluster.hosts, "c1"]
+
+    def test_a_pod_made_anew_leaves_no_stale_address(self):
+        self.cluster.apply(objects.documents(self.solo(), objects.service("solo", {"app": "solo"})))
+        self.addCleanup(self.cluster.shoal, "h1", "delete", "service", "solo", "--ignore-not-found")
+        self.addCleanup(self.cluster.shoal, "h1", "delete", "pod", "solo", "--ignore-not-found")
+        first = self.cluster.wait_ready("app=solo", 1)[0]
+        links = self.links("h2")
+        self.cluster.shoal("h1", "delete", "pod", "solo")
+        self.cluster.apply(objects.documents(self.solo()))
+        second = wait_for("the second solo to be ready", lambda: next(
+            (p for p in self.cluster.ready_pods("app=solo") if p["metadata"]["uid"] != first["metadata"]["uid"]), None))
+        old, new = first["status"]["podIP"], second["status"]["podIP"]
+        print(f"    solo was {old}, is {new}")
+        self.assertNotEqual(old, new, "an address rests before it is given again")
+        # What is retired stays for a grace, for packets under way.
+        wait_for("no data plane to know the old address",
+                 lambda: not any(self.mentions(text, old) for text in self.dumps().values()), 15,
+                 on_timeout=lambda: json.dumps(self.dumps(), indent=1))
+        self.assertEqual(self.links("h2"), links, "one link a pod")
+        self.assertNotIn(old, self.cluster.run("h2", "ip", "route", "show", "table", "all").stdout.split())
+        self.assertNotIn(old, self.cluster.run("h2", "ip", "neigh").stdout.split())
+        slices = self.cluster.items("endpointslices", "-l", "kubernetes.io/service-name=solo")
+        self.assertEqual([e["addresses"] for s in slices for e in s["endpoints"]], [[new]])
+        vip = self.cluster.get("service", "solo")["spec"]["clusterIP"]
+        for source in self.everyone():
+            gone, there = probe.connect(self.cluster, source, f"{old}:8080", f"{new}:8080", timeout_ms=300)
+            self.assertNotEqual(gone["outcome"], "ok", f"{probe.name_of(source)}: {gone}")
+            self.assertEqual(there["outcome"], "ok", f"{probe.name_of(source)}: {there}")
+            if source != "c1":  # a ClusterIP is for members and their pods
+                self.assertEqual(probe.split(self.cluster, source, f"{vip}:80", 50), {"solo": 50}, probe.name_of(source))
+
+    @staticmethod
+    def mentions(text, ip):
+        return any(word.split(":")[0].split("/")[0] == ip for word in text.replace("=", " ").split())
+
+    def links(self, host):
+        return len(self.cluster.run(host, "ip", "-o", "link").stdout.splitlines())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
