@@ -89,7 +89,7 @@ Result<> remove_data(const fs::path& path, Sweep what) {
     return remove_folder(path);
   std::error_code error;
   for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error))
-    if (at->path().filename() != "logs")
+    if (at->path().filename() != "logs" && at->path().filename() != "status.json")
       SHOAL_TRY(remove_folder(at->path()));
   return {};
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -142,6 +143,7 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
   container->log =
       SHOAL_TRY(LogWriter::open(request.log_dir, request.ref.attempt, request.log_file_bytes_max,
                                 std::min(request.log_files_max, kLogFilesMax)));
+  container->record = request.log_dir + "/" + container_record_name(request.ref.attempt);
   UniqueFd write_ends[2];
   for (int i = 0; i < 2; ++i) {
     int fds[2];
@@ -204,6 +206,7 @@ void Supervisor::create_ended(const Operation& op, int status) {
   state.pid = pid;
   state.start_ticks = start_ticks(pid);
   state.started_at_ns = wall_ns();
+  save_state(*container);
   write_record();
   outlet_.publish(state);
   Reply reply;
@@ -392,6 +395,7 @@ void Supervisor::container_ended(Container& container, int status) {
   state.log_errors = container.log->errors();
   container.log.reset();
   container.kill_at_ms = 0;
+  save_state(container);
   write_record();
   outlet_.publish(state);
 }
@@ -445,6 +449,13 @@ bool Supervisor::read_output(Container& container, Stream stream, bool to_the_en
 void Supervisor::forget(const ContainerRef& ref) {
   std::erase_if(containers_, [&](const auto& container) { return container->state.ref == ref; });
   write_record();
+}
+
+// A full disk must not hold the pod up: an attempt whose record is lost counts, once its shim is
+// gone, as one that never ran.
+void Supervisor::save_state(const Container& container) {
+  if (!save_file(container.record, encode_container_record(container.state)))
+    std::perror(("shoal-shim: write " + container.record).c_str());
 }
 
 void Supervisor::write_record() const {

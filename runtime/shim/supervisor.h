@@ -77,6 +77,7 @@ private:
   struct Container {
     ContainerState state;
     std::optional<LogWriter> log;
+    std::string record;  // path of its record, see protocol.h
     UniqueFd pipes[2];
     std::uint64_t tag = 0;  // of stdout; stderr has the next one
     std::int64_t kill_at_ms = 0;
@@ -103,6 +104,7 @@ private:
   bool was_oom_killed(const std::string& id) const;
   void forget(const ContainerRef& ref);
   void write_record() const;
+  static void save_state(const Container& container);
   void check_shutdown();
 
   const Options& options_;
