@@ -177,29 +177,15 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
 void Supervisor::create_ended(const Operation& op, int status) {
   Container* container = find(op.ref);
   SHOAL_ASSERT(container != nullptr);
-  const std::string id = container_id(op.ref);
-  const auto give_up = [&](Error error) {
-    if (!options_.cgroup2.empty())
-      write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
-    // What a run that was cut short left behind; nobody waits for this.
-    Spawn run;
-    run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
-    run.argv.insert(run.argv.end(), {"delete", "--force", id});
-    run.hide_mount = hidden_mount();
-    if (auto pid = spawn(run))
-      operations_.push_back({OpKind::kCleanup, *pid, {}, op.ref, {}, mono_ms() + 10'000});
-    forget(op.ref);
-    fail_reply(op.to, error);
-  };
   if (op.timed_out)
     return give_up(
-        Error(Errc::kTimeout, options_.oci_runtime + ": did not start the container in time"));
+        op, Error(Errc::kTimeout, options_.oci_runtime + ": did not start the container in time"));
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    return give_up(Error(Errc::kIo, runtime_error(options_, op.bundle + "/oci.log", status)));
+    return give_up(op, Error(Errc::kIo, runtime_error(options_, op.bundle + "/oci.log", status)));
   const auto pid = static_cast<pid_t>(
       std::strtol(read_small_file(op.bundle + "/oci.pid", 32).c_str(), nullptr, 10));
   if (pid <= 1)
-    return give_up(Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
+    return give_up(op, Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
 
   ContainerState& state = container->state;
   state.phase = ContainerPhase::kRunning;
@@ -220,6 +206,33 @@ void Supervisor::create_ended(const Operation& op, int status) {
       container_ended(*container, early);
       break;
     }
+}
+
+// Clears away what a run that was cut short left behind. Answered after that: who tries again finds
+// the name free.
+void Supervisor::give_up(const Operation& op, Error error) {
+  const std::string id = container_id(op.ref);
+  if (!options_.cgroup2.empty())
+    write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
+  Spawn run;
+  run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
+  run.argv.insert(run.argv.end(), {"delete", "--force", id});
+  run.hide_mount = hidden_mount();
+  Operation cleanup{OpKind::kCleanup, -1, op.to, op.ref, {}, mono_ms() + kCleanupMs};
+  cleanup.failure = std::move(error);
+  if (auto pid = spawn(run)) {
+    cleanup.pid = *pid;
+    operations_.push_back(std::move(cleanup));
+  } else {
+    cleanup_ended(cleanup);
+  }
+}
+
+void Supervisor::cleanup_ended(const Operation& op) {
+  if (options_.hybrid)
+    ::rmdir(options_.cgroup2_leaf(container_id(op.ref)).c_str());
+  forget(op.ref);
+  fail_reply(op.to, *op.failure);
 }
 
 // ---- signal, stop, remove, exec
@@ -364,9 +377,7 @@ void Supervisor::child_ended(pid_t pid, int status) {
     case OpKind::kExec:
       return exec_ended(op, status);
     case OpKind::kCleanup:
-      if (options_.hybrid)
-        ::rmdir(options_.cgroup2_leaf(container_id(op.ref)).c_str());
-      return;
+      return cleanup_ended(op);
     }
   }
   for (const auto& container : containers_)

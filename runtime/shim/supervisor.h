@@ -27,6 +27,10 @@ inline constexpr std::size_t kOperationsMax = 64;
 inline constexpr std::size_t kEarlyExitsMax = 64;
 inline constexpr std::size_t kDrainBytesMax = 1 << 20;  // of a pipe, at its container's end
 inline constexpr std::int64_t kShutdownMs = 3000;
+inline constexpr std::int64_t kCleanupMs = 10'000;  // for the OCI runtime, after a failed creation
+// Containers that are still there so long after SIGTERM are killed: less than what a service
+// manager waits for at the end of a boot (systemd: 90 s), and what Docker gives by default.
+inline constexpr std::int64_t kTerminateGraceMs = 10'000;
 
 struct ReplyTo {
   std::uint64_t connection = 0;
@@ -73,6 +77,7 @@ private:
     std::string bundle;
     std::int64_t deadline_ms = 0;  // 0: none
     bool timed_out = false;
+    std::optional<Error> failure;  // of the creation that a kCleanup clears away after
   };
   struct Container {
     ContainerState state;
@@ -97,6 +102,8 @@ private:
   std::string leaf_to_join(const std::string& id) const;
   void child_ended(pid_t pid, int status);
   void create_ended(const Operation& op, int status);
+  void give_up(const Operation& op, Error error);
+  void cleanup_ended(const Operation& op);
   void remove_ended(const Operation& op, int status);
   void exec_ended(const Operation& op, int status);
   void container_ended(Container& container, int status);
