@@ -20,6 +20,10 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kShimStartTimeout{10'000};
 constexpr int kKillWaitMs = 2000;
+// All that a shim, and the OCI runtimes below it, get of the agent's environment: with a service
+// manager's NOTIFY_SOCKET, say, `runc run` would wait for the container to report itself ready.
+constexpr const char* kShimPath =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // A uid becomes part of paths and cgroup names.
 Result<> check_uid(std::string_view uid) {
@@ -135,6 +139,7 @@ Result<Sandbox> start_sandbox(const SandboxEnv& env, const SandboxSpec& spec) {
     const auto leaves = SHOAL_TRY(make_pod_cgroup(env.cgroups, pod_cgroup(env.slice, spec.uid)));
     RunOptions options;
     options.timeout = kShimStartTimeout;
+    options.env = {kShimPath};
     SHOAL_TRY(run_checked(shim_command(env, spec, leaves), options));
     return find_sandbox(env, spec.uid);
   };
