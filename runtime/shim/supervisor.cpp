@@ -110,7 +110,7 @@ std::string Supervisor::leaf_to_join(const std::string& id) const {
 // ---- create
 
 Result<> Supervisor::check_create(const CreateRequest& request) {
-  if (shutdown_to_)
+  if (shutdown_to_ || terminating_)
     return fail(Errc::kCancelled, "the pod is being shut down");
   if (!is_container_name(request.ref.name))
     return fail(Errc::kInvalid, "a container's name must be a DNS label");
@@ -489,9 +489,29 @@ void Supervisor::shutdown(const ReplyTo& to) {
   check_shutdown();
 }
 
+void Supervisor::terminate() {
+  terminating_ = true;
+  for (const auto& container : containers_) {
+    if (container->state.phase != ContainerPhase::kRunning || container->kill_at_ms != 0)
+      continue;
+    ::kill(container->state.pid, SIGTERM);
+    container->kill_at_ms = mono_ms() + kTerminateGraceMs;
+  }
+}
+
 void Supervisor::check_shutdown() {
-  if (!shutdown_to_ || finished_)
+  if (finished_)
     return;
+  if (!shutdown_to_ && !terminating_)
+    return;
+  if (!shutdown_to_) {
+    terminate();  // also what has been created meanwhile
+    // Runs of the OCI runtime that are under way are ended by the host, or by the sweep after it.
+    finished_ = std::ranges::none_of(containers_, [](const auto& container) {
+      return container->state.phase == ContainerPhase::kRunning;
+    });
+    return;
+  }
   siginfo_t info{};
   const bool childless =
       ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD;

@@ -58,6 +58,8 @@ public:
   void remove(const ReplyTo& to, const ContainerRef& ref);
   void exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]);
   void shutdown(const ReplyTo& to);
+  // The host goes down: containers are asked to end, then killed, and then so does the program.
+  void terminate();
   void connection_closed(std::uint64_t connection);
 
   void on_output(std::uint64_t tag);
@@ -65,7 +67,7 @@ public:
   // Milliseconds until the next deadline; -1: none.
   int wait_ms() const;
   void on_time();
-  bool finished() const { return finished_; }  // the shutdown is done: end the program
+  bool finished() const { return finished_; }  // nothing is left to do: end the program
 
 private:
   enum class OpKind : std::uint8_t { kCreate, kRemove, kExec, kCleanup };
@@ -122,6 +124,7 @@ private:
   std::uint64_t next_tag_ = 0;
   std::uint64_t self_start_ticks_ = 0;
   std::string boot_id_;
+  bool terminating_ = false;
   std::optional<ReplyTo> shutdown_to_;
   std::int64_t shutdown_by_ms_ = 0;
   bool finished_ = false;

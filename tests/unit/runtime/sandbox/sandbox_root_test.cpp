@@ -301,6 +301,37 @@ TEST_F(SandboxTest, AKilledShimIsSwept) {
   EXPECT_EQ(box.leaks(), std::vector<std::string>{});
 }
 
+TEST_F(SandboxTest, TheAgentsEnvironmentStaysTheAgents) {
+  ::setenv("NOTIFY_SOCKET", "/run/systemd/notify", 1);
+  start();
+  ::unsetenv("NOTIFY_SOCKET");
+  const auto environment =
+      read_file(fmt::format("/proc/{}/environ", sandbox.state.shim_pid), 64 * 1024);
+  ASSERT_TRUE(environment);
+  EXPECT_TRUE(environment->starts_with("PATH=")) << *environment;
+  EXPECT_EQ(std::ranges::count(*environment, '\0'), 1) << *environment;
+}
+
+// What a host that goes down sends to everybody.
+TEST_F(SandboxTest, SigtermLetsContainersEndAndThenTheShim) {
+  start();
+  const ContainerRef side{"side", 0};
+  const auto script = "trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done";
+  for (const ContainerRef& ref : {main, side})
+    expect_running(box.run("pod-a", ref, box.config("pod-a", ref, script)));
+  for (const ContainerRef& ref : {main, side})
+    ASSERT_TRUE(wait_until([&] { return exec(ref, {"true"}).exit_code == 0; }));
+  ASSERT_EQ(::kill(sandbox.state.shim_pid, SIGTERM), 0);
+  pollfd dead{sandbox.pidfd.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&dead, 1, 20'000), 1);
+  for (const ContainerRef& ref : {main, side}) {
+    EXPECT_EQ(log(ref.name), "bye\n");
+    EXPECT_EQ(read_container_records(box.env.log_dir("pod-a", ref.name))->back().exit_code, 5);
+  }
+  expect_swept(box.env, "pod-a");
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
 TEST_F(SandboxTest, ALivingOneIsSweptToo) {
   start();
   expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
