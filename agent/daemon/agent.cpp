@@ -362,19 +362,6 @@ void Agent::Impl::arm_node_status() {
   });
 }
 
-void Agent::Impl::arm_watchdog() {
-  const auto interval = sd_watchdog_interval();
-  if (!interval)
-    return;
-  watchdog.expires_after(*interval);
-  watchdog.async_wait([this](const boost::system::error_code& error) {
-    if (error)
-      return;
-    sd_notify("WATCHDOG=1");
-    arm_watchdog();
-  });
-}
-
 void Agent::Impl::fatal(Error error) {
   failure = std::move(error);
   loop.stop();
@@ -402,7 +389,7 @@ Result<Ended> Agent::run() {
     sd_notify("STOPPING=1");
     impl.loop.stop();
   });
-  impl.arm_watchdog();
+  impl.watchdog.start();
   spdlog::info("host {} of cluster {}, {}", impl.files.node_name, impl.files.cluster_id,
                impl.files.store_host ? "holds the store"
                                      : "store at " + impl.files.store_api.to_string());
