@@ -104,6 +104,7 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
   config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;
   config.resources = container.limits;
+  config.oom_score_adj = request.oom_score_adj;
   return runtime::oci_spec(config);
 }
 

@@ -32,6 +32,7 @@ struct StartRequest {
   std::uint32_t attempt = 0;
   IpAddress pod_ip;
   std::uint64_t nofile_hard = 0;
+  int oom_score_adj = 0;
 };
 
 // After a failure nothing of this attempt is left.

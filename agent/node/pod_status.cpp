@@ -156,8 +156,7 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
   }
   bool limited = false;
   for (const ContainerSpec& container : spec.containers)
-    limited = limited || container.limits.memory_bytes || container.limits.cpu_milli ||
-              container.limits.cpu_request_milli;
+    limited = limited || is_limited(container.limits);
   if (limited)
     out["qosClass"] = "Burstable";
   if (seen.sandbox_error) {

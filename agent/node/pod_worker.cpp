@@ -225,7 +225,12 @@ void PodWorker::start_one(std::size_t index) {
   if (!seen.waiting)
     seen.waiting = Waiting{"ContainerCreating", ""};
   report();
-  StartRequest request{spec_, index, seen.next_attempt, *seen_.ip, context_.nofile_hard};
+  StartRequest request{spec_,
+                       index,
+                       seen.next_attempt,
+                       *seen_.ip,
+                       context_.nofile_hard,
+                       oom_score_adj(spec_, index, context_.memory_bytes, context_.oom_score_adj)};
   const auto work = [&context = context_, request = std::move(request)] {
     return start_container(context.sandboxes, context.images, request);
   };
