@@ -5,14 +5,17 @@
 #include "agent/daemon/ports.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
+#include "netplane/base/fs.h"
 #include "netplane/base/hash.h"
 #include "netplane/base/process.h"
+#include "netplane/base/strings.h"
 
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <csignal>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 
 namespace shoal::daemon {
 
@@ -286,23 +289,29 @@ Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
   sandboxes.shim = options.shim;
   sandboxes.oci_runtime = options.oci_runtime;
   sandboxes.cgroups = SHOAL_TRY(runtime::detect_cgroups());
+  struct sysinfo host{};
+  ::sysinfo(&host);
+  const auto own_score = read_file("/proc/self/oom_score_adj", 16);
   rlimit files_limit{};
   ::getrlimit(RLIMIT_NOFILE, &files_limit);
-  node::Context context{.loop = loop,
-                        .workers = workers,
-                        .clock = clock,
-                        .view = view,
-                        .writer = *writer,
-                        .data_plane = *data_plane,
-                        .leases = *leases,
-                        .images = *images,
-                        .sandboxes = std::move(sandboxes),
-                        .node_name = files.node_name,
-                        .host_ip = *options.underlay,
-                        .nofile_hard = files_limit.rlim_max,
-                        .report = {},
-                        .local_pods_changed = {},
-                        .settled = {}};
+  node::Context context{
+      .loop = loop,
+      .workers = workers,
+      .clock = clock,
+      .view = view,
+      .writer = *writer,
+      .data_plane = *data_plane,
+      .leases = *leases,
+      .images = *images,
+      .sandboxes = std::move(sandboxes),
+      .node_name = files.node_name,
+      .host_ip = *options.underlay,
+      .nofile_hard = files_limit.rlim_max,
+      .memory_bytes = static_cast<std::int64_t>(host.totalram) * host.mem_unit,
+      .oom_score_adj = static_cast<int>(own_score ? parse_int(trim(*own_score)).value_or(0) : 0),
+      .report = {},
+      .local_pods_changed = {},
+      .settled = {}};
   context.report = [this](const std::string& ns, const std::string& name, const std::string& uid,
                           std::optional<json::object> status) {
     if (auto told = bridge->report("pods", ns, name, uid, std::move(status)); !told)
@@ -366,19 +375,6 @@ void Agent::Impl::arm_node_status() {
   });
 }
 
-void Agent::Impl::arm_watchdog() {
-  const auto interval = sd_watchdog_interval();
-  if (!interval)
-    return;
-  watchdog.expires_after(*interval);
-  watchdog.async_wait([this](const boost::system::error_code& error) {
-    if (error)
-      return;
-    sd_notify("WATCHDOG=1");
-    arm_watchdog();
-  });
-}
-
 void Agent::Impl::warn_of_expiry() const {
   const auto ends = pki::not_after(files.node_cert);
   if (ends && *ends - clock.wall() < kExpiryWarning)
@@ -415,7 +411,7 @@ Result<Ended> Agent::run() {
     sd_notify("STOPPING=1");
     impl.loop.stop();
   });
-  impl.arm_watchdog();
+  impl.watchdog.start();
   impl.warn_of_expiry();
   spdlog::info("host {} of cluster {}, {}", impl.files.node_name, impl.files.cluster_id,
                impl.files.store_host ? "holds the store"

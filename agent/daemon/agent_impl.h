@@ -12,6 +12,7 @@
 #include "agent/daemon/gossip_bridge.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
+#include "agent/daemon/sd_notify.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
 #include "agent/store/sqlite_store.h"
@@ -62,7 +63,6 @@ struct Agent::Impl {
   std::optional<api::StoreHost> store_host() const;
   bool statuses_arrived() const;
   std::vector<metrics::Family> collect() const;
-  void arm_watchdog();
   void arm_node_status();
   void warn_of_expiry() const;
   void fatal(Error error);
@@ -83,7 +83,7 @@ struct Agent::Impl {
   boost::asio::io_context loop{1};
   boost::asio::thread_pool workers{kWorkers};
   boost::asio::signal_set signals{loop};
-  boost::asio::steady_timer watchdog{loop};
+  Watchdog watchdog{loop};
   boost::asio::steady_timer node_timer{loop};
   LoopTimers timers{loop, clock};
 

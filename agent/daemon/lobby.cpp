@@ -49,6 +49,7 @@ public:
         loop_.stop();
     });
     spdlog::info("{}; listening on {}", kNotMember, options_.socket().string());
+    watchdog_.start();
     sd_notify("READY=1\nSTATUS=in no cluster yet");
     loop_.run();
     server_.stop();
@@ -141,6 +142,7 @@ private:
   asio::io_context loop_{1};
   asio::thread_pool workers_{1};
   asio::steady_timer linger_{loop_};
+  Watchdog watchdog_{loop_};
   store::Replica replica_;
   std::unique_ptr<api::Writer> writer_;
   api::Server server_;

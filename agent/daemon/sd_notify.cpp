@@ -42,4 +42,17 @@ std::optional<std::chrono::microseconds> sd_watchdog_interval() {
   return std::chrono::microseconds(*value / 2);
 }
 
+void Watchdog::start() {
+  const auto interval = sd_watchdog_interval();
+  if (!interval)
+    return;
+  timer_.expires_after(*interval);
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error)
+      return;
+    sd_notify("WATCHDOG=1");
+    start();
+  });
+}
+
 }  // namespace shoal::daemon

@@ -24,8 +24,6 @@ fs::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid, cons
   return env.pod_run_dir(uid) / "bundles" / id;
 }
 
-std::string holder(const std::string& uid, const std::string& id) { return uid + "_" + id; }
-
 StartFailure failure(std::string reason, Error error) {
   return {{std::move(reason), error.message()}, error.code()};
 }
@@ -104,10 +102,15 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
   config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;
   config.resources = container.limits;
+  config.oom_score_adj = request.oom_score_adj;
   return runtime::oci_spec(config);
 }
 
 }  // namespace
+
+std::string image_holder(const std::string& uid, const ContainerRef& ref) {
+  return uid + "_" + runtime::shim::container_id(ref);
+}
 
 std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& env,
                                                      runtime::ImageStore& images,
@@ -120,7 +123,7 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
     (void)clean_container(env, images, uid, ref);  // the first error is the one to tell
     return std::unexpected(std::move(why));
   };
-  auto image = images.acquire(container.image, holder(uid, id));
+  auto image = images.acquire(container.image, image_holder(uid, ref));
   if (!image)
     return fail_with(image_failure(container, image.error()));
   auto rootfs = runtime::mount_rootfs(rootfs_dir(env, uid, id), image->layers);
@@ -164,14 +167,14 @@ Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& im
   std::error_code ignored;
   fs::remove_all(bundle_dir(env, uid, id), ignored);
   fs::remove(rootfs_dir(env, uid, id), ignored);
-  return images.release(holder(uid, id));
+  return images.release(image_holder(uid, ref));
 }
 
 Result<> teardown_pod(const runtime::SandboxEnv& env, runtime::ImageStore& images,
-                      const std::string& uid) {
+                      const std::string& uid, runtime::Sweep what) {
   // In order when the shim can; by force in any case.
   (void)runtime::ShimClient(env.socket(uid)).shutdown();
-  SHOAL_TRY(runtime::sweep_sandbox(env, uid));
+  SHOAL_TRY(runtime::sweep_sandbox(env, uid, what));
   for (const std::string& lease : images.leases())
     if (lease.starts_with(uid + "_"))
       SHOAL_TRY(images.release(lease));

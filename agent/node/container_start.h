@@ -32,6 +32,7 @@ struct StartRequest {
   std::uint32_t attempt = 0;
   IpAddress pod_ip;
   std::uint64_t nofile_hard = 0;
+  int oom_score_adj = 0;
 };
 
 // After a failure nothing of this attempt is left.
@@ -41,8 +42,11 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
 // Of an attempt that has ended; what is gone already is fine.
 Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& images,
                          const std::string& uid, const runtime::shim::ContainerRef& ref);
-// Everything of a pod: processes, mounts, cgroups, folders, image leases.
+// Everything of a pod: processes, mounts, cgroups, folders, image leases. May be repeated, and then
+// finishes the job.
 Result<> teardown_pod(const runtime::SandboxEnv& env, runtime::ImageStore& images,
-                      const std::string& uid);
+                      const std::string& uid, runtime::Sweep what = runtime::Sweep::kAll);
+// Who holds the image of a container in the image store.
+std::string image_holder(const std::string& uid, const runtime::shim::ContainerRef& ref);
 
 }  // namespace shoal::node

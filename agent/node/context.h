@@ -33,6 +33,8 @@ struct Context {
   std::string node_name;
   IpAddress host_ip;
   std::uint64_t nofile_hard = 1'048'576;
+  std::int64_t memory_bytes = 0;  // of this host
+  int oom_score_adj = 0;          // this process' own
   // The status of a pod of this host; nothing: it is no longer here.
   std::function<void(const std::string& ns, const std::string& name, const std::string& uid,
                      std::optional<boost::json::object> status)>

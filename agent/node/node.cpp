@@ -81,15 +81,19 @@ void Node::want(const store::Object& pod) {
       it->second->update(std::move(*spec));
     return;
   }
-  auto worker = std::make_shared<PodWorker>(context_, std::move(*spec),
-                                            [this, alive = alive_, uid = pod.uid] {
-                                              // After the worker's own call: it is dropped here.
-                                              asio::post(context_.loop, [this, alive, uid] {
-                                                if (*alive)
-                                                  worker_done(uid);
-                                              });
-                                            });
-  workers_.emplace(pod.uid, worker);
+  add_worker(std::move(*spec));
+}
+
+void Node::add_worker(PodSpec spec) {
+  const std::string uid = spec.uid;
+  auto worker = std::make_shared<PodWorker>(context_, std::move(spec), [this, alive = alive_, uid] {
+    // After the worker's own call: it is dropped here.
+    asio::post(context_.loop, [this, alive, uid] {
+      if (*alive)
+        worker_done(uid);
+    });
+  });
+  workers_.emplace(uid, worker);
   worker->start();
 }
 
@@ -124,11 +128,7 @@ void Node::remove_object(const PodSpec& spec) {
         if (!*alive || result || result.error().code == 404 || result.error().code == 409)
           return;
         spdlog::warn("remove pod {}: {}; trying again", spec.full_name(), result.error().message);
-        auto timer = std::make_shared<asio::steady_timer>(context_.loop, kRemoveRetry);
-        timer->async_wait([this, alive, timer, spec](const boost::system::error_code&) {
-          if (*alive)
-            remove_object(spec);
-        });
+        after(kRemoveRetry, [this, spec] { remove_object(spec); });
       });
 }
 
@@ -149,13 +149,9 @@ void Node::check_settled() {
     if (worker->seen().adopted && (!worker->seen().sandbox || worker->seen().network) &&
         !worker->unprobed())
       continue;
-    // Looked at again soon: adoption takes milliseconds, and a failing one must not hold the others
-    // up for ever.
-    auto timer = std::make_shared<asio::steady_timer>(context_.loop, std::chrono::milliseconds(50));
-    timer->async_wait([this, alive = alive_, timer](const boost::system::error_code&) {
-      if (*alive)
-        check_settled();
-    });
+    // Adoption takes milliseconds. While one fails nothing is swept or pruned: what its pod holds
+    // must not be taken for stale.
+    after(std::chrono::milliseconds(50), [this] { check_settled(); });
     return;
   }
   settled_ = true;
@@ -163,34 +159,49 @@ void Node::check_settled() {
   context_.settled();
 }
 
+void Node::after(std::chrono::milliseconds delay, std::function<void()> run) {
+  auto timer = std::make_shared<asio::steady_timer>(context_.loop, delay);
+  timer->async_wait(
+      [alive = alive_, timer, run = std::move(run)](const boost::system::error_code&) {
+        if (*alive)
+          run();
+      });
+}
+
 void Node::sweep() {
-  std::set<std::string> known;
-  for (const auto& [uid, worker] : workers_)
-    known.insert(uid);
-  auto released = context_.leases.release_unless(
-      [&](const ipam::Lease& lease) { return known.contains(lease.owner); });
-  if (!released)
-    spdlog::error("sweep address leases: {}", released.error().message());
-  else
-    for (const ipam::Lease& lease : *released)
-      if (auto detached = context_.data_plane.detach_pod(lease.owner, lease.ip); !detached)
-        spdlog::error("sweep pod {}: {}", lease.owner, detached.error().message());
-  asio::post(context_.workers, [env = context_.sandboxes, &images = context_.images, known] {
-    auto found = runtime::list_sandboxes(env);
-    if (!found)
-      return spdlog::error("list sandboxes: {}", found.error().message());
-    for (const std::string& uid : *found) {
-      if (known.contains(uid))
-        continue;
-      spdlog::warn("pod {} is no longer wanted here: removing what is left of it", uid);
-      if (auto swept = teardown_pod(env, images, uid); !swept)
-        spdlog::error("{}", swept.error().message());
-    }
-    for (const std::string& lease : images.leases())
-      if (!known.contains(lease.substr(0, lease.find('_'))))
-        if (auto freed = images.release(lease); !freed)
-          spdlog::error("release image lease {}: {}", lease, freed.error().message());
+  const auto work = [&context = context_]() -> Result<std::set<std::string>> {
+    std::set<std::string> uids;
+    for (std::string& uid : SHOAL_TRY(runtime::list_sandboxes(context.sandboxes)))
+      uids.insert(std::move(uid));
+    for (const std::string& holder : context.images.leases())
+      uids.insert(holder.substr(0, holder.find('_')));
+    return uids;
+  };
+  asio::post(context_.workers, [this, alive = alive_, &loop = context_.loop, work] {
+    asio::post(loop, [this, alive, found = work()] {
+      if (!*alive)
+        return;
+      if (found)
+        return remove_left_overs(*found);
+      spdlog::error("look for what earlier pods left: {}", found.error().message());
+      after(kSweepRetry, [this] { sweep(); });
+    });
   });
+}
+
+void Node::remove_left_overs(const std::set<std::string>& uids) {
+  std::set<std::string> left = uids;
+  for (const ipam::Lease& lease : context_.leases.pool().leases())
+    left.insert(lease.owner);
+  for (const std::string& uid : left) {
+    if (workers_.contains(uid))
+      continue;
+    spdlog::warn("pod {} is no longer wanted here: removing what is left of it", uid);
+    PodSpec spec;
+    spec.uid = uid;
+    add_worker(std::move(spec));
+    workers_.at(uid)->gone();
+  }
 }
 
 }  // namespace shoal::node

@@ -4,12 +4,14 @@
 //
 // Taking up: pods that an earlier agent left running go on untouched; once the replica has synced
 // and every pod has been looked at, what belongs to no pod (sandboxes, leases of addresses and
-// images) is swept. Threading: the loop thread.
+// images) is swept, each left-over by a PodWorker that tries until nothing is left. Threading: the
+// loop thread.
 #pragma once
 
 #include "agent/node/context.h"
 #include "agent/node/pod_worker.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -19,6 +21,7 @@
 namespace shoal::node {
 
 inline constexpr std::chrono::seconds kRemoveRetry{2};  // of an object whose pod is gone
+inline constexpr std::chrono::seconds kSweepRetry{10};  // of a list that could not be read
 
 class Node {
 public:
@@ -43,6 +46,9 @@ private:
   void remove_object(const PodSpec& spec);
   void check_settled();
   void sweep();
+  void remove_left_overs(const std::set<std::string>& uids);
+  void add_worker(PodSpec spec);
+  void after(std::chrono::milliseconds delay, std::function<void()> run);
 
   Context context_;
   store::Subscription changes_;

@@ -85,8 +85,10 @@ Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime n
   const bool finished =
       std::all_of(seen.containers.begin(), seen.containers.end(),
                   [&](const auto& c) { return ended(c) && !restarts(spec.restart, *c.current); });
+  if (finished)
+    return seen.freed ? wait_until(std::nullopt) : Step{StepKind::kFree, 0, {}};
   if (!seen.sandbox)
-    return finished ? wait_until(std::nullopt) : Step{StepKind::kStartSandbox, 0, {}};
+    return {StepKind::kStartSandbox, 0, {}};
   if (!seen.network)
     return {StepKind::kAttachNetwork, 0, {}};
   std::optional<MonoTime> until;
@@ -97,7 +99,7 @@ Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime n
     if (ended(container) && !container.cleaned)
       return {StepKind::kCleanContainer, i, {}};
     if (ended(container) && !restarts(spec.restart, *container.current))
-      continue;
+      continue;  // the others still run
     if (now >= container.not_before)
       return {StepKind::kStartContainer, i, {}};
     sooner(until, container.not_before);

@@ -27,6 +27,8 @@ inline constexpr std::chrono::seconds kRetryMax{60};
 // For an image that is not here: looking into the local store costs nothing, and it may be loaded
 // any moment.
 inline constexpr std::chrono::seconds kImageRetry{2};
+// While a container is being created by what an earlier agent asked for.
+inline constexpr std::chrono::milliseconds kTakeUpRetry{100};
 // After a pod was reported as not ready and before its processes are asked to end: so that the
 // hosts that balance over it have it out of their rings.
 inline constexpr std::chrono::milliseconds kDrainDelay{500};
@@ -55,6 +57,7 @@ struct PodSeen {
   bool adopted = false;  // what an earlier agent left has been looked for
   bool sandbox = false;
   bool network = false;
+  bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
   std::optional<IpAddress> ip;
   std::uint16_t generation = 0;
   WallTime started{};
@@ -71,6 +74,7 @@ enum class StepKind : std::uint8_t {
   kAttachNetwork,
   kCleanContainer,  // remove what is left of an ended attempt
   kStartContainer,
+  kFree,       // every container has ended for good: all goes but logs and status
   kBeginStop,  // report not ready, wait for the drain
   kStopAll,    // ask every container to end
   kTeardown,   // everything goes
@@ -94,6 +98,10 @@ void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& ende
 
 // A start that failed: when the next try is, and what is shown meanwhile.
 void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);
+
+// What an earlier agent reported and only it knew: when the pod began, the address it has or had,
+// the images its containers ran.
+void restore_status(const PodSpec& spec, const boost::json::object& status, PodSeen& seen);
 
 struct StatusFacts {
   IpAddress host_ip;

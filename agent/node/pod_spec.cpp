@@ -179,6 +179,22 @@ Result<ContainerSpec> read_container(const json::object& container,
 
 }  // namespace
 
+bool is_limited(const runtime::ResourceLimits& limits) {
+  return limits.memory_bytes || limits.cpu_milli || limits.cpu_request_milli;
+}
+
+int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
+                  int own) {
+  const bool limited = std::any_of(pod.containers.begin(), pod.containers.end(),
+                                   [](const ContainerSpec& c) { return is_limited(c.limits); });
+  if (!limited || host_memory_bytes <= 0)
+    return 1000;
+  const std::int64_t memory = pod.containers[container].limits.memory_bytes.value_or(0);
+  const auto share = static_cast<double>(std::min(memory, host_memory_bytes)) /
+                     static_cast<double>(host_memory_bytes);
+  return std::max(std::clamp(1000 - static_cast<int>(1000 * share), 3, 999), own);
+}
+
 std::string expand(std::string_view text, const std::vector<std::string>& env) {
   std::string out;
   while (!text.empty()) {

@@ -67,10 +67,18 @@ struct PodSpec {
   std::vector<ContainerSpec> containers;
   bool operator==(const PodSpec&) const = default;
 
-  std::string full_name() const { return ns + "/" + name; }
+  std::string full_name() const { return name.empty() ? uid : ns + "/" + name; }
 };
 
 Result<PodSpec> read_pod(const store::Object& pod);
+
+bool is_limited(const runtime::ResourceLimits& limits);  // else Kubernetes calls it best effort
+// How readily the kernel kills a container's processes when memory runs out, as Kubernetes has it:
+// a pod without any limit first (1000), a container with a memory limit the later the more of the
+// host it was given. Never below `own`, the agent's: what it is itself protected by is not handed
+// on, and to go below takes a privilege that not every host grants.
+int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
+                  int own);
 
 // Kubernetes' $(NAME) in command, args and env values: replaced from `env` ("K=V"; the last one of
 // a name counts).

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodStatus in Kubernetes' spelling. `shoalGeneration` is Shoal's own: the generation of the lease
 // on podIP, by which the data plane tells a frame for an earlier pod with this address.
+#include "agent/api/selector.h"
+#include "agent/api/time_text.h"
 #include "agent/node/pod_plan.h"
 
 #include <boost/json.hpp>
@@ -149,15 +151,15 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
                    {"qosClass", "BestEffort"},
                    {"startTime", rfc3339(seen.started)},
                    {"containerStatuses", std::move(containers)}};
-  if (seen.ip) {
+  if (seen.ip && (seen.generation != 0 || seen.freed)) {
     out["podIP"] = seen.ip->to_string();
     out["podIPs"] = json::array{{{"ip", seen.ip->to_string()}}};
-    out["shoalGeneration"] = seen.generation;
+    if (!seen.freed)  // it was this pod's address and may be another's now
+      out["shoalGeneration"] = seen.generation;
   }
   bool limited = false;
   for (const ContainerSpec& container : spec.containers)
-    limited = limited || container.limits.memory_bytes || container.limits.cpu_milli ||
-              container.limits.cpu_request_milli;
+    limited = limited || is_limited(container.limits);
   if (limited)
     out["qosClass"] = "Burstable";
   if (seen.sandbox_error) {
@@ -171,6 +173,19 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
                   condition("ContainersReady", ready, "ContainersNotReady", why, facts, before),
                   condition("PodScheduled", true, "", "", facts, before)};
   return out;
+}
+
+void restore_status(const PodSpec& spec, const json::object& status, PodSeen& seen) {
+  if (const auto started = api::parse_time(api::find_string(status, "startTime")))
+    seen.started = *started;
+  if (const auto ip = IpAddress::parse(api::find_string(status, "podIP")))
+    seen.ip = *ip;
+  const json::array* containers = api::find_array(status, "containerStatuses");
+  for (std::size_t i = 0; containers && i < spec.containers.size(); i++)
+    for (const json::value& value : *containers)
+      if (const json::object* container = value.if_object();
+          container && api::find_string(*container, "name") == spec.containers[i].name)
+        seen.containers[i].image_id = api::find_string(*container, "imageID");
 }
 
 }  // namespace shoal::node

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/pod_worker.h"
 
-#include "runtime/log/log_reader.h"
-
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <csignal>
@@ -75,6 +73,8 @@ void PodWorker::poke() {
     const Step step = next_step(spec_, seen_, wanted(), context_.clock.now());
     if (step.kind == StepKind::kWait) {
       report();
+      if (note_due())
+        return note();
       timer_.cancel();
       if (!step.until)
         return;
@@ -101,6 +101,8 @@ void PodWorker::run(const Step& step) {
     return clean_one(step.container);
   case StepKind::kStartContainer:
     return start_one(step.container);
+  case StepKind::kFree:
+    return free_sandbox();
   case StepKind::kBeginStop:
     return begin_stop();
   case StepKind::kStopAll:
@@ -115,48 +117,31 @@ void PodWorker::run(const Step& step) {
 // ---- taking up what an earlier agent left
 
 void PodWorker::adopt() {
-  const auto work = [env = context_.sandboxes, &images = context_.images, uid = spec_.uid,
-                     containers = spec_.containers]() -> Result<Adopted> {
-    Adopted found;
-    for (const ContainerSpec& container : containers)
-      if (auto attempts = runtime::list_log_attempts(env.log_dir(uid, container.name));
-          attempts && !attempts->empty())
-        found.next_attempts[container.name] = attempts->back() + 1;
-    auto sandbox = runtime::find_sandbox(env, uid);
-    if (sandbox) {
-      // The earlier agent died in the middle of a start, whose outcome only it was told.
-      for (const ContainerState& state : sandbox->state.containers)
-        if (state.phase == ContainerPhase::kCreating)
-          return fail(Errc::kUnavailable, "container " + runtime::shim::container_id(state.ref) +
-                                              " is being created; looking again soon");
-      found.events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(uid)));
-      found.sandbox = std::move(*sandbox);
-      return found;
-    }
-    if (sandbox.error().code() != Errc::kNotFound)
-      return fail(std::move(sandbox).error());
-    SHOAL_TRY(runtime::sweep_sandbox(env, uid, runtime::Sweep::kKeepLogs));
-    for (const std::string& lease : images.leases())
-      if (lease.starts_with(uid + "_"))
-        SHOAL_TRY(images.release(lease));
-    return found;
+  const auto work = [&context = context_, spec = spec_, now = context_.clock.wall()] {
+    return take_up(context.sandboxes, context.images, spec, now);
   };
-  on_worker(work, [this](Result<Adopted> result) { adopted(std::move(result)); });
+  on_worker(work, [this](Result<TakenUp> result) { adopted(std::move(result)); });
 }
 
-void PodWorker::adopted(Result<Adopted> result) {
+void PodWorker::adopted(Result<TakenUp> result) {
+  if (!result && result.error().code() == Errc::kUnavailable) {
+    seen_.retry_at = context_.clock.now() + kTakeUpRetry;
+    return;
+  }
   if (!result)
     return step_failed(result.error(), "FailedTakeUp");
-  seen_.adopted = true;
-  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
-    const auto next = result->next_attempts.find(spec_.containers[i].name);
-    if (next == result->next_attempts.end())
-      continue;
-    seen_.containers[i].next_attempt = next->second;
-    seen_.containers[i].restarts = next->second;
+  if (result->status && !reported_) {
+    restore_status(spec_, *result->status, seen_);
+    noted_ = std::move(result->status);
   }
+  for (std::size_t i = 0; i < spec_.containers.size(); i++)
+    if (const auto image = result->image_ids.find(spec_.containers[i].name);
+        image != result->image_ids.end())
+      seen_.containers[i].image_id = image->second;
   if (result->sandbox)
     take_sandbox(std::move(*result->sandbox), std::move(*result->events));
+  for (const ContainerState& state : result->states)
+    take_state(state);
   // What ran under an earlier agent was perhaps ready. Nothing is said of it before a probe has
   // looked, or every restart of an agent would take its pods out of their services for a moment.
   for (std::size_t i = 0; i < spec_.containers.size(); i++) {
@@ -164,6 +149,7 @@ void PodWorker::adopted(Result<Adopted> result) {
     seen.unprobed = spec_.containers[i].readiness && seen.current &&
                     seen.current->phase == ContainerPhase::kRunning;
   }
+  seen_.adopted = true;  // from here on it is reported
   step_succeeded();
 }
 
@@ -171,14 +157,8 @@ void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents event
   seen_.sandbox = true;
   seen_.sandbox_error.reset();
   netns_ = std::move(sandbox.netns);
-  // The subscription's state is the later one.
-  std::vector<ContainerState> states = events.initial().containers;
-  std::sort(states.begin(), states.end(),
-            [](const ContainerState& a, const ContainerState& b) { return a.ref < b.ref; });
   events_ = std::move(events);
   watch_events();
-  for (const ContainerState& state : states)
-    take_state(state);
 }
 
 // ---- bringing it up
@@ -225,7 +205,12 @@ void PodWorker::start_one(std::size_t index) {
   if (!seen.waiting)
     seen.waiting = Waiting{"ContainerCreating", ""};
   report();
-  StartRequest request{spec_, index, seen.next_attempt, *seen_.ip, context_.nofile_hard};
+  StartRequest request{spec_,
+                       index,
+                       seen.next_attempt,
+                       *seen_.ip,
+                       context_.nofile_hard,
+                       oom_score_adj(spec_, index, context_.memory_bytes, context_.oom_score_adj)};
   const auto work = [&context = context_, request = std::move(request)] {
     return start_container(context.sandboxes, context.images, request);
   };
@@ -262,6 +247,24 @@ void PodWorker::clean_one(std::size_t index) {
 
 // ---- taking it down
 
+void PodWorker::free_sandbox() {
+  let_go();
+  const auto work = [&context = context_, uid = spec_.uid] {
+    return teardown_pod(context.sandboxes, context.images, uid, runtime::Sweep::kKeepLogs);
+  };
+  on_worker(work, [this](Result<> result) {
+    if (result)
+      result = leave_network();
+    if (!result)
+      return step_failed(result.error(), "FailedKillPod");
+    seen_.freed = true;
+    for (ContainerSeen& container : seen_.containers)
+      container.cleaned = true;
+    context_.local_pods_changed({});
+    step_succeeded();
+  });
+}
+
 void PodWorker::begin_stop() {
   seen_.drain_until = context_.clock.now() + kDrainDelay;
   for (std::size_t i = 0; i < seen_.containers.size(); i++) {
@@ -295,15 +298,22 @@ void PodWorker::stop_all() {
   });
 }
 
-void PodWorker::teardown() {
+// Nothing that the sandbox does is news any more.
+void PodWorker::let_go() {
   events_ready_.reset();
   events_.reset();
   for (auto& prober : probers_)
     prober.reset();
+}
+
+void PodWorker::teardown() {
+  let_go();
   const auto work = [&context = context_, uid = spec_.uid] {
     return teardown_pod(context.sandboxes, context.images, uid);
   };
   on_worker(work, [this](Result<> result) {
+    if (result)
+      result = leave_network();
     if (result)
       return finished();
     // Tried again after a while; the pod's address stays taken until nothing of it is left.
@@ -311,18 +321,23 @@ void PodWorker::teardown() {
   });
 }
 
-void PodWorker::finished() {
+// After the sandbox is gone: the address goes back last.
+Result<> PodWorker::leave_network() {
   seen_.sandbox = false;
+  seen_.network = false;
   netns_.reset();
-  if (const auto lease = context_.leases.pool().find_owner(spec_.uid)) {
-    if (auto detached = context_.data_plane.detach_pod(spec_.uid, lease->ip); !detached)
-      spdlog::error("pod {}: {}", spec_.full_name(), detached.error().message());
-    if (auto released = context_.leases.release_owner(spec_.uid); !released)
-      spdlog::error("pod {}: {}", spec_.full_name(), released.error().message());
-  }
   local_.reset();
+  const auto lease = context_.leases.pool().find_owner(spec_.uid);
+  SHOAL_TRY(context_.data_plane.detach_pod(spec_.uid, lease ? lease->ip : IpAddress()));
+  if (lease)
+    SHOAL_TRY(context_.leases.release_owner(spec_.uid));
+  return {};
+}
+
+void PodWorker::finished() {
   abandoned_ = true;
-  context_.report(spec_.ns, spec_.name, spec_.uid, std::nullopt);
+  if (!left_over())
+    context_.report(spec_.ns, spec_.name, spec_.uid, std::nullopt);
   done_();
 }
 
@@ -418,8 +433,10 @@ void PodWorker::container_runs(std::size_t index) {
   probers_[index] = std::make_unique<Prober>(
       context_.loop, context_.clock, *container.readiness, *seen_.ip, context_.clock.now() - age,
       [weak = weak_from_this(), index](bool passing) {
-        if (auto self = weak.lock(); self && !self->abandoned_)
+        if (auto self = weak.lock(); self && !self->abandoned_) {
           self->set_ready(index, passing);
+          self->poke();
+        }
       });
 }
 
@@ -471,14 +488,27 @@ bool PodWorker::unprobed() const {
 }
 
 void PodWorker::report() {
-  if (abandoned_ || !seen_.adopted || unprobed())
+  if (abandoned_ || left_over() || !seen_.adopted || unprobed())
     return;
+  const auto& before = reported_ ? reported_ : noted_;
   json::object status = pod_status(spec_, seen_, {context_.host_ip, context_.clock.wall()},
-                                   reported_ ? &*reported_ : nullptr);
+                                   before ? &*before : nullptr);
   if (reported_ && *reported_ == status)
     return;
   reported_ = status;
   context_.report(spec_.ns, spec_.name, spec_.uid, std::move(status));
+}
+
+// At rest, so that no step waits for it.
+void PodWorker::note() {
+  noted_ = reported_;
+  const auto work = [&context = context_, uid = spec_.uid, status = *reported_] {
+    return note_status(context.sandboxes, uid, status);
+  };
+  on_worker(work, [this](Result<> result) {
+    if (!result)  // not repeated: the next change is, and a full disk would be asked without end
+      spdlog::warn("pod {}: {}", spec_.full_name(), result.error().message());
+  });
 }
 
 void PodWorker::event(std::string_view type, std::string_view reason, const std::string& message) {

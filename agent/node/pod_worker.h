@@ -8,10 +8,10 @@
 #include "agent/node/context.h"
 #include "agent/node/pod_plan.h"
 #include "agent/node/prober.h"
+#include "agent/node/take_up.h"
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <map>
 #include <memory>
 #include <optional>
 
@@ -19,7 +19,8 @@ namespace shoal::node {
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
 public:
-  // done: the pod is gone from this host; the worker may be dropped.
+  // done: the pod is gone from this host; the worker may be dropped. A spec that has a uid only is
+  // of a pod that is known by what it left here: told that it is gone(), the worker removes that.
   PodWorker(Context& context, PodSpec spec, std::function<void()> done);
   ~PodWorker();
 
@@ -37,27 +38,24 @@ public:
   bool unprobed() const;
 
 private:
-  struct Adopted {
-    std::optional<runtime::Sandbox> sandbox;
-    std::optional<runtime::ShimEvents> events;
-    std::map<std::string, std::uint32_t> next_attempts;  // by container, from what logs there are
-  };
-
   void poke();
   void run(const Step& step);
   template <class Work, class Then>
   void on_worker(Work work, Then then);
 
   void adopt();
-  void adopted(Result<Adopted> result);
+  void adopted(Result<TakenUp> result);
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
   void start_one(std::size_t index);
   void clean_one(std::size_t index);
+  void free_sandbox();
   void begin_stop();
   void stop_all();
   void teardown();
+  void let_go();
+  Result<> leave_network();
   void finished();
 
   void watch_events();
@@ -70,6 +68,9 @@ private:
   void step_failed(const Error& error, std::string reason);
   void step_succeeded();
   void report();
+  bool left_over() const { return spec_.name.empty(); }
+  bool note_due() const { return reported_ && reported_ != noted_; }
+  void note();
   void event(std::string_view type, std::string_view reason, const std::string& message);
 
   Context& context_;
@@ -88,7 +89,8 @@ private:
   std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;
   std::optional<model::LocalPod> local_;
   std::vector<std::unique_ptr<Prober>> probers_;
-  std::optional<boost::json::object> reported_;
+  std::optional<boost::json::object> reported_;  // to the cluster, by this agent
+  std::optional<boost::json::object> noted_;     // on disk, for the next one
 };
 
 }  // namespace shoal::node

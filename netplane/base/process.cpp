@@ -102,6 +102,9 @@ Result<Running> start(const std::vector<std::string>& argv, const RunOptions& op
       child_fail(report.write_end.get(), errno);
     if (!options.cwd.empty() && ::chdir(options.cwd.c_str()) != 0)
       child_fail(report.write_end.get(), errno);
+    // Libraries open sockets without the flag. A child that outlives this process (a shim in its
+    // first moment) would hold the listening ones against whoever is started next.
+    ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
     if (options.in_child)
       if (const int error = options.in_child())
         child_fail(report.write_end.get(), error);

@@ -35,7 +35,7 @@ struct RunOutput {
 };
 
 // Runs argv[0] (looked up in PATH) and waits. An exit code other than 0 is a value here, not an
-// error.
+// error. The child gets no descriptor but its three streams.
 Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOptions& options = {});
 
 // The same, and a non-zero exit is an error that carries the last line of stderr.

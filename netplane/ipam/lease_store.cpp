@@ -162,16 +162,4 @@ Result<bool> LeaseStore::release_owner(std::string_view owner) {
   return true;
 }
 
-Result<std::vector<Lease>>
-LeaseStore::release_unless(const std::function<bool(const Lease&)>& alive) {
-  std::vector<Lease> released;
-  for (const Lease& lease : pool_.leases()) {
-    if (alive(lease))
-      continue;
-    SHOAL_TRY(release_recorded(lease));
-    released.push_back(lease);
-  }
-  return released;
-}
-
 }  // namespace shoal::ipam

@@ -15,9 +15,7 @@
 #include "netplane/ipam/lease_pool.h"
 
 #include <filesystem>
-#include <functional>
 #include <string>
-#include <vector>
 
 namespace shoal::ipam {
 
@@ -33,9 +31,6 @@ public:
   Result<Lease> allocate(std::string_view owner);
   Result<> release(const IpAddress& ip);               // kNotFound when it is not leased
   Result<bool> release_owner(std::string_view owner);  // false: it had none
-  // Gives back every lease for which `alive` says no; for the start, with the pods that are found
-  // running. The leases given back are returned.
-  Result<std::vector<Lease>> release_unless(const std::function<bool(const Lease&)>& alive);
 
   const LeasePool& pool() const { return pool_; }
   const std::string& boot_id() const { return boot_id_; }

@@ -91,6 +91,7 @@ public:
   Result<PreparedImage> acquire(std::string_view reference, std::string_view holder);
   Result<> release(std::string_view holder);
   std::vector<std::string> leases() const;
+  std::optional<ImageInfo> held_by(std::string_view holder) const;
   Result<RemoveReport> remove(std::string_view text);
 
   const StoreLimits& limits() const { return options_.limits; }
@@ -405,6 +406,13 @@ std::vector<std::string> ImageStore::Impl::leases() const {
   return out;
 }
 
+std::optional<ImageInfo> ImageStore::Impl::held_by(std::string_view holder) const {
+  const std::lock_guard guard(mutex_);
+  const auto lease = leases_.find(holder);
+  const auto image = lease == leases_.end() ? images_.end() : images_.find(lease->second.manifest);
+  return image == images_.end() ? std::nullopt : std::optional(with_refs(image->second));
+}
+
 Result<RemoveReport> ImageStore::Impl::remove(std::string_view text) {
   const Reference reference = SHOAL_TRY(parse_reference(text));
   const std::lock_guard work(work_);
@@ -530,6 +538,9 @@ Result<PreparedImage> ImageStore::acquire(std::string_view reference, std::strin
 }
 Result<> ImageStore::release(std::string_view holder) { return impl_->release(holder); }
 std::vector<std::string> ImageStore::leases() const { return impl_->leases(); }
+std::optional<ImageInfo> ImageStore::held_by(std::string_view holder) const {
+  return impl_->held_by(holder);
+}
 Result<RemoveReport> ImageStore::remove(std::string_view reference) {
   return impl_->remove(reference);
 }

@@ -105,6 +105,7 @@ public:
   Result<PreparedImage> acquire(std::string_view reference, std::string_view holder);
   Result<> release(std::string_view holder);  // an unknown holder is fine
   std::vector<std::string> leases() const;    // holders, sorted: for the sweep after a restart
+  std::optional<ImageInfo> held_by(std::string_view holder) const;
 
   // By reference: that reference goes. By digest: all references to the image go. What nothing
   // names any more is freed: blobs and layers that other images share stay.

@@ -47,8 +47,8 @@ inline constexpr std::uint32_t kLogRotationsMax = 64;
 // The attempts that have a log, ascending: the last one is the present, the one before it
 // `--previous`.
 Result<std::vector<std::uint32_t>> list_log_attempts(const std::filesystem::path& dir);
-// Deletes the logs of attempts before `oldest_kept`: a container that crashes for ever keeps a
-// bounded number of files.
+// Deletes the logs and records of attempts before `oldest_kept`: a container that crashes for ever
+// keeps a bounded number of files.
 Result<> drop_old_logs(const std::filesystem::path& dir, std::uint32_t oldest_kept);
 
 class LogReader {

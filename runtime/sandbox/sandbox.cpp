@@ -20,6 +20,10 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kShimStartTimeout{10'000};
 constexpr int kKillWaitMs = 2000;
+// All that a shim, and the OCI runtimes below it, get of the agent's environment: with a service
+// manager's NOTIFY_SOCKET, say, `runc run` would wait for the container to report itself ready.
+constexpr const char* kShimPath =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // A uid becomes part of paths and cgroup names.
 Result<> check_uid(std::string_view uid) {
@@ -92,7 +96,7 @@ Result<> remove_data(const fs::path& path, Sweep what) {
     return remove_folder(path);
   std::error_code error;
   for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error))
-    if (at->path().filename() != "logs")
+    if (at->path().filename() != "logs" && at->path().filename() != "status.json")
       SHOAL_TRY(remove_folder(at->path()));
   return {};
 }
@@ -138,6 +142,7 @@ Result<Sandbox> start_sandbox(const SandboxEnv& env, const SandboxSpec& spec) {
     const auto leaves = SHOAL_TRY(make_pod_cgroup(env.cgroups, pod_cgroup(env.slice, spec.uid)));
     RunOptions options;
     options.timeout = kShimStartTimeout;
+    options.env = {kShimPath};
     SHOAL_TRY(run_checked(shim_command(env, spec, leaves), options));
     return find_sandbox(env, spec.uid);
   };

@@ -3,7 +3,8 @@
 //
 // Owns two folders a pod. `<run_dir>/<uid>/` is gone after a boot: shim.sock, shim.state (written
 // by the shim: which processes are its own, see ShimRecord), the OCI runtime's state, bundles.
-// `<data_dir>/<uid>/` is on disk: root file systems with what containers wrote, and `logs/`.
+// `<data_dir>/<uid>/` is on disk: root file systems with what containers wrote, and what is still
+// shown of a pod that has no sandbox any more: `logs/`, and the agent's `status.json`.
 // Everything of a pod that the host's kernel or disk holds is found from the uid alone, so that a
 // sweep needs no memory of how it was made:
 // - processes: its cgroup2 (cgroup.kill), or pid + start time in shim.state where there is none;
@@ -41,6 +42,9 @@ struct SandboxEnv {
   std::filesystem::path log_dir(std::string_view uid, std::string_view container) const {
     return data_dir / uid / "logs" / container;
   }
+  std::filesystem::path status_file(std::string_view uid) const {
+    return data_dir / uid / "status.json";
+  }
 };
 
 struct SandboxSpec {
@@ -71,6 +75,7 @@ Result<Sandbox> find_sandbox(const SandboxEnv& env, const std::string& uid);
 // Pods that left anything on this host, a folder or a cgroup; living and dead ones, by uid, sorted.
 Result<std::vector<std::string>> list_sandboxes(const SandboxEnv& env);
 
+// kKeepLogs: what is shown of a pod that has no sandbox stays.
 enum class Sweep : unsigned char { kAll, kKeepLogs };
 // Kills and removes everything of a pod: processes, mounts, cgroups, folders. Idempotent. Goes on
 // past errors and returns the first one; calling again finishes the job.

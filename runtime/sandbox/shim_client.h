@@ -23,8 +23,9 @@
 namespace shoal::runtime {
 
 inline constexpr std::chrono::milliseconds kShimCallTimeout{5'000};
-// Above the shim's own for the OCI runtime, so that its answer says what went wrong.
-inline constexpr std::chrono::milliseconds kShimCreateTimeout{35'000};
+// Above the shim's own for the OCI runtime and the clearing away after it, so that its answer says
+// what went wrong.
+inline constexpr std::chrono::milliseconds kShimCreateTimeout{45'000};
 inline constexpr std::size_t kShimEventsPerTake = 64;
 
 struct ShimFacts {

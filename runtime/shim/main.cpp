@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // shoal-shim: one per pod. It holds the pod's network, IPC and UTS namespaces, runs the OCI
 // runtime, reaps the containers, writes their logs and answers the agent. It outlives shoald, and
-// ends by a shutdown request only.
+// ends by a shutdown request, or with its host: SIGTERM is what a machine that goes down sends to
+// everybody, and containers get a short while then.
 //
 // Start: shoald runs it as a child; it leaves two forks behind it and answers shoald by the exit of
 // the first process: 0 once the socket listens, otherwise 1 and the reason on standard error.
@@ -76,12 +77,13 @@ Result<UniqueFd> listen_at(const std::string& path) {
   return fd;
 }
 
-Result<UniqueFd> watch_children() {
+Result<UniqueFd> watch_signals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
+  sigaddset(&set, SIGTERM);
   if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
-    return fail_errno("block SIGCHLD");
+    return fail_errno("block signals");
   UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd)
     return fail_errno("make a signalfd");
@@ -90,7 +92,7 @@ Result<UniqueFd> watch_children() {
 
 Result<std::unique_ptr<Server>> set_up(const Options& options) {
   ::umask(022);
-  for (const int signal : {SIGPIPE, SIGTERM, SIGINT, SIGHUP})
+  for (const int signal : {SIGPIPE, SIGINT, SIGHUP})
     ::signal(signal, SIG_IGN);
   if (::chdir(options.pod_dir.c_str()) != 0)
     return fail_errno("enter " + options.pod_dir);
@@ -98,7 +100,7 @@ Result<std::unique_ptr<Server>> set_up(const Options& options) {
     return fail_errno("become a subreaper");
   SHOAL_TRY(join_cgroups(options));
   SHOAL_TRY(make_namespaces(options));
-  UniqueFd signals = SHOAL_TRY(watch_children());
+  UniqueFd signals = SHOAL_TRY(watch_signals());
   UniqueFd listener = SHOAL_TRY(listen_at(options.pod_dir));
   return Server::make(options, std::move(listener), std::move(signals));
 }

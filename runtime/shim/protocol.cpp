@@ -111,6 +111,10 @@ std::string container_id(const ContainerRef& ref) {
   return ref.name + "-" + std::to_string(ref.attempt);
 }
 
+std::string container_record_name(std::uint32_t attempt) {
+  return std::to_string(attempt) + ".state";
+}
+
 bool is_container_name(std::string_view name) {
   if (name.empty() || name.size() > kContainerNameMax || name.front() == '-' || name.back() == '-')
     return false;
@@ -335,6 +339,17 @@ Result<Reply> decode(std::string_view payload) {
   value.code = code <= static_cast<std::uint8_t>(Errc::kInternal) ? static_cast<Errc>(code)
                                                                   : Errc::kInternal;
   return value;
+}
+
+std::string encode_container_record(const ContainerState& state) {
+  return encode_message(MessageType::kEvent, 0, encode(state));
+}
+
+Result<ContainerState> decode_container_record(std::string_view bytes) {
+  const Message message = SHOAL_TRY(decode_message(bytes));
+  if (message.header.type != MessageType::kEvent || message.header.version != kProtocolVersion)
+    return fail(Errc::kCorrupt, "not a container's record");
+  return decode<ContainerState>(message.payload);
 }
 
 }  // namespace shoal::runtime::shim

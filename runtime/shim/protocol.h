@@ -80,6 +80,14 @@ struct ContainerState {
   bool operator==(const ContainerState&) const = default;
 };
 
+// `<log folder>/<attempt>.state`: an event message with the container's state. The shim has it on
+// disk before it tells anybody that the container runs, and again that it has ended: what became of
+// a container is known when its shim, the agent and the boot are gone. No such file: it never ran.
+std::string container_record_name(std::uint32_t attempt);
+std::string encode_container_record(const ContainerState& state);
+Result<ContainerState> decode_container_record(std::string_view bytes);
+inline constexpr std::size_t kContainerRecordBytesMax = 4096;
+
 struct PodState {
   std::int32_t shim_pid = 0;
   std::uint64_t shim_start_ticks = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -72,8 +73,9 @@ void Server::run() {
         break;
       case kSignals: {
         signalfd_siginfo info;
-        while (::read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
-        }
+        while (::read(signals_.get(), &info, sizeof(info)) == sizeof(info))
+          if (info.ssi_signo == SIGTERM)
+            supervisor_->terminate();
         supervisor_->reap();
         break;
       }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -109,7 +110,7 @@ std::string Supervisor::leaf_to_join(const std::string& id) const {
 // ---- create
 
 Result<> Supervisor::check_create(const CreateRequest& request) {
-  if (shutdown_to_)
+  if (shutdown_to_ || terminating_)
     return fail(Errc::kCancelled, "the pod is being shut down");
   if (!is_container_name(request.ref.name))
     return fail(Errc::kInvalid, "a container's name must be a DNS label");
@@ -142,6 +143,7 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
   container->log =
       SHOAL_TRY(LogWriter::open(request.log_dir, request.ref.attempt, request.log_file_bytes_max,
                                 std::min(request.log_files_max, kLogFilesMax)));
+  container->record = request.log_dir + "/" + container_record_name(request.ref.attempt);
   UniqueFd write_ends[2];
   for (int i = 0; i < 2; ++i) {
     int fds[2];
@@ -175,35 +177,22 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
 void Supervisor::create_ended(const Operation& op, int status) {
   Container* container = find(op.ref);
   SHOAL_ASSERT(container != nullptr);
-  const std::string id = container_id(op.ref);
-  const auto give_up = [&](Error error) {
-    if (!options_.cgroup2.empty())
-      write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
-    // What a run that was cut short left behind; nobody waits for this.
-    Spawn run;
-    run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
-    run.argv.insert(run.argv.end(), {"delete", "--force", id});
-    run.hide_mount = hidden_mount();
-    if (auto pid = spawn(run))
-      operations_.push_back({OpKind::kCleanup, *pid, {}, op.ref, {}, mono_ms() + 10'000});
-    forget(op.ref);
-    fail_reply(op.to, error);
-  };
   if (op.timed_out)
     return give_up(
-        Error(Errc::kTimeout, options_.oci_runtime + ": did not start the container in time"));
+        op, Error(Errc::kTimeout, options_.oci_runtime + ": did not start the container in time"));
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    return give_up(Error(Errc::kIo, runtime_error(options_, op.bundle + "/oci.log", status)));
+    return give_up(op, Error(Errc::kIo, runtime_error(options_, op.bundle + "/oci.log", status)));
   const auto pid = static_cast<pid_t>(
       std::strtol(read_small_file(op.bundle + "/oci.pid", 32).c_str(), nullptr, 10));
   if (pid <= 1)
-    return give_up(Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
+    return give_up(op, Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
 
   ContainerState& state = container->state;
   state.phase = ContainerPhase::kRunning;
   state.pid = pid;
   state.start_ticks = start_ticks(pid);
   state.started_at_ns = wall_ns();
+  save_state(*container);
   write_record();
   outlet_.publish(state);
   Reply reply;
@@ -217,6 +206,33 @@ void Supervisor::create_ended(const Operation& op, int status) {
       container_ended(*container, early);
       break;
     }
+}
+
+// Clears away what a run that was cut short left behind. Answered after that: who tries again finds
+// the name free.
+void Supervisor::give_up(const Operation& op, Error error) {
+  const std::string id = container_id(op.ref);
+  if (!options_.cgroup2.empty())
+    write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
+  Spawn run;
+  run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
+  run.argv.insert(run.argv.end(), {"delete", "--force", id});
+  run.hide_mount = hidden_mount();
+  Operation cleanup{OpKind::kCleanup, -1, op.to, op.ref, {}, mono_ms() + kCleanupMs};
+  cleanup.failure = std::move(error);
+  if (auto pid = spawn(run)) {
+    cleanup.pid = *pid;
+    operations_.push_back(std::move(cleanup));
+  } else {
+    cleanup_ended(cleanup);
+  }
+}
+
+void Supervisor::cleanup_ended(const Operation& op) {
+  if (options_.hybrid)
+    ::rmdir(options_.cgroup2_leaf(container_id(op.ref)).c_str());
+  forget(op.ref);
+  fail_reply(op.to, *op.failure);
 }
 
 // ---- signal, stop, remove, exec
@@ -361,9 +377,7 @@ void Supervisor::child_ended(pid_t pid, int status) {
     case OpKind::kExec:
       return exec_ended(op, status);
     case OpKind::kCleanup:
-      if (options_.hybrid)
-        ::rmdir(options_.cgroup2_leaf(container_id(op.ref)).c_str());
-      return;
+      return cleanup_ended(op);
     }
   }
   for (const auto& container : containers_)
@@ -392,6 +406,7 @@ void Supervisor::container_ended(Container& container, int status) {
   state.log_errors = container.log->errors();
   container.log.reset();
   container.kill_at_ms = 0;
+  save_state(container);
   write_record();
   outlet_.publish(state);
 }
@@ -447,6 +462,13 @@ void Supervisor::forget(const ContainerRef& ref) {
   write_record();
 }
 
+// A full disk must not hold the pod up: an attempt whose record is lost counts, once its shim is
+// gone, as one that never ran.
+void Supervisor::save_state(const Container& container) {
+  if (!save_file(container.record, encode_container_record(container.state)))
+    std::perror(("shoal-shim: write " + container.record).c_str());
+}
+
 void Supervisor::write_record() const {
   std::string text = "boot " + boot_id_ + "\nshim " + std::to_string(::getpid()) + " " +
                      std::to_string(self_start_ticks_) + "\n";
@@ -467,9 +489,29 @@ void Supervisor::shutdown(const ReplyTo& to) {
   check_shutdown();
 }
 
+void Supervisor::terminate() {
+  terminating_ = true;
+  for (const auto& container : containers_) {
+    if (container->state.phase != ContainerPhase::kRunning || container->kill_at_ms != 0)
+      continue;
+    ::kill(container->state.pid, SIGTERM);
+    container->kill_at_ms = mono_ms() + kTerminateGraceMs;
+  }
+}
+
 void Supervisor::check_shutdown() {
-  if (!shutdown_to_ || finished_)
+  if (finished_)
     return;
+  if (!shutdown_to_ && !terminating_)
+    return;
+  if (!shutdown_to_) {
+    terminate();  // also what has been created meanwhile
+    // Runs of the OCI runtime that are under way are ended by the host, or by the sweep after it.
+    finished_ = std::ranges::none_of(containers_, [](const auto& container) {
+      return container->state.phase == ContainerPhase::kRunning;
+    });
+    return;
+  }
   siginfo_t info{};
   const bool childless =
       ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD;

@@ -27,6 +27,10 @@ inline constexpr std::size_t kOperationsMax = 64;
 inline constexpr std::size_t kEarlyExitsMax = 64;
 inline constexpr std::size_t kDrainBytesMax = 1 << 20;  // of a pipe, at its container's end
 inline constexpr std::int64_t kShutdownMs = 3000;
+inline constexpr std::int64_t kCleanupMs = 10'000;  // for the OCI runtime, after a failed creation
+// Containers that are still there so long after SIGTERM are killed: less than what a service
+// manager waits for at the end of a boot (systemd: 90 s), and what Docker gives by default.
+inline constexpr std::int64_t kTerminateGraceMs = 10'000;
 
 struct ReplyTo {
   std::uint64_t connection = 0;
@@ -54,6 +58,8 @@ public:
   void remove(const ReplyTo& to, const ContainerRef& ref);
   void exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]);
   void shutdown(const ReplyTo& to);
+  // The host goes down: containers are asked to end, then killed, and then so does the program.
+  void terminate();
   void connection_closed(std::uint64_t connection);
 
   void on_output(std::uint64_t tag);
@@ -61,7 +67,7 @@ public:
   // Milliseconds until the next deadline; -1: none.
   int wait_ms() const;
   void on_time();
-  bool finished() const { return finished_; }  // the shutdown is done: end the program
+  bool finished() const { return finished_; }  // nothing is left to do: end the program
 
 private:
   enum class OpKind : std::uint8_t { kCreate, kRemove, kExec, kCleanup };
@@ -73,10 +79,12 @@ private:
     std::string bundle;
     std::int64_t deadline_ms = 0;  // 0: none
     bool timed_out = false;
+    std::optional<Error> failure;  // of the creation that a kCleanup clears away after
   };
   struct Container {
     ContainerState state;
     std::optional<LogWriter> log;
+    std::string record;  // path of its record, see protocol.h
     UniqueFd pipes[2];
     std::uint64_t tag = 0;  // of stdout; stderr has the next one
     std::int64_t kill_at_ms = 0;
@@ -96,6 +104,8 @@ private:
   std::string leaf_to_join(const std::string& id) const;
   void child_ended(pid_t pid, int status);
   void create_ended(const Operation& op, int status);
+  void give_up(const Operation& op, Error error);
+  void cleanup_ended(const Operation& op);
   void remove_ended(const Operation& op, int status);
   void exec_ended(const Operation& op, int status);
   void container_ended(Container& container, int status);
@@ -103,6 +113,7 @@ private:
   bool was_oom_killed(const std::string& id) const;
   void forget(const ContainerRef& ref);
   void write_record() const;
+  static void save_state(const Container& container);
   void check_shutdown();
 
   const Options& options_;
@@ -113,6 +124,7 @@ private:
   std::uint64_t next_tag_ = 0;
   std::uint64_t self_start_ticks_ = 0;
   std::string boot_id_;
+  bool terminating_ = false;
   std::optional<ReplyTo> shutdown_to_;
   std::int64_t shutdown_by_ms_ = 0;
   bool finished_ = false;

@@ -10,6 +10,19 @@
 #include <unistd.h>
 
 namespace shoal::runtime::shim {
+namespace {
+
+bool write_and_rename(const std::string& path, std::string_view text, bool sync) {
+  const std::string temporary = path + ".new";
+  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
+      (sync && ::fsync(fd.get()) != 0))
+    return false;
+  fd.reset();
+  return ::rename(temporary.c_str(), path.c_str()) == 0;
+}
+
+}  // namespace
 
 std::int64_t mono_ms() {
   timespec now;
@@ -46,12 +59,15 @@ bool write_small_file(const std::string& path, std::string_view text) {
 }
 
 bool replace_file(const std::string& path, std::string_view text) {
-  const std::string temporary = path + ".new";
-  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+  return write_and_rename(path, text, false);
+}
+
+bool save_file(const std::string& path, std::string_view text) {
+  if (!write_and_rename(path, text, true))
     return false;
-  fd.reset();
-  return ::rename(temporary.c_str(), path.c_str()) == 0;
+  const UniqueFd folder(
+      ::open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return folder && ::fsync(folder.get()) == 0;
 }
 
 std::uint64_t start_ticks(pid_t pid) {

@@ -18,6 +18,8 @@ bool write_small_file(const std::string& path, std::string_view text);
 // Under a temporary name, then renamed. Not fsynced: for files on tmpfs that only outlive the
 // process, not the boot.
 bool replace_file(const std::string& path, std::string_view text);
+// The same, on disk when it returns: for what outlives the boot.
+bool save_file(const std::string& path, std::string_view text);
 // Field 22 of /proc/PID/stat, see ProcessId; 0 when there is no such process.
 std::uint64_t start_ticks(pid_t pid);
 

@@ -59,6 +59,7 @@ struct ContainerConfig {
   std::string cgroups_path;               // "/shoal.slice/pod-UID/NAME-ATTEMPT"
   bool cgroup_v2 = true;                  // pure v2: a cgroup namespace and /sys/fs/cgroup inside
   ResourceLimits resources;
+  std::optional<int> oom_score_adj;  // none: whatever the shim has
   bool operator==(const ContainerConfig&) const = default;
 };
 

@@ -190,6 +190,8 @@ void write_process(JsonWriter& json, const ContainerConfig& config,
   json.member("type", "RLIMIT_NOFILE").member("hard", nofile).member("soft", nofile);
   json.end_object().end_array();
   json.member("noNewPrivileges", config.no_new_privileges);
+  if (config.oom_score_adj)
+    json.member("oomScoreAdj", std::int64_t{*config.oom_score_adj});
   json.end_object();
 }
 

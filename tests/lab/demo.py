@@ -17,7 +17,6 @@ import queue
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import cluster as lab  # noqa: E402
 from shoal_lab.cluster import Cluster, ClusterError, wait_for  # noqa: E402
+from shoal_lab.line_process import LineProcess  # noqa: E402
 
 REQUESTS = 10_000
 RATE = 500
@@ -95,41 +95,6 @@ class Screen:
 
     def line(self, text=""):
         print(f"           {text}", file=self.out, flush=True)
-
-
-class LineProcess:
-    """A child that is told lines and answers with JSON lines."""
-
-    def __init__(self, argv):
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.lines = queue.Queue()
-        self.thread = threading.Thread(target=self.pump, daemon=True)
-        self.thread.start()
-
-    def pump(self):
-        for line in self.process.stdout:
-            try:
-                self.lines.put(json.loads(line))
-            except ValueError:
-                self.lines.put({"type": "garbage", "text": line})
-        self.lines.put(None)
-
-    def say(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-
-    def expect(self, kind, timeout_s):
-        deadline = time.monotonic() + timeout_s
-        while True:
-            item = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
-            if item is None:
-                raise ClusterError(f"the load generator ended before it said {kind!r}")
-            if item.get("type") == kind:
-                return item
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
 
 
 def split_row(client, asked, result):

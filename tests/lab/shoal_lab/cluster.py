@@ -103,15 +103,17 @@ class Cluster:
 
     # ---- the agents
 
-    def write_config(self, host, extra=""):
+    def write_config(self, host, extra="", config=None):
+        config = self.config | (config or {})
         text = (f"node_name: {host}\n"
-                f"runtime:\n  shim: {SHIM}\n"
+                f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
+                f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
                 f"  lb_pool: {LB_POOL}\n"
                 "cluster:\n"
-                f"  pod_replace_after_s: {self.config.get('pod_replace_after_s', 5)}\n"
+                f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"
-                f"  level: {self.config.get('log_level', 'info')}\n" + extra)
+                f"  level: {config.get('log_level', 'info')}\n" + extra)
         self.run(host, "sh", "-c", "mkdir -p /etc/shoal && cat > /etc/shoal/shoald.yaml", input=text)
 
     def start_daemon(self, host):
@@ -122,6 +124,10 @@ class Cluster:
 
     def kill_daemon(self, host, signal="KILL"):
         self.run(host, "sh", "-c", f"kill -{signal} $(cat /run/shoald.pid)")
+        wait_for(f"shoald on {host} to end", lambda: not self.daemon_lives(host), 15, 0.02)
+
+    def daemon_lives(self, host):
+        return self.run(host, "sh", "-c", "kill -0 $(cat /run/shoald.pid)", check=False).returncode == 0
 
     def status(self, host):
         return self.shoal_json(host, "status")

@@ -101,11 +101,13 @@ TEST(NextStep, RestartsAsThePolicySays) {
                                             {RestartPolicy::kNever, 0, false},
                                             {RestartPolicy::kNever, 1, false}}) {
     PodSeen state = seen({exited(code)});
+    const Step done{StepKind::kFree, 0, {}};
     EXPECT_EQ(next_step(pod(policy), state, true, at(0)),
-              again ? (Step{StepKind::kStartContainer, 0, {}}) : wait());
+              again ? (Step{StepKind::kStartContainer, 0, {}}) : done);
     EXPECT_EQ(restarts(policy, exited(code)), again);
     state.containers[0].cleaned = false;
-    EXPECT_EQ(next_step(pod(policy), state, true, at(0)), (Step{StepKind::kCleanContainer, 0, {}}));
+    EXPECT_EQ(next_step(pod(policy), state, true, at(0)),
+              again ? (Step{StepKind::kCleanContainer, 0, {}}) : done);
   }
 }
 
@@ -118,12 +120,27 @@ TEST(NextStep, OneWaitingContainerDoesNotDelayAnother) {
   EXPECT_EQ(next_step(spec, state, true, at(10)), (Step{StepKind::kStartContainer, 1, {}}));
 }
 
-TEST(NextStep, AFinishedPodIsNotStartedAgainWithoutItsSandbox) {
+TEST(NextStep, AFinishedPodIsFreedOnceAndNotStartedAgain) {
   PodSeen state = seen({exited(0)});
-  state.sandbox = state.network = false;
+  state.sandbox = state.network = false;  // also when its sandbox died: the address is held
+  EXPECT_EQ(next_step(pod(RestartPolicy::kNever), state, true, at(0)), Step{StepKind::kFree});
+  state.retry_at = at(1);
+  EXPECT_EQ(next_step(pod(RestartPolicy::kNever), state, true, at(0)), wait(at(1)));
+  state.retry_at = {};
+  state.freed = true;
   EXPECT_EQ(next_step(pod(RestartPolicy::kNever), state, true, at(0)), wait());
+  EXPECT_EQ(next_step(pod(RestartPolicy::kNever), state, false, at(0)), Step{StepKind::kTeardown});
   EXPECT_EQ(next_step(pod(RestartPolicy::kAlways), state, true, at(0)),
             Step{StepKind::kStartSandbox});
+}
+
+TEST(NextStep, AContainerThatIsDoneIsCleanedWhileAnotherRuns) {
+  const PodSpec spec = pod(RestartPolicy::kNever, {"a", "b"});
+  PodSeen state = seen({exited(0, 1, 0, "a"), running(0, "b")});
+  state.containers[0].cleaned = false;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), (Step{StepKind::kCleanContainer, 0, {}}));
+  state.containers[0].cleaned = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
 }
 
 TEST(NextStep, StopsUnreadyThenDrainThenTermThenTeardown) {
@@ -157,9 +174,10 @@ TEST(NextStep, StopsWithoutDetours) {
 // Whatever happens in whatever order, a pod that is to go is gone after a bounded number of steps,
 // and one that is to run runs: a worker in miniature, without time.
 TEST(NextStep, AlwaysComesToRest) {
-  for (const bool wanted : {true, false})
-    for (unsigned start = 0; start < 32; ++start) {
-      const PodSpec spec = pod();
+  for (const RestartPolicy policy : {RestartPolicy::kAlways, RestartPolicy::kNever})
+    for (unsigned start = 0; start < 64; ++start) {
+      const bool wanted = (start & 32) != 0;
+      const PodSpec spec = pod(policy);
       PodSeen state;
       state.adopted = (start & 1) != 0;
       state.sandbox = (start & 2) != 0;
@@ -189,6 +207,9 @@ TEST(NextStep, AlwaysComesToRest) {
         case StepKind::kStartContainer:
           state.containers[0].current = running(1);
           break;
+        case StepKind::kFree:
+          state.freed = true;
+          break;
         case StepKind::kBeginStop:
           state.drain_until = at(steps + 1);
           break;
@@ -205,8 +226,12 @@ TEST(NextStep, AlwaysComesToRest) {
       }
       EXPECT_LT(steps, 20) << start;
       EXPECT_EQ(torn, !wanted) << start;
+      const bool finished = policy == RestartPolicy::kNever && (start & 24) == 8;
+      EXPECT_EQ(state.freed, wanted && finished) << start;
       if (wanted) {
-        EXPECT_EQ(state.containers[0].current->phase, ContainerPhase::kRunning) << start;
+        EXPECT_EQ(state.containers[0].current->phase,
+                  finished ? ContainerPhase::kExited : ContainerPhase::kRunning)
+            << start;
       }
     }
 }
@@ -352,6 +377,47 @@ TEST(PodStatus, TransitionTimesAreKeptWhileNothingChanges) {
     EXPECT_EQ(condition.at("lastTransitionTime"),
               changed ? "1970-01-01T00:05:00Z" : "1970-01-01T00:01:40Z");
   }
+}
+
+TEST(PodStatus, AFinishedPodShowsTheAddressItHad) {
+  PodSeen state = seen({exited(0)});
+  state.freed = true;
+  state.network = state.sandbox = false;
+  const json::object status = status_of(pod(RestartPolicy::kNever), state);
+  EXPECT_EQ(text_at(status, "/phase"), "Succeeded");
+  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(text_at(status, "/shoalGeneration"), "-");
+}
+
+// What an agent reports after a restart is what the one before it reported, to the letter.
+TEST(PodStatus, SurvivesARestartOfTheAgent) {
+  for (const bool freed : {false, true}) {
+    const PodSpec spec = pod(RestartPolicy::kNever);
+    PodSeen before = seen({freed ? exited(3) : running()});
+    before.freed = freed;
+    before.started = WallTime(seconds(90));
+    before.containers[0].image_id = "sha256:abc";
+    before.containers[0].ready = !freed;
+    const json::object status = status_of(spec, before, 100);
+    PodSeen after = seen({before.containers[0].current});
+    after.freed = freed;
+    after.started = WallTime(seconds(500));
+    after.containers[0].ready = !freed;
+    after.ip.reset();
+    restore_status(spec, status, after);
+    EXPECT_EQ(status_of(spec, after, 500, &status), status);
+  }
+}
+
+TEST(PodStatus, AnAddressIsNotShownBeforeItIsAttachedAgain) {
+  const PodSpec spec = pod();
+  PodSeen state;
+  state.containers.resize(1);
+  restore_status(spec, status_of(spec, seen({running()})), state);
+  EXPECT_EQ(text_at(status_of(spec, state), "/podIP"), "-");
+  // What cannot be read is left out.
+  restore_status(spec, json::object{{"startTime", 7}, {"podIP", "x"}, {"containerStatuses", "?"}},
+                 state);
 }
 
 }  // namespace

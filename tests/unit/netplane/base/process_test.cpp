@@ -2,6 +2,7 @@
 #include "netplane/base/process.h"
 
 #include <csignal>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +41,15 @@ TEST(RunProcess, DoesNotWaitForAGrandchildThatHoldsThePipes) {
   ASSERT_TRUE(output) << output.error().message();
   const pid_t grandchild = std::stoi(output->out);
   EXPECT_EQ(::kill(grandchild, SIGKILL), 0);
+}
+
+TEST(RunProcess, HandsOnNoDescriptor) {
+  const int leaky = ::open("/dev/null", O_RDONLY);  // as libraries open them: without O_CLOEXEC
+  ASSERT_GE(leaky, 3);
+  auto output = run_process({"sh", "-c", "ls /proc/self/fd"});
+  ::close(leaky);
+  ASSERT_TRUE(output);
+  EXPECT_EQ(output->out, "0\n1\n2\n3\n");  // 3: the folder that ls reads
 }
 
 TEST(RunProcess, BoundsOutput) {

@@ -2,6 +2,7 @@
 // The shim with real containers: crun, busybox, cgroups. Runs as root in pid, mount and net
 // namespaces of its own.
 #include "runtime/log/log_reader.h"
+#include "runtime/sandbox/container_record.h"
 #include "tests/fakes/pod_box.h"
 
 #include <csignal>
@@ -237,6 +238,34 @@ TEST_F(SandboxTest, EventsTellOfStartAndEnd) {
   EXPECT_EQ(seen[1].exit_code, 4);
 }
 
+// What is on disk when nobody is left to be asked: that it ran, then how it ended.
+TEST_F(SandboxTest, WhatBecameOfAContainerOutlivesItsShim) {
+  start();
+  const auto records = [&] { return *read_container_records(box.env.log_dir("pod-a", "main")); };
+  auto config = box.config("pod-a", main, "");
+  config.args = {"/no/such/program"};
+  ASSERT_FALSE(box.run("pod-a", main, config));
+  EXPECT_TRUE(records().empty());  // it never ran
+  const auto first = box.run("pod-a", main, box.config("pod-a", main, "exit 7"));
+  expect_running(first);
+  ASSERT_TRUE(box.wait_exit("pod-a", main));
+  const auto ended = *box.state("pod-a", main);
+  ASSERT_EQ(records().size(), 1U);
+  EXPECT_EQ(records()[0], ended);
+  EXPECT_EQ(records()[0].exit_code, 7);
+  const ContainerRef again{"main", 1};
+  const auto second = box.run("pod-a", again, box.config("pod-a", again, "sleep 1000"));
+  expect_running(second);
+  ASSERT_EQ(::kill(sandbox.state.shim_pid, SIGKILL), 0);
+  expect_swept(box.env, "pod-a", Sweep::kKeepLogs);
+  ASSERT_EQ(records().size(), 2U);
+  EXPECT_EQ(records()[0], ended);
+  EXPECT_EQ(records()[1], *second);
+  ASSERT_TRUE(drop_old_logs(box.env.log_dir("pod-a", "main"), 1));
+  ASSERT_EQ(records().size(), 1U);
+  EXPECT_EQ(records()[0].ref, again);
+}
+
 // The agent is nothing to the shim: whoever connects next finds the pod as it is.
 TEST_F(SandboxTest, IsFoundAgain) {
   start();
@@ -264,8 +293,42 @@ TEST_F(SandboxTest, AKilledShimIsSwept) {
   EXPECT_EQ(*list_sandboxes(box.env), std::vector<std::string>{"pod-a"});
   expect_swept(box.env, "pod-a", Sweep::kKeepLogs);
   EXPECT_TRUE(fs::exists(box.env.log_dir("pod-a", "main") / "0.log"));
+  ASSERT_TRUE(write_file_atomic(box.env.status_file("pod-a"), "{}"));
+  expect_swept(box.env, "pod-a", Sweep::kKeepLogs);
+  EXPECT_TRUE(fs::exists(box.env.status_file("pod-a")));
   expect_swept(box.env, "pod-a");
   expect_swept(box.env, "pod-a");  // idempotent
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+TEST_F(SandboxTest, TheAgentsEnvironmentStaysTheAgents) {
+  ::setenv("NOTIFY_SOCKET", "/run/systemd/notify", 1);
+  start();
+  ::unsetenv("NOTIFY_SOCKET");
+  const auto environment =
+      read_file(fmt::format("/proc/{}/environ", sandbox.state.shim_pid), 64 * 1024);
+  ASSERT_TRUE(environment);
+  EXPECT_TRUE(environment->starts_with("PATH=")) << *environment;
+  EXPECT_EQ(std::ranges::count(*environment, '\0'), 1) << *environment;
+}
+
+// What a host that goes down sends to everybody.
+TEST_F(SandboxTest, SigtermLetsContainersEndAndThenTheShim) {
+  start();
+  const ContainerRef side{"side", 0};
+  const auto script = "trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done";
+  for (const ContainerRef& ref : {main, side})
+    expect_running(box.run("pod-a", ref, box.config("pod-a", ref, script)));
+  for (const ContainerRef& ref : {main, side})
+    ASSERT_TRUE(wait_until([&] { return exec(ref, {"true"}).exit_code == 0; }));
+  ASSERT_EQ(::kill(sandbox.state.shim_pid, SIGTERM), 0);
+  pollfd dead{sandbox.pidfd.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&dead, 1, 20'000), 1);
+  for (const ContainerRef& ref : {main, side}) {
+    EXPECT_EQ(log(ref.name), "bye\n");
+    EXPECT_EQ(read_container_records(box.env.log_dir("pod-a", ref.name))->back().exit_code, 5);
+  }
+  expect_swept(box.env, "pod-a");
   EXPECT_EQ(box.leaks(), std::vector<std::string>{});
 }
 

@@ -72,6 +72,7 @@ TEST(OciSpec, EverythingIsGolden) {
   config.capabilities_add = {"NET_ADMIN"};
   config.capabilities_drop = {"CAP_MKNOD"};
   config.no_new_privileges = false;
+  config.oom_score_adj = 900;
   config.seccomp = false;
   config.nofile = 1024;
   config.cgroup_v2 = false;
