@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -100,17 +101,22 @@ class Services(unittest.TestCase):
                 for h in self.cluster.hosts}
         # The second packet of a handshake, seen by c1: who sent it, and in whose name.
         sniffer = subprocess.Popen(
-            self.cluster.argv("c1", "tcpdump", "-lne", "--immediate-mode", "-c", 60, "-i", "eth0",
+            self.cluster.argv("c1", "tcpdump", "-lne", "--immediate-mode", "-i", "eth0",
                               f"src host {vip} and tcp[tcpflags] & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)"),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(lambda: (sniffer.kill(), sniffer.wait(), sniffer.stdout.close(), sniffer.stderr.close()))
         self.assertTrue(any(line.startswith("listening on") for line in iter(sniffer.stderr.readline, "")))
         seen = probe.connect(self.cluster, "c1", f"{vip}:80", count=60)
-        heard, _ = sniffer.communicate(timeout=20)
-        by_port = {int(line.split(" > ")[2].split(":")[0].rsplit(".", 1)[1]): macs[line.split()[1]] for line in heard.splitlines()}
-        for one in seen:
-            host = self.webs[one["said"]["pod"]]["spec"]["nodeName"]
-            self.assertEqual(by_port[int(one["self"].rsplit(":", 1)[1])], host, one)
+        expected = {int(one["self"].rsplit(":", 1)[1]): self.webs[one["said"]["pod"]]["spec"]["nodeName"] for one in seen}
+        bound = threading.Timer(20, sniffer.kill)
+        self.addCleanup(bound.cancel)
+        bound.start()
+        by_port = {}
+        while by_port.keys() < expected.keys():
+            line = sniffer.stdout.readline()
+            self.assertTrue(line, f"not seen in time: {expected.keys() - by_port.keys()}")
+            by_port[int(line.split(" > ")[2].split(":")[0].rsplit(".", 1)[1])] = macs[line.split()[1]]
+        self.assertEqual(by_port, expected)
         print(f"    announced by {self.cluster.announcer(vip)}, answered by {sorted(set(by_port.values()))}")
 
     def test_a_pod_reaches_itself_through_its_service(self):
