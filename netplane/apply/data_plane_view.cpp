@@ -11,8 +11,8 @@ std::vector<std::string> DataPlane::limitations() const {
   std::vector<std::string> out = kernel_.programs->limitations();
   if (!config_.socket_hooks)
     out.emplace_back(
-        "features.socket_lb is off: pods' connections to Services are translated packet "
-        "by packet, and processes of this host itself reach no ClusterIP");
+        "features.socket_lb is off: pods' connections to Services are translated packet by packet, "
+        "which leads no pod to itself, and processes of this host itself reach no ClusterIP");
   if (!config_.masquerade)
     out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
                      "back to them");

@@ -129,10 +129,11 @@ class FullDisk(unittest.TestCase):
     def fills_and_mends(self, folder):
         self.cluster.apply(objects.documents(objects.pod("late", {"app": "late"}, objects.web_spec("blue"), "h2")))
         self.addCleanup(self.cluster.shoal, "h1", "delete", "pod", "late", "--ignore-not-found")
+        uid = self.cluster.get("pod", "late")["metadata"]["uid"]
 
         def said():
             return next((e["message"] for e in self.cluster.items("events")
-                         if e["involvedObject"]["name"] == "late" and NO_SPACE in e["message"]), None)
+                         if e["involvedObject"].get("uid") == uid and NO_SPACE in e["message"]), None)
         message = wait_for("an event that names the disk", said, 15,
                            on_timeout=lambda: self.cluster.shoal("h1", "get", "events").stdout)
         self.assertIn(folder, message)

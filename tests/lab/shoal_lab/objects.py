@@ -15,10 +15,13 @@ def load_images(cluster, folder, versions=("blue",), client=True):
     for version in versions:
         cluster.load_image(build_image(version, folder / f"{version}.tar"))
     if client:
-        archive = folder / "client.tar"
-        subprocess.run([str(ROOT / "tests/images/build"), "--client", str(LOADGEN), str(archive)],
-                       check=True, capture_output=True)
-        cluster.load_image(archive)
+        cluster.load_image(build_client_image(folder))
+
+
+def build_client_image(folder):
+    archive = Path(folder) / "client.tar"
+    subprocess.run([str(ROOT / "tests/images/build"), "--client", str(LOADGEN), str(archive)], check=True, capture_output=True)
+    return archive
 
 
 def documents(*objects):
