@@ -15,12 +15,27 @@ std::string_view to_string(FrontendKind kind) {
     return "LoadBalancer";
   case FrontendKind::kExternalIp:
     return "ExternalIP";
+  case FrontendKind::kHostPort:
+    return "HostPort";
+  }
+  return "?";
+}
+
+std::string_view to_string(Clients clients) {
+  switch (clients) {
+  case Clients::kAll:
+    return "all";
+  case Clients::kInside:
+    return "inside";
+  case Clients::kOutside:
+    return "outside";
   }
   return "?";
 }
 
 std::string ServicePort::id() const {
-  return fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto));
+  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto),
+                     clients == Clients::kOutside ? "@outside" : "");
 }
 
 }  // namespace shoal::model
