@@ -122,8 +122,8 @@ Result<> Agent::Impl::make_api() {
   }
   api::WriterOptions writing;
   writing.service_cidrs = {files.settings.service_cidr};
-  if (files.settings.lb_pool)
-    writing.load_balancer_pools = {*files.settings.lb_pool};
+  writing.load_balancer_pools = files.settings.lb_pools;
+  writing.node_ports = files.settings.node_port_range;
   writer = api::make_writer(
       replica,
       [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); },
