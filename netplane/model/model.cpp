@@ -29,13 +29,19 @@ std::string_view to_string(Clients clients) {
     return "inside";
   case Clients::kOutside:
     return "outside";
+  case Clients::kInsideExternal:
+    return "inside-external";
   }
   return "?";
 }
 
 std::string ServicePort::id() const {
-  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto),
-                     clients == Clients::kOutside ? "@outside" : "");
+  std::string_view side;
+  if (clients == Clients::kOutside)
+    side = "@outside";
+  else if (clients == Clients::kInsideExternal)
+    side = "@external";
+  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
 }
 
 }  // namespace shoal::model
