@@ -108,17 +108,18 @@ void NetplaneDriver::note_errors(const apply::ApplyReport& report) {
   });
 }
 
-// Of all hosts that compute the same finding, the one that ranks first for the service writes the
+// Of all hosts that compute the same finding, the one that ranks first for its object writes the
 // event.
 void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
   const std::vector<std::string> live = inputs_.members().live();
   for (const desired::Finding& finding : findings) {
     if (std::binary_search(findings_.begin(), findings_.end(), finding))
       continue;
-    if (rendezvous_owner(finding.ns + "/" + finding.service, live) != base_.self)
+    if (!finding.local &&
+        rendezvous_owner(finding.about.ns + "/" + finding.about.name, live) != base_.self)
       continue;
-    if (const auto service = view_.get(view::kServices, finding.ns, finding.service))
-      writer_.event(*service, "Warning", desired::reason_of(finding.kind), finding.message,
+    if (const auto object = view_.get(finding.about))
+      writer_.event(*object, "Warning", desired::reason_of(finding.kind), finding.message,
                     "shoal-service-proxy");
   }
 }
