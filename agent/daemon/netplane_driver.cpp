@@ -23,6 +23,7 @@ void NetplaneDriver::start() {
     mark_dirty();
   });
   next_audit_ = clock_.now() + kAuditInterval;
+  look_at_addresses();
   arm_tick();
   mark_dirty();
 }
@@ -80,6 +81,7 @@ void NetplaneDriver::run() {
   if (!view_.synced())
     return;
   note_errors(data_plane_.apply(desired_, settled_));
+  inputs_.show_health(computed.health_checks);
   if (settled_ && findings_ != computed.findings) {
     tell(computed.findings);
     findings_ = computed.findings;
@@ -124,6 +126,11 @@ void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
   }
 }
 
+void NetplaneDriver::look_at_addresses() {
+  base_.node_addresses = inputs_.node_addresses();
+  builder_.set_inputs(base_);
+}
+
 void NetplaneDriver::tick() {
   data_plane_.tick();
   const bool was_settled = settled_;
@@ -132,6 +139,9 @@ void NetplaneDriver::tick() {
     mark_dirty();
   if (const MonoTime now = clock_.now(); settled_ && now >= next_audit_) {
     next_audit_ = now + kAuditInterval;
+    look_at_addresses();
+    if (builder_.dirty(inputs_.members()))
+      mark_dirty();
     const apply::AuditReport report = data_plane_.audit();
     for (const std::string& finding : report.findings)
       spdlog::warn("data plane audit: {}", finding);
