@@ -368,8 +368,9 @@ bool Planner::plan_ring(const DesiredService& wanted, Learned& learned) {
   item.service = *wanted.index;
   if (slots == 0) {
     const ServiceState* now = wanted.actual;
+    // Not before frontends that it loses lead elsewhere: those would be refused in between.
     if (now != nullptr && (!now->ring.empty() || now->ring_content != 0))
-      switch_rings_.items.push_back(std::move(item));
+      empty_rings_.items.push_back(std::move(item));
     return true;
   }
   item.inputs = inputs_digest(backends_, slots);
