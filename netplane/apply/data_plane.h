@@ -127,6 +127,7 @@ private:
   void audit_links(AuditReport& report);
   void audit_overlay(const model::DataPlane& maps, AuditReport& report);
   void audit_pods(const model::DataPlane& maps, AuditReport& report);
+  void audit_source_ranges(const model::DataPlane& maps, AuditReport& report);
   void audit_services(const model::DataPlane& maps, AuditReport& report);
   void audit_backends(const model::DataPlane& maps, AuditReport& report);
   void audit_nft(AuditReport& report);

@@ -92,7 +92,8 @@ Result<ServiceView> DataPlane::service_view(std::string_view ns, std::string_vie
   view.slots = state->ring.slots;
   for (const model::Frontend& frontend : service->frontends) {
     const auto entry = actual_.frontends().find({frontend.ip, frontend.port, frontend.proto});
-    if (entry != actual_.frontends().end() && entry->second.service == view.index)
+    if (entry != actual_.frontends().end() &&
+        (entry->second.inside == view.index || entry->second.outside == view.index))
       view.frontends.push_back(frontend);
   }
   std::sort(view.frontends.begin(), view.frontends.end());

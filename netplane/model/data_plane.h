@@ -48,6 +48,8 @@ struct FrontendEntry {
   auto operator<=>(const FrontendEntry&) const = default;
 };
 
+std::string to_string(const FrontendEntry& entry);  // "service=3 outside=4 affinity=60s restricted"
+
 // An address that is some frontend's: other ports of it are refused at once.
 struct VipEntry {
   bool announced = false;  // this host answers ARP for it
@@ -76,8 +78,8 @@ struct BackendEntry {
   std::uint32_t epoch = 0;       // of the id
   bool local = false;            // a pod of this host
   IpAddress node;                // VXLAN endpoint of its host; unspecified when local or not a pod
-  bool draining = false;         // no new connections: affinity does not lead here any more
   bool valid = true;             // false: the id is free, only the epoch counts
+  bool draining = false;         // no new connections: affinity does not lead here any more
   auto operator<=>(const BackendEntry&) const = default;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/model/model.h"
 
+#include "netplane/model/data_plane.h"
+
 #include <fmt/format.h>
 
 namespace shoal::model {
@@ -33,6 +35,23 @@ std::string_view to_string(Clients clients) {
     return "inside-external";
   }
   return "?";
+}
+
+// The common cases read shortest: one service for both sides, or for clients inside only.
+std::string to_string(const FrontendEntry& entry) {
+  const auto index = [](ServiceIndex service) {
+    return service == kNoService ? std::string("none") : fmt::format("{}", service);
+  };
+  std::string out = "service=" + index(entry.inside);
+  if (entry.outside == entry.inside)
+    out += " north-south";
+  else if (entry.outside != kNoService)
+    out += " outside=" + index(entry.outside);
+  if (entry.affinity_s > 0)
+    out += fmt::format(" affinity={}s", entry.affinity_s);
+  if (entry.restricted)
+    out += " restricted";
+  return out;
 }
 
 std::string ServicePort::id() const {

@@ -82,6 +82,8 @@ void set_features(S& skeleton, const Features& f) {
 std::uint32_t entries_of(std::string_view map, const MapSizes& s) {
   const std::pair<std::string_view, std::uint32_t> table[] = {
       {"shoal_frontends", s.frontends},
+      {"shoal_source_ranges", s.source_ranges},
+      {"shoal_affinity", s.affinity},
       {"shoal_vips", s.vips},
       {"shoal_ring_refs", s.services},
       {"shoal_service_stats", s.services},
