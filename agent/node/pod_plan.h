@@ -27,8 +27,8 @@ inline constexpr std::chrono::seconds kRetryMax{60};
 // For an image that is not here: looking into the local store costs nothing, and it may be loaded
 // any moment.
 inline constexpr std::chrono::seconds kImageRetry{2};
-// After a pod was reported as not ready and before its processes are asked to end: so that the
-// hosts that balance over it have it out of their rings.
+// After a pod's deletion was seen and before its processes are asked to end: so that the hosts that
+// balance over it have it out of their rings.
 inline constexpr std::chrono::milliseconds kDrainDelay{500};
 
 struct Waiting {
@@ -71,7 +71,7 @@ enum class StepKind : std::uint8_t {
   kAttachNetwork,
   kCleanContainer,  // remove what is left of an ended attempt
   kStartContainer,
-  kBeginStop,  // report not ready, wait for the drain
+  kBeginStop,  // wait for the drain
   kStopAll,    // ask every container to end
   kTeardown,   // everything goes
   kWait,       // until `until`, or until something happens
