@@ -2,6 +2,7 @@
 // The columns that kubectl prints for each kind, under Kubernetes' own names.
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
+#include "agent/api/service_facts.h"
 #include "agent/api/time_text.h"
 
 #include <fmt/format.h>
@@ -245,12 +246,30 @@ constexpr Column kReplicaSets[] = {
 
 // ---- services
 json::value external_ip_cell(const Object& service, WallTime) {
-  const std::string ips =
-      join(find_array(service.body, "status.loadBalancer.ingress"), ",",
-           [](const json::object& i) { return std::string(find_string(i, "ip")); });
+  const json::object& spec = spec_of(service.body);
+  if (service_type(spec) == ServiceType::kExternalName)
+    return text_or(find_string(spec, "externalName"), "<none>");
+  std::string ips;
+  if (service_type(spec) == ServiceType::kLoadBalancer)
+    ips = join(find_array(service.body, "status.loadBalancer.ingress"), ",",
+               [](const json::object& i) {
+                 const std::string_view ip = find_string(i, "ip");
+                 return std::string(ip.empty() ? find_string(i, "hostname") : ip);
+               });
+  if (const json::array* given = find_array(spec, "externalIPs"))
+    for (const json::value& ip : *given)
+      if (ip.is_string())
+        ips += (ips.empty() ? "" : ",") + std::string(ip.get_string());
   if (!ips.empty())
     return json::string(ips);
-  return find_string(service.body, "spec.type") == "LoadBalancer" ? "<pending>" : "<none>";
+  return service_type(spec) == ServiceType::kLoadBalancer ? "<pending>" : "<none>";
+}
+
+std::string service_port_text(const json::object& port) {
+  const std::int64_t node_port = find_int(port, "nodePort", 0);
+  return fmt::format("{}{}/{}", find_int(port, "port", 0),
+                     node_port == 0 ? "" : fmt::format(":{}", node_port),
+                     find_string(port, "protocol"));
 }
 
 constexpr Column kServices[] = {
@@ -264,11 +283,7 @@ constexpr Column kServices[] = {
     text("External-IP", external_ip_cell),
     text("Port(s)",
          [](const Object& s, WallTime) -> json::value {
-           const std::string ports =
-               join(find_array(s.body, "spec.ports"), ",", [](const json::object& p) {
-                 return fmt::format("{}/{}", find_int(p, "port", 0), find_string(p, "protocol"));
-               });
-           return text_or(ports, "<none>");
+           return text_or(join(find_array(s.body, "spec.ports"), ",", service_port_text), "<none>");
          }),
     kAge,
     text(
