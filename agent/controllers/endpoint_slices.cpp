@@ -4,6 +4,7 @@
 //
 // A slice holds at most 100 endpoints that resolve the service's ports to the same numbers. An
 // endpoint stays in the slice that it is in, so that one pod's change writes one slice.
+#include "agent/api/service_facts.h"
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
 #include "agent/controllers/names.h"
@@ -23,6 +24,7 @@ constexpr std::size_t kEndpointsPerSliceMax = 100;
 constexpr std::string_view kServiceName = "kubernetes.io/service-name";
 constexpr std::string_view kManagedBy = "endpointslice.kubernetes.io/managed-by";
 constexpr std::string_view kManager = "endpointslice-controller.shoal.dev";
+constexpr std::string_view kHeadlessLabel = "service.kubernetes.io/headless";
 
 // Endpoints that can share slices: one address family and the same resolved ports.
 struct Group {
@@ -46,10 +48,39 @@ json::array resolved_ports(const Object& service, const Object& pod) {
     if (!number)
       continue;  // this pod does not have the named port
     const auto protocol = api::find_string(port, "protocol");
-    out.push_back(json::object{{"name", api::find_string(port, "name")},
-                               {"port", static_cast<std::int64_t>(*number)},
-                               {"protocol", protocol.empty() ? "TCP" : protocol}});
+    json::object& resolved =
+        out.emplace_back(json::object{{"name", api::find_string(port, "name")},
+                                      {"port", static_cast<std::int64_t>(*number)},
+                                      {"protocol", protocol.empty() ? "TCP" : protocol}})
+            .get_object();
+    if (const auto app = api::find_string(port, "appProtocol"); !app.empty())
+      resolved["appProtocol"] = app;
   }
+  return out;
+}
+
+// What spec.trafficDistribution asks of whoever balances by hints.
+json::object hints_of(const Object& service, std::string_view node, std::string_view zone) {
+  const auto wanted = api::find_string(service.body, "spec.trafficDistribution");
+  json::object hints;
+  if (!wanted.empty() && !zone.empty())
+    hints["forZones"] = json::array{json::object{{"name", zone}}};
+  if (wanted == "PreferSameNode")
+    hints["forNodes"] = json::array{json::object{{"name", node}}};
+  return hints;
+}
+
+// The service's own labels, and by which the slice is found.
+json::object slice_labels(const Object& service) {
+  json::object out;
+  if (const auto* own = view::labels(service))
+    out = *own;
+  for (const std::string_view reserved : {kServiceName, kManagedBy, kHeadlessLabel})
+    out.erase(reserved);
+  out[kServiceName] = service.name;
+  out[kManagedBy] = kManager;
+  if (api::is_headless(api::spec_of(service.body)))
+    out[kHeadlessLabel] = "";
   return out;
 }
 
@@ -60,14 +91,22 @@ json::object endpoint_of(const World& world, const Object& service, const Object
   const bool terminating = view::is_terminating(pod);
   const bool serving =
       view::condition_true(pod, "Ready") && world.members.alive(view::node_of(pod));
-  return {
+  const auto node_name = view::node_of(pod);
+  const ObjectPtr node = world.view.get(view::kNodes, {}, node_name);
+  const std::string_view zone = node ? view::node_zone(*node) : std::string_view();
+  json::object out{
       {"addresses", json::array{ip.to_string()}},
       {"conditions", json::object{{"ready", (serving && !terminating) || publish_all},
                                   {"serving", serving},
                                   {"terminating", terminating}}},
-      {"nodeName", view::node_of(pod)},
+      {"nodeName", node_name},
       {"targetRef",
        json::object{{"kind", "Pod"}, {"namespace", pod.ns}, {"name", pod.name}, {"uid", pod.uid}}}};
+  if (!zone.empty())
+    out["zone"] = zone;
+  if (json::object hints = hints_of(service, node_name, zone); !hints.empty())
+    out["hints"] = std::move(hints);
+  return out;
 }
 
 std::map<std::uint64_t, Group> wanted_groups(const World& world, const Object& service) {
@@ -121,7 +160,8 @@ void fill(json::array& endpoints, Group& group) {
 class Slices {
 public:
   Slices(const World& world, const Object& service, Plan& plan)
-      : service_(service), plan_(plan), groups_(wanted_groups(world, service)) {
+      : service_(service), plan_(plan), labels_(slice_labels(service)),
+        groups_(wanted_groups(world, service)) {
     for (ObjectPtr& slice : world.view.slices_of(service.ns, service.name))
       if (view::label(*slice, kManagedBy) == kManager) {
         names_.insert(slice->name);
@@ -168,10 +208,12 @@ private:
       return;
     }
     const auto* before = api::find_array(slice.body, "endpoints");
-    if (before && *before == endpoints)
+    const auto* labels = view::labels(slice);
+    if (before && *before == endpoints && labels && *labels == labels_)
       return;
     json::object body = slice.body;
     body["endpoints"] = std::move(endpoints);
+    body["metadata"].as_object()["labels"] = labels_;
     plan_.steps.push_back({Update{std::move(body)}, {}});
   }
 
@@ -186,11 +228,10 @@ private:
              {"apiVersion", "discovery.k8s.io/v1"},
              {"kind", "EndpointSlice"},
              {"metadata",
-              json::object{
-                  {"name", name},
-                  {"namespace", service_.ns},
-                  {"labels", json::object{{kServiceName, service_.name}, {kManagedBy, kManager}}},
-                  {"ownerReferences", json::array{view::controller_ref(service_)}}}},
+              json::object{{"name", name},
+                           {"namespace", service_.ns},
+                           {"labels", labels_},
+                           {"ownerReferences", json::array{view::controller_ref(service_)}}}},
              {"addressType", group.family},
              {"endpoints", std::move(endpoints)},
              {"ports", group.ports}}},
@@ -199,6 +240,7 @@ private:
 
   const Object& service_;
   Plan& plan_;
+  const json::object labels_;
   std::map<std::uint64_t, Group> groups_;
   std::vector<ObjectPtr> present_;
   std::set<std::string> names_;
@@ -210,11 +252,12 @@ Plan reconcile_service(const World& world, const Object& service) {
   Plan plan;
   if (view::is_terminating(service))
     return plan;
-  if (view::has_selector(service)) {
+  if (view::has_selector(service) && api::has_cluster_ip(api::spec_of(service.body))) {
     Slices(world, service, plan).run();
     return plan;
   }
-  // The selector was taken away: what it had made goes; slices made by hand stay.
+  // The selector was taken away, or the service is another name now: what it had made goes; slices
+  // made by hand stay.
   for (const ObjectPtr& slice : world.view.slices_of(service.ns, service.name))
     if (view::label(*slice, kManagedBy) == kManager && !plan.full())
       plan.steps.push_back({Remove{view::ref_of(*slice), slice->uid, std::nullopt}, {}});

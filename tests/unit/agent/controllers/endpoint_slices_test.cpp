@@ -98,5 +98,65 @@ TEST_F(SliceTest, LeavesSlicesMadeByHandAlone) {
   EXPECT_NE(target_of(plan.steps[0].op).name, "mine");
 }
 
+TEST_F(SliceTest, CarryTheServicesLabelsAndWhereEndpointsAre) {
+  world.change(view::kNodes, "", "h1", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"].as_object()["topology.kubernetes.io/zone"] = "east";
+  });
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"] = boost::json::object{{"team", "a"}};
+    auto& spec = body["spec"].as_object();
+    spec["clusterIP"] = "None";
+    spec["trafficDistribution"] = "PreferClose";
+    spec["ports"] = boost::json::parse(
+        R"([{"name":"http","port":80,"targetPort":"http","appProtocol":"kubernetes.io/h2c"}])");
+  });
+  put_pods(0, 1);
+  carry_out(world, look());
+  const auto slices = world.view.list(view::kEndpointSlices);
+  ASSERT_EQ(slices.size(), 1u);
+  EXPECT_EQ(view::label(*slices[0], "team"), "a");
+  EXPECT_TRUE(view::labels(*slices[0])->contains("service.kubernetes.io/headless"));
+  const auto& endpoint = slices[0]->body.at("endpoints").at(0).as_object();
+  EXPECT_EQ(endpoint.at("zone"), "east");
+  EXPECT_EQ(boost::json::serialize(endpoint.at("hints")), R"({"forZones":[{"name":"east"}]})");
+  EXPECT_EQ(slices[0]->body.at("ports").at(0).at("appProtocol"), "kubernetes.io/h2c");
+  EXPECT_TRUE(look().steps.empty());
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"] = boost::json::object{{"team", "b"}};
+  });
+  EXPECT_EQ(look().steps.size(), 1u);
+  carry_out(world, look());
+  EXPECT_EQ(view::label(*world.view.list(view::kEndpointSlices)[0], "team"), "b");
+}
+
+TEST_F(SliceTest, AnotherNameHasNone) {
+  put_pods(0, 1);
+  carry_out(world, look());
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["spec"].as_object()["type"] = "ExternalName";
+  });
+  carry_out(world, look());
+  EXPECT_TRUE(world.view.list(view::kEndpointSlices).empty());
+}
+
+// publishNotReadyAddresses: the conditions are those of upstream's controller.
+TEST_F(SliceTest, UnreadyEndpointsCanBePublished) {
+  world.put(fakes::pod({.name = "unready",
+                        .labels = R"({"app":"web"})",
+                        .node = "h1",
+                        .ip = "10.244.1.1",
+                        .ready = false}));
+  const auto conditions = [&] {
+    carry_out(world, look());
+    return boost::json::serialize(
+        world.view.list(view::kEndpointSlices)[0]->body.at("endpoints").at(0).at("conditions"));
+  };
+  EXPECT_EQ(conditions(), R"({"ready":false,"serving":false,"terminating":false})");
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["spec"].as_object()["publishNotReadyAddresses"] = true;
+  });
+  EXPECT_EQ(conditions(), R"({"ready":true,"serving":false,"terminating":false})");
+}
+
 }  // namespace
 }  // namespace shoal::controllers
