@@ -31,6 +31,8 @@ std::string_view to_string(Clients clients) {
     return "inside";
   case Clients::kOutside:
     return "outside";
+  case Clients::kInsideExternal:
+    return "inside-external";
   }
   return "?";
 }
@@ -53,8 +55,12 @@ std::string to_string(const FrontendEntry& entry) {
 }
 
 std::string ServicePort::id() const {
-  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto),
-                     clients == Clients::kOutside ? "@outside" : "");
+  std::string_view side;
+  if (clients == Clients::kOutside)
+    side = "@outside";
+  else if (clients == Clients::kInsideExternal)
+    side = "@external";
+  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
 }
 
 }  // namespace shoal::model

@@ -68,11 +68,15 @@ inline constexpr std::uint32_t kWeightMax = 1'000'000;
 // member host; all others are outside. A Service whose policies differ between the two (or that
 // prefers near backends) is two ServicePorts with the same frontends, each with a ring of its own.
 // kAll: one ring for both; its ClusterIPs are for clients inside all the same.
-enum class Clients : std::uint8_t { kAll, kInside, kOutside };
+// kInsideExternal: clients inside, on the addresses that are for those outside too, when that
+// differs from the ClusterIP (internalTrafficPolicy is about the ClusterIP alone); kInside has the
+// ClusterIPs only then.
+enum class Clients : std::uint8_t { kAll, kInside, kOutside, kInsideExternal };
 std::string_view to_string(Clients clients);
 constexpr bool for_inside(Clients clients) { return clients != Clients::kOutside; }
 constexpr bool for_outside(Clients clients, FrontendKind kind) {
-  return clients != Clients::kInside && kind != FrontendKind::kClusterIp;
+  return (clients == Clients::kAll || clients == Clients::kOutside) &&
+         kind != FrontendKind::kClusterIp;
 }
 
 // Client address affinity may last this long (a day, as the Kubernetes API has it).
@@ -96,7 +100,8 @@ struct ServicePort {
   // The outside clients that may connect; empty: all. Others are dropped, as a firewall would.
   std::vector<IpPrefix> source_ranges;
   auto operator<=>(const ServicePort&) const = default;
-  // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside; unique in a cluster.
+  // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside and "@external" for
+  // kInsideExternal; unique in a cluster.
   std::string id() const;
 };
 
