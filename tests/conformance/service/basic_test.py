@@ -4,6 +4,7 @@
 
 Named after the upstream sig-network tests where there is one ("should ...").
 """
+import subprocess
 import unittest
 
 from frame import CLIENTS, ServiceTest
@@ -128,9 +129,9 @@ class Basic(ServiceTest):
             for client, to in self.both_frontends(web):
                 with self.subTest(server=host, client=client, to=to):
                     self.wait_names(client, to, 80, {name}, n=3)
-                    import subprocess
                     done = subprocess.run(self.argv(client, "bulk", to, 80, 20_000_000, "--timeout", 20000),
-                                          capture_output=True, text=True, timeout=60, check=False)
+                                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                                          check=False)
                     self.assertIn('"ok":true', done.stdout, done.stderr)
 
 

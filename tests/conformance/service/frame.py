@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/lab"))
 
-from shoal_lab.cluster import BUILD, Cluster, ClusterError, wait_for  # noqa: E402
+from shoal_lab.cluster import BUILD, SHOAL, Cluster, ClusterError, wait_for  # noqa: E402
 
 NETPROBE = BUILD / "tests/images/netprobe"
 IMAGE = "shoal.dev/test/netprobe:latest"
@@ -51,14 +51,12 @@ class ServiceTest(unittest.TestCase):
         cls.cluster.wait_ready("app=client", 1)
 
     def setUp(self):
-        name = self.id().rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-")[:50].strip("-")
+        name = self.id().rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-").lower()[:50].strip("-")
         self.ns = name
         self.apply(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n")
         self.addCleanup(self.delete_namespace)
 
     def delete_namespace(self):
-        if sys.exc_info()[0] is None and not any(error for _, error in getattr(self._outcome, "errors", [])):
-            pass
         for kind in ("services", "deployments", "pods"):
             for item in self.items(kind):
                 self.cluster.shoal("h1", "delete", kind, item["metadata"]["name"], "-n", self.ns, check=False)
@@ -118,13 +116,12 @@ class ServiceTest(unittest.TestCase):
             return self.cluster.argv("c1", NETPROBE, *args)
         if client == "host":
             return self.cluster.argv("h1", NETPROBE, *args)
-        from shoal_lab.cluster import SHOAL
-        return self.cluster.argv("h1", SHOAL, "exec", "client", "--", "/bin/netprobe", *args)
+        return self.cluster.argv("h1", SHOAL, "exec", "-i", "client", "--", "/bin/netprobe", *args)
 
     def ask(self, client, to, port, proto="tcp", n=1, *more):
         """n answers, as netprobe reports them."""
-        done = subprocess.run(self.argv(client, "ask", proto, to, port, "-n", n, *more), capture_output=True, text=True,
-                              timeout=120, check=False)
+        done = subprocess.run(self.argv(client, "ask", proto, to, port, "-n", n, *more), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120, check=False)
         answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         if len(answers) != n:
             raise ClusterError(f"netprobe from {client}: exit {done.returncode}: {done.stdout}{done.stderr}")
