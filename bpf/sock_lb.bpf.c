@@ -171,8 +171,8 @@ static __always_inline const struct shoal_frontend *frontend_inside(const struct
 }
 
 /* The clients of one network namespace, a pod's mostly, are one client to session affinity. */
-static __always_inline const struct shoal_backend *sock_pick(struct bpf_sock_addr *ctx, const struct shoal_frontend *fe,
-							     __u32 *id)
+static __always_inline const struct shoal_backend *sock_pick(struct bpf_sock_addr *ctx,
+							     const struct shoal_frontend *fe, __u32 *id)
 {
 	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_NETNS};
 	__u64 cookie;

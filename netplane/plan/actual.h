@@ -99,9 +99,7 @@ public:
     return frontends_;
   }
   const std::map<IpAddress, VipEntry>& vips() const { return vips_; }
-  const std::map<ServiceIndex, std::set<IpPrefix>>& source_ranges() const {
-    return source_ranges_;
-  }
+  const std::map<ServiceIndex, std::set<IpPrefix>>& source_ranges() const { return source_ranges_; }
   const std::vector<ServiceState>& services() const {
     return services_;
   }  // by index, may be shorter

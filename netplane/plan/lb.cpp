@@ -161,8 +161,7 @@ void Planner::gather_frontends(DesiredService& wanted) {
     OwnFrontend own{key, false, false, frontend.kind == model::FrontendKind::kClusterIp};
     own.inside = model::for_inside(clients) && claim(owners.inside, wanted, key);
     own.outside = model::for_outside(clients, frontend.kind) &&
-                  (own.inside || !model::for_inside(clients)) &&
-                  claim(owners.outside, wanted, key);
+                  (own.inside || !model::for_inside(clients)) && claim(owners.outside, wanted, key);
     if (own.inside || own.outside)
       wanted.frontends.push_back(own);
   }

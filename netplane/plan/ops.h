@@ -8,9 +8,9 @@
 // The order of a plan's operations is what makes every prefix of it serve:
 //   OpenServices, SetBackends, WriteRings, SwitchRings, AddSourceRanges, SetFrontends, SetVips
 //                                                      (what comes)
-//   DeleteFrontends, DeleteVips, SwitchRings to nothing, RemoveSourceRanges, SetBackends to draining,
-//   RetireBackends, RetireServices                     (what goes)
-//   FreeBackends                                       (what went, its grace having passed)
+//   DeleteFrontends, DeleteVips, SwitchRings to nothing, RemoveSourceRanges, SetBackends to
+//   draining, RetireBackends, RetireServices                     (what goes) FreeBackends (what
+//   went, its grace having passed)
 // Frontends go before their VIP, so that what is no longer served is refused and does not wander
 // off. A service's new source ranges come before the frontends that are held against them, and the
 // old ones go after: no client that both allow is dropped in between.

@@ -16,9 +16,7 @@ std::string text(const FrontendKey& key) {
   return fmt::format("{}/{}", endpoint(key.ip, key.port), to_string(key.proto));
 }
 
-std::string text(const FrontendEntry& entry) {
-  return model::to_string(entry);
-}
+std::string text(const FrontendEntry& entry) { return model::to_string(entry); }
 
 std::string text(const BackendEntry& entry) {
   std::string out = fmt::format("{} gen={} epoch={}", endpoint(entry.ip, entry.port),

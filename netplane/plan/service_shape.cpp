@@ -60,8 +60,8 @@ void keep_latest_generation(std::vector<WantedBackend>& backends) {
   }
 }
 
-// Endpoints that are stopping and still answer are used when there is nothing better: a rollout that
-// goes wrong, or a service that is scaled to nothing, serves until the last one is gone.
+// Endpoints that are stopping and still answer are used when there is nothing better: a rollout
+// that goes wrong, or a service that is scaled to nothing, serves until the last one is gone.
 void promote_serving(std::vector<WantedBackend>& backends) {
   const bool any = std::any_of(backends.begin(), backends.end(),
                                [](const WantedBackend& wanted) { return wanted.eligible; });

@@ -169,8 +169,7 @@ void Host::frontend(const std::string& address, L4Proto proto, model::ServiceInd
   ASSERT_TRUE(maps_->put_vip(where.ip, {announced}));
 }
 
-void Host::frontend(const std::string& address, L4Proto proto,
-                    const model::FrontendEntry& entry) {
+void Host::frontend(const std::string& address, L4Proto proto, const model::FrontendEntry& entry) {
   const SocketAddress where = at(address.c_str());
   const kernel::FrontendWrite write{{where.ip, where.port, proto}, entry};
   ASSERT_TRUE(maps_->put_frontends({&write, 1}));

@@ -37,11 +37,10 @@ void fill(kernel::DataMaps& maps) {
   blocks[1].slots.fill(2);
   ASSERT_TRUE(maps.put_ring_blocks(blocks));
   ASSERT_TRUE(maps.switch_ring(2, {5, 100}));
-  const kernel::FrontendWrite frontends[] = {{{ip("10.96.0.10"), 80, L4Proto::kTcp}, {.inside = 2}},
-                                             {{ip("2001:db8::10"), 53, L4Proto::kUdp},
-                                              {.inside = 3, .outside = 3}},
-                                             {{ip("198.18.100.1"), 80, L4Proto::kTcp},
-                                              {2, 4, 60, true}}};
+  const kernel::FrontendWrite frontends[] = {
+      {{ip("10.96.0.10"), 80, L4Proto::kTcp}, {.inside = 2}},
+      {{ip("2001:db8::10"), 53, L4Proto::kUdp}, {.inside = 3, .outside = 3}},
+      {{ip("198.18.100.1"), 80, L4Proto::kTcp}, {2, 4, 60, true}}};
   for (const char* range : {"198.18.0.0/24", "2001:db8:1::/64", "0.0.0.0/0"})
     ASSERT_TRUE(maps.put_source_range(4, IpPrefix::parse(range).value()));
   ASSERT_TRUE(maps.put_frontends(frontends));

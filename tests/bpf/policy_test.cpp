@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a frontend asks beyond a pick from its ring: other rings for outside clients, source ranges, session
-// affinity. Roles are in cast.h.
+// What a frontend asks beyond a pick from its ring: other rings for outside clients, source ranges,
+// session affinity. Roles are in cast.h.
 #include "tests/bpf/cast.h"
 
 #include <gmock/gmock.h>
@@ -100,7 +100,8 @@ TEST_F(PolicyTest, AffinityIsPerServiceAndWithinItsTime) {
   EXPECT_EQ(from_outside(client(1), at("198.18.100.1:81")), "web");
   host.ring(1, {kWebId}, 16);
   EXPECT_EQ(from_outside(client(2)), "far");
-  // Every try is a connection that renews it, so the wait is for the clock alone: more than affinity_s later.
+  // Every try is a connection that renews it, so the wait is for the clock alone: more than
+  // affinity_s later.
   const std::uint64_t seen = host.now_s();
   while (host.now_s() <= seen + 1)
     std::this_thread::yield();

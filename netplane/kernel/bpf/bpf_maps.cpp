@@ -132,9 +132,7 @@ IpPrefix prefix_from_abi(const shoal_addr& addr, std::uint32_t bits) {
   return IpPrefix::containing(ip, ip.is_v4() && bits >= 96 ? bits - 96 : bits);
 }
 
-IpPrefix from_abi(const shoal_node_key& key) {
-  return prefix_from_abi(key.addr, key.prefix_bits);
-}
+IpPrefix from_abi(const shoal_node_key& key) { return prefix_from_abi(key.addr, key.prefix_bits); }
 
 model::RingRef ref_from_abi(std::uint64_t ref) {
   return {static_cast<std::uint32_t>(ref >> 32), static_cast<std::uint32_t>(ref)};
@@ -208,8 +206,8 @@ private:
 // ---- the maps -----------------------------------------------------------------------------------
 
 struct Fds {
-  UniqueFd frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes, peers, flows, udp_pick,
-      service_stats, backend_stats, drops;
+  UniqueFd frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes, peers,
+      flows, udp_pick, service_stats, backend_stats, drops;
 };
 
 class BpfMaps final : public DataMaps {
@@ -573,8 +571,8 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
   Fds f;
   f.frontends = SHOAL_TRY(open_map(folder, "shoal_frontends", sizeof(shoal_frontend_key),
                                    sizeof(shoal_frontend), &s.frontends));
-  f.source_ranges = SHOAL_TRY(open_map(folder, "shoal_source_ranges", sizeof(shoal_source_key), 4,
-                                       &s.source_ranges));
+  f.source_ranges = SHOAL_TRY(
+      open_map(folder, "shoal_source_ranges", sizeof(shoal_source_key), 4, &s.source_ranges));
   f.vips =
       SHOAL_TRY(open_map(folder, "shoal_vips", sizeof(shoal_addr), sizeof(shoal_vip), &s.vips));
   f.ring_refs = SHOAL_TRY(open_map(folder, "shoal_ring_refs", 4, 8, &s.services));

@@ -49,8 +49,7 @@ public:
         const FrontendKey key{f.ip, f.port, f.proto};
         if (service.clients != model::Clients::kOutside)
           out[{key, false}] = eligible(service);
-        if (service.clients != model::Clients::kInside &&
-            f.kind != model::FrontendKind::kClusterIp)
+        if (service.clients != model::Clients::kInside && f.kind != model::FrontendKind::kClusterIp)
           out[{key, true}] = eligible(service);
       }
     }
@@ -219,8 +218,8 @@ protected:
     }
   }
 
-  // Who may answer in between: whoever did or will. When one ring becomes two, or two one, the other
-  // side's backends too: a ring is switched before the entries that lead elsewhere are.
+  // Who may answer in between: whoever did or will. When one ring becomes two, or two one, the
+  // other side's backends too: a ring is switched before the entries that lead elsewhere are.
   static std::set<Endpoint> allowed(const Side& side, std::set<Endpoint> before,
                                     const Serving& after) {
     for (const bool outside : {false, true})

@@ -120,9 +120,7 @@ void MapState::item(const SetFrontends::Item& i) {
   frontends_[i.key] = i.entry;
 }
 
-void MapState::item(const AddSourceRanges::Item& i) {
-  source_ranges_[i.service].insert(i.range);
-}
+void MapState::item(const AddSourceRanges::Item& i) { source_ranges_[i.service].insert(i.range); }
 
 void MapState::item(const RemoveSourceRanges::Item& i) {
   const auto at = source_ranges_.find(i.service);
