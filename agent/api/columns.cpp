@@ -294,6 +294,38 @@ constexpr Column kServices[] = {
         1),
 };
 
+// Each address at each port, as far as they fit.
+json::value endpoints_cell(const Object& object, WallTime) {
+  std::size_t count = 0;
+  std::string list;
+  const auto add = [&](const json::object& address, const json::object* port) {
+    if (++count > kListedEndpoints)
+      return;
+    list += (list.empty() ? "" : ",") + std::string(find_string(address, "ip"));
+    if (port)
+      list += fmt::format(":{}", find_int(*port, "port", 0));
+  };
+  const json::array* subsets = find_array(object.body, "subsets");
+  for (std::size_t i = 0; subsets && i < subsets->size(); ++i) {
+    const json::object* subset = (*subsets)[i].if_object();
+    const json::array* addresses = subset ? find_array(*subset, "addresses") : nullptr;
+    const json::array* ports = subset ? find_array(*subset, "ports") : nullptr;
+    for (std::size_t p = 0; addresses && p < (ports ? ports->size() : 1); ++p)
+      for (const json::value& address : *addresses)
+        if (address.is_object())
+          add(address.get_object(), ports ? (*ports)[p].if_object() : nullptr);
+  }
+  if (count > kListedEndpoints)
+    list += fmt::format(" + {} more...", count - kListedEndpoints);
+  return text_or(list, "<none>");
+}
+
+constexpr Column kEndpointsTable[] = {
+    kName,
+    text("Endpoints", endpoints_cell),
+    kAge,
+};
+
 constexpr Column kEndpointSlices[] = {
     kName,
     text("AddressType",
@@ -455,6 +487,7 @@ constinit const std::span<const Column> kPodColumns = kPods;
 constinit const std::span<const Column> kDeploymentColumns = kDeployments;
 constinit const std::span<const Column> kReplicaSetColumns = kReplicaSets;
 constinit const std::span<const Column> kServiceColumns = kServices;
+constinit const std::span<const Column> kEndpointsColumns = kEndpointsTable;
 constinit const std::span<const Column> kEndpointSliceColumns = kEndpointSlices;
 constinit const std::span<const Column> kNodeColumns = kNodes;
 constinit const std::span<const Column> kNamespaceColumns = kNamespaces;

@@ -28,6 +28,7 @@ const std::vector<std::string> kViewed = {"pods",
                                           "namespaces",
                                           "deployments.apps",
                                           "replicasets.apps",
+                                          "endpoints",
                                           "endpointslices.discovery.k8s.io"};
 
 SocketAddress reachable(const SocketAddress& listen, const IpAddress& underlay) {

@@ -312,7 +312,7 @@ private:
     const std::vector<Endpoint> endpoints =
         by_selector ? pod_endpoints(port_spec) : slice_endpoints(port_spec, *proto);
     add_rings(port, frontends(number, port_spec, *proto), endpoints);
-    endpoints_.insert(endpoints_.end(), endpoints.begin(), endpoints.end());
+    count(endpoints);
   }
 
   std::vector<model::Frontend> frontends(std::uint16_t number, const json::object& port_spec,
@@ -382,33 +382,32 @@ private:
   }
 
   // ---- what others should know
-  void tell_where_backends_are() {
-    std::set<IpAddress> here;
-    std::set<std::string> ready_hosts, serving_hosts;
-    for (const Endpoint& endpoint : endpoints_) {
+  void count(const std::vector<Endpoint>& endpoints) {
+    for (const Endpoint& endpoint : endpoints) {
       if (endpoint.backend.state == BackendState::kReady) {
-        ready_hosts.insert(endpoint.node);
+        ready_hosts_.insert(endpoint.node);
         if (endpoint.node == scene_.inputs.self)
-          here.insert(endpoint.backend.ip);
+          ready_here_.insert(endpoint.backend.ip);
       } else if (endpoint.backend.state == BackendState::kServing) {
-        serving_hosts.insert(endpoint.node);
+        serving_hosts_.insert(endpoint.node);
       }
     }
-    any_ready_ = !ready_hosts.empty();
-    any_serving_ = !serving_hosts.empty();
+  }
+
+  void tell_where_backends_are() {
     for (Vip& vip : part_.vips)
       if (vip.local) {
-        vip.ready_hosts = ready_hosts;
-        vip.serving_hosts = serving_hosts;
+        vip.ready_hosts = ready_hosts_;
+        vip.serving_hosts = serving_hosts_;
       }
     if (const std::uint16_t port = port_number(spec_, "healthCheckNodePort");
         port != 0 && api::has_health_check_port(spec_))
-      part_.health =
-          HealthCheck{port, service_.ns, service_.name, static_cast<std::uint32_t>(here.size())};
+      part_.health = HealthCheck{port, service_.ns, service_.name,
+                                 static_cast<std::uint32_t>(ready_here_.size())};
   }
 
   void find_gaps(bool by_selector) {
-    if (!any_ready_ && !any_serving_)
+    if (ready_hosts_.empty() && serving_hosts_.empty())
       note(FindingKind::kNoReadyBackend, "no ready backend: connections are refused");
     if (!by_selector)
       return;
@@ -418,7 +417,7 @@ private:
         note(FindingKind::kGroupSelectsNothing,
              fmt::format("{}: no pod of this service has the label {}", api::kWeightsAnnotation,
                          group));
-      else if (weight.weight > 0 && !ready_groups_.contains(group) && any_ready_)
+      else if (weight.weight > 0 && !ready_groups_.contains(group) && !ready_hosts_.empty())
         note(FindingKind::kGroupWithoutReady,
              fmt::format("{}: group {} has no ready pod; its share goes to the other groups",
                          api::kWeightsAnnotation, group));
@@ -438,12 +437,11 @@ private:
   std::vector<Address> addresses_;
   std::set<IpAddress> contestable_;
   std::vector<Candidate> candidates_;
-  std::vector<Endpoint> endpoints_;  // of all ports
   std::map<std::string, std::string> zones_;
   std::set<std::string> selected_groups_;
   std::set<std::string> ready_groups_;
-  bool any_ready_ = false;
-  bool any_serving_ = false;
+  std::set<std::string> ready_hosts_, serving_hosts_;  // of any port
+  std::set<IpAddress> ready_here_;
   Part part_;
 };
 

@@ -87,6 +87,14 @@ TEST(ColumnsTest, ServicesAndSlices) {
   EXPECT_EQ(row("services", R"({"metadata":{"name":"db"},"spec":{"type":"ExternalName",
       "externalName":"db.example.org"}})"),
             "db | ExternalName | <none> | db.example.org | <none> | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"},"subsets":[
+      {"addresses":[{"ip":"10.0.0.1"},{"ip":"10.0.0.2"}],"ports":[{"port":80},{"port":81}]},
+      {"notReadyAddresses":[{"ip":"10.0.0.3"}]}]})"),
+            "web | 10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more... | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"},"subsets":[
+      {"addresses":[{"ip":"10.0.0.1"}]}]})"),
+            "web | 10.0.0.1 | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"}})"), "web | <none> | 45s");
   EXPECT_EQ(row("endpointslices.discovery.k8s.io", R"({"metadata":{"name":"web-x"},
       "addressType":"IPv4","ports":[{"port":80}],"endpoints":[{"addresses":["10.0.0.1"]},
       {"addresses":["10.0.0.2"]},{"addresses":["10.0.0.3"]},{"addresses":["10.0.0.4"]}]})"),

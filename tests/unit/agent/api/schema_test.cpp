@@ -199,6 +199,20 @@ TEST(SchemaTest, BadWeightsNameTheAnnotation) {
               testing::HasSubstr("this service has no selector"));
 }
 
+TEST(SchemaTest, EndpointsMadeByHand) {
+  constexpr std::string_view kEndpoints = R"({"apiVersion":"v1","kind":"Endpoints",
+      "metadata":{"name":"db"},"subsets":[{"addresses":[{"ip":"192.0.2.1","nodeName":"h1"}],
+      "ports":[{"port":5432}]}]})";
+  EXPECT_EQ(refusal(doc(kEndpoints)), "accepted");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[]})")), "accepted");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[{"ports":[{"port":1}]}]})")),
+            R"(422 Invalid: Endpoints "db" is invalid: subsets[0]: Required value: must specify )"
+            R"(`addresses` or `notReadyAddresses`)");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[{"addresses":[{"ip":"db.example"}]}]})")),
+            R"(422 Invalid: Endpoints "db" is invalid: subsets[0].addresses[0].ip: Invalid value: )"
+            R"("db.example": must be an IPv4 address, (e.g. 10.9.8.7))");
+}
+
 TEST(SchemaTest, UnknownKindsSayWhatIsServed) {
   EXPECT_THAT(refusal(doc(R"({"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy"})")),
               testing::HasSubstr("404 NotFound: no matches for kind \"NetworkPolicy\" in version "
