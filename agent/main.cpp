@@ -104,7 +104,9 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.cluster.pod_cidr = config.pod_cidr;
   options.cluster.node_prefix_length = config.node_prefix_length;
   options.cluster.service_cidr = config.service_cidr;
-  options.cluster.lb_pool = config.lb_pool;
+  options.cluster.lb_pools = config.lb_pools;
+  options.cluster.node_port_range = config.node_port_range;
+  options.node_port_addresses = config.node_port_addresses;
   options.cluster.vxlan_port = config.vxlan_port;
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.mtu = config.mtu.value_or(0);

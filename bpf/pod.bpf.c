@@ -49,7 +49,7 @@ int shoal_pod(struct __sk_buff *skb)
 			return send_reply(skb, &p, flow);
 		}
 	}
-	if (balance(skb, &p, 0, &verdict))
+	if (balance(skb, &p, false, &verdict))
 		return verdict;
 	if (to_known_pod(skb, &p, &verdict))
 		return verdict;

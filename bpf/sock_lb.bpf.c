@@ -162,6 +162,28 @@ static __always_inline void reverse(struct bpf_sock_addr *ctx, bool v6)
  * -----------------------------------------------------------------------------------------------
  */
 
+static __always_inline const struct shoal_frontend *frontend_inside(const struct shoal_addr *addr, __be16 port,
+								    __u8 proto)
+{
+	const struct shoal_frontend *fe = frontend_lookup(addr, port, proto);
+
+	return fe && fe->inside != SHOAL_NO_SERVICE ? fe : NULL;
+}
+
+/* The clients of one network namespace, a pod's mostly, are one client to session affinity. */
+static __always_inline const struct shoal_backend *sock_pick(struct bpf_sock_addr *ctx,
+							     const struct shoal_frontend *fe, __u32 *id)
+{
+	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_NETNS};
+	__u64 cookie;
+
+	if (!fe->affinity_s)
+		return ring_pick(fe->inside, bpf_get_prandom_u32(), id);
+	cookie = bpf_get_netns_cookie(ctx);
+	__builtin_memcpy(client.client.b, &cookie, sizeof(cookie));
+	return pick(fe, fe->inside, &client, bpf_get_prandom_u32(), now_s(), id);
+}
+
 static __always_inline int do_connect(struct bpf_sock_addr *ctx, bool v6)
 {
 	__be16 port = (__be16)ctx->user_port;
@@ -174,21 +196,21 @@ static __always_inline int do_connect(struct bpf_sock_addr *ctx, bool v6)
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return PROCEED;
 	ctx_read(ctx, v6, &vip);
-	fe = frontend_lookup(&vip, port, proto);
+	fe = frontend_inside(&vip, port, proto);
 	if (!fe) {
 		if (vip_lookup(&vip))
 			return refuse(SHOAL_DROP_NO_FRONTEND);
 		sk_forget(ctx);
 		return PROCEED;
 	}
-	be = ring_pick(fe->service, bpf_get_prandom_u32(), &id);
+	be = sock_pick(ctx, fe, &id);
 	if (!be || (!v6 && !addr_is_v4(&be->addr))) {
-		count_refused(fe->service);
+		count_refused(fe->inside);
 		return refuse(SHOAL_DROP_NO_BACKEND);
 	}
 	sk_store(ctx, be, id, &vip, port);
 	ctx_write(ctx, v6, &be->addr, be->port);
-	count_connect(fe->service, id);
+	count_connect(fe->inside, id);
 	return PROCEED;
 }
 
@@ -200,24 +222,24 @@ static __always_inline int do_connect(struct bpf_sock_addr *ctx, bool v6)
 static __always_inline const struct shoal_backend *
 udp_pick(struct bpf_sock_addr *ctx, const struct shoal_frontend *fe, const struct shoal_addr *vip, __be16 port)
 {
-	struct shoal_udp_pick fresh = {.service = fe->service};
+	struct shoal_udp_pick fresh = {.service = fe->inside};
 	const struct shoal_udp_pick *kept;
 	const struct shoal_backend *be;
 	struct shoal_udp_key key;
 
 	udp_key(&key, ctx, vip, port);
 	kept = bpf_map_lookup_elem(&shoal_udp_pick, &key);
-	if (kept && kept->service == fe->service) {
+	if (kept && kept->service == fe->inside) {
 		be = backend_same(kept->backend, kept->epoch);
 		if (be)
 			return be;
 	}
-	be = ring_pick(fe->service, bpf_get_prandom_u32(), &fresh.backend);
+	be = sock_pick(ctx, fe, &fresh.backend);
 	if (!be)
 		return NULL;
 	fresh.epoch = be->epoch;
 	bpf_map_update_elem(&shoal_udp_pick, &key, &fresh, BPF_ANY);
-	count_connect(fe->service, fresh.backend);
+	count_connect(fe->inside, fresh.backend);
 	return be;
 }
 
@@ -229,7 +251,7 @@ static __always_inline int do_sendmsg(struct bpf_sock_addr *ctx, bool v6)
 	struct shoal_addr vip;
 
 	ctx_read(ctx, v6, &vip);
-	fe = frontend_lookup(&vip, port, IPPROTO_UDP);
+	fe = frontend_inside(&vip, port, IPPROTO_UDP);
 	if (!fe) {
 		if (vip_lookup(&vip))
 			return refuse(SHOAL_DROP_NO_FRONTEND);
@@ -238,7 +260,7 @@ static __always_inline int do_sendmsg(struct bpf_sock_addr *ctx, bool v6)
 	}
 	be = udp_pick(ctx, fe, &vip, port);
 	if (!be || (!v6 && !addr_is_v4(&be->addr))) {
-		count_refused(fe->service);
+		count_refused(fe->inside);
 		return refuse(SHOAL_DROP_NO_BACKEND);
 	}
 	rev_store(ctx, be, &vip, port);

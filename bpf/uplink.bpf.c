@@ -44,7 +44,7 @@ int shoal_uplink(struct __sk_buff *skb)
 		return SHOAL_PASS;
 	if (parse_l3(skb, &p) != PARSE_OK)
 		return SHOAL_PASS; /* the stack counts what is malformed */
-	if (balance(skb, &p, SHOAL_FE_NORTH_SOUTH, &verdict))
+	if (balance(skb, &p, true, &verdict))
 		return verdict;
 	return SHOAL_PASS;
 }

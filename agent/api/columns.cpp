@@ -2,6 +2,7 @@
 // The columns that kubectl prints for each kind, under Kubernetes' own names.
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
+#include "agent/api/service_facts.h"
 #include "agent/api/time_text.h"
 
 #include <fmt/format.h>
@@ -245,12 +246,30 @@ constexpr Column kReplicaSets[] = {
 
 // ---- services
 json::value external_ip_cell(const Object& service, WallTime) {
-  const std::string ips =
-      join(find_array(service.body, "status.loadBalancer.ingress"), ",",
-           [](const json::object& i) { return std::string(find_string(i, "ip")); });
+  const json::object& spec = spec_of(service.body);
+  if (service_type(spec) == ServiceType::kExternalName)
+    return text_or(find_string(spec, "externalName"), "<none>");
+  std::string ips;
+  if (service_type(spec) == ServiceType::kLoadBalancer)
+    ips = join(find_array(service.body, "status.loadBalancer.ingress"), ",",
+               [](const json::object& i) {
+                 const std::string_view ip = find_string(i, "ip");
+                 return std::string(ip.empty() ? find_string(i, "hostname") : ip);
+               });
+  if (const json::array* given = find_array(spec, "externalIPs"))
+    for (const json::value& ip : *given)
+      if (ip.is_string())
+        ips += (ips.empty() ? "" : ",") + std::string(ip.get_string());
   if (!ips.empty())
     return json::string(ips);
-  return find_string(service.body, "spec.type") == "LoadBalancer" ? "<pending>" : "<none>";
+  return service_type(spec) == ServiceType::kLoadBalancer ? "<pending>" : "<none>";
+}
+
+std::string service_port_text(const json::object& port) {
+  const std::int64_t node_port = find_int(port, "nodePort", 0);
+  return fmt::format("{}{}/{}", find_int(port, "port", 0),
+                     node_port == 0 ? "" : fmt::format(":{}", node_port),
+                     find_string(port, "protocol"));
 }
 
 constexpr Column kServices[] = {
@@ -264,11 +283,7 @@ constexpr Column kServices[] = {
     text("External-IP", external_ip_cell),
     text("Port(s)",
          [](const Object& s, WallTime) -> json::value {
-           const std::string ports =
-               join(find_array(s.body, "spec.ports"), ",", [](const json::object& p) {
-                 return fmt::format("{}/{}", find_int(p, "port", 0), find_string(p, "protocol"));
-               });
-           return text_or(ports, "<none>");
+           return text_or(join(find_array(s.body, "spec.ports"), ",", service_port_text), "<none>");
          }),
     kAge,
     text(
@@ -277,6 +292,38 @@ constexpr Column kServices[] = {
           return text_or(labels_text(find_object(s.body, "spec.selector")), "<none>");
         },
         1),
+};
+
+// Each address at each port, as far as they fit.
+json::value endpoints_cell(const Object& object, WallTime) {
+  std::size_t count = 0;
+  std::string list;
+  const auto add = [&](const json::object& address, const json::object* port) {
+    if (++count > kListedEndpoints)
+      return;
+    list += (list.empty() ? "" : ",") + std::string(find_string(address, "ip"));
+    if (port)
+      list += fmt::format(":{}", find_int(*port, "port", 0));
+  };
+  const json::array* subsets = find_array(object.body, "subsets");
+  for (std::size_t i = 0; subsets && i < subsets->size(); ++i) {
+    const json::object* subset = (*subsets)[i].if_object();
+    const json::array* addresses = subset ? find_array(*subset, "addresses") : nullptr;
+    const json::array* ports = subset ? find_array(*subset, "ports") : nullptr;
+    for (std::size_t p = 0; addresses && p < (ports ? ports->size() : 1); ++p)
+      for (const json::value& address : *addresses)
+        if (address.is_object())
+          add(address.get_object(), ports ? (*ports)[p].if_object() : nullptr);
+  }
+  if (count > kListedEndpoints)
+    list += fmt::format(" + {} more...", count - kListedEndpoints);
+  return text_or(list, "<none>");
+}
+
+constexpr Column kEndpointsTable[] = {
+    kName,
+    text("Endpoints", endpoints_cell),
+    kAge,
 };
 
 constexpr Column kEndpointSlices[] = {
@@ -440,6 +487,7 @@ constinit const std::span<const Column> kPodColumns = kPods;
 constinit const std::span<const Column> kDeploymentColumns = kDeployments;
 constinit const std::span<const Column> kReplicaSetColumns = kReplicaSets;
 constinit const std::span<const Column> kServiceColumns = kServices;
+constinit const std::span<const Column> kEndpointsColumns = kEndpointsTable;
 constinit const std::span<const Column> kEndpointSliceColumns = kEndpointSlices;
 constinit const std::span<const Column> kNodeColumns = kNodes;
 constinit const std::span<const Column> kNamespaceColumns = kNamespaces;

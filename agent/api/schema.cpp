@@ -60,6 +60,16 @@ const Kind kServiceKind{.group = "",
                         .columns = kServiceColumns,
                         .field_selectors =
                             "metadata.name|metadata.namespace|spec.clusterIP|spec.type"};
+const Kind kEndpointsKind{.group = "",
+                          .version = "v1",
+                          .kind = "Endpoints",
+                          .plural = "endpoints",
+                          .singular = "endpoints",
+                          .short_names = "ep",
+                          .categories = "",
+                          .message = &kEndpoints,
+                          .columns = kEndpointsColumns,
+                          .field_selectors = kByName};
 const Kind kEventKind{.group = "",
                       .version = "v1",
                       .kind = "Event",
@@ -105,8 +115,8 @@ const Kind kEndpointSliceKind{.group = "discovery.k8s.io",
                               .columns = kEndpointSliceColumns,
                               .field_selectors = kByName};
 
-constexpr std::array<const Kind*, 8> kKinds = {
-    &kNamespaceKind, &kNodeKind,       &kPodKind,        &kServiceKind,
+constexpr std::array<const Kind*, 9> kKinds = {
+    &kNamespaceKind, &kNodeKind,       &kPodKind,        &kServiceKind,      &kEndpointsKind,
     &kEventKind,     &kDeploymentKind, &kReplicaSetKind, &kEndpointSliceKind};
 
 template <class Predicate>

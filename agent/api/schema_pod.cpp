@@ -31,10 +31,16 @@ constexpr Field kContainerPortFields[] = {
     {.name = "name", .check = check_port_name},
     {.name = "containerPort", .type = FieldType::kInt32, .required = true, .check = check_port},
     {.name = "protocol", .fallback = "\"TCP\"", .values = "TCP|UDP", .values_later = "SCTP"},
-    later("hostPort"),
-    later("hostIP"),
+    {.name = "hostPort", .type = FieldType::kInt32, .check = check_port},
+    {.name = "hostIP", .check = check_ip_or_empty},
 };
-const Message kContainerPort{"ContainerPort", kContainerPortFields};
+void fill_container_port(json::object& port) {
+  for (const std::string_view name : {"hostPort", "hostIP"})
+    if (const json::value* value = port.if_contains(name); value && is_neutral(*value))
+      port.erase(name);
+}
+const Message kContainerPort{
+    .name = "ContainerPort", .fields = kContainerPortFields, .fill = fill_container_port};
 
 // ---- probes
 std::string check_absolute_path(const json::value& value) {
@@ -280,27 +286,40 @@ constexpr Field kPodSpecFields[] = {
     later("topologySpreadConstraints"),
     later("volumes"),
 };
+// Port names and hostPorts are each once in a pod.
+void check_container_ports(const json::array& containers, std::string_view path, Causes& causes) {
+  std::set<std::string> names, host_ports;
+  for (std::size_t i = 0; i < containers.size(); ++i) {
+    const json::object* container = containers[i].if_object();
+    const json::array* ports = container ? find_array(*container, "ports") : nullptr;
+    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
+      const json::object* port = (*ports)[p].if_object();
+      if (!port)
+        continue;
+      const auto once = [&](std::set<std::string>& seen, std::string value,
+                            std::string_view field) {
+        if (seen.insert(value).second)
+          return;
+        causes.add(child_path(item_path(child_path(item_path(path, i), "ports"), p), field),
+                   "FieldValueDuplicate", fmt::format("Duplicate value: \"{}\"", value));
+      };
+      if (const std::string_view name = find_string(*port, "name"); !name.empty())
+        once(names, std::string(name), "name");
+      if (const std::int64_t number = find_int(*port, "hostPort", 0); number != 0)
+        once(host_ports,
+             fmt::format("{}/{}/{}", find_string(*port, "protocol"), find_string(*port, "hostIP"),
+                         number),
+             "hostPort");
+    }
+  }
+}
 void check_pod_spec(const json::object& spec, std::string_view path, Causes& causes) {
   const json::array* containers = find_array(spec, "containers");
   if (!containers)
     return;
   if (containers->empty())
     causes.required(child_path(path, "containers"));
-  std::set<std::string, std::less<>> names;
-  for (std::size_t i = 0; i < containers->size(); ++i) {
-    const json::object* container = (*containers)[i].if_object();
-    const json::array* ports = container ? find_array(*container, "ports") : nullptr;
-    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
-      const json::object* port = (*ports)[p].if_object();
-      const std::string_view name = port ? find_string(*port, "name") : std::string_view{};
-      if (!name.empty() && !names.emplace(name).second)
-        causes.add(
-            child_path(
-                item_path(child_path(item_path(child_path(path, "containers"), i), "ports"), p),
-                "name"),
-            "FieldValueDuplicate", fmt::format("Duplicate value: \"{}\"", name));
-    }
-  }
+  check_container_ports(*containers, child_path(path, "containers"), causes);
   if (const json::object* selector = find_object(spec, "nodeSelector"))
     check_label_map(*selector, child_path(path, "nodeSelector"), causes);
 }

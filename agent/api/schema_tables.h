@@ -30,15 +30,17 @@ extern const Message kPodTemplate;
 extern const Message kPod;
 extern const Message kNamespace;  // schema_core.cpp
 extern const Message kNode;
-extern const Message kService;  // schema_service.cpp
-extern const Message kEndpointSlice;
+extern const Message kService;        // schema_service.cpp
+extern const Message kEndpointSlice;  // schema_endpoints.cpp
+extern const Message kEndpoints;
 extern const Message kEvent;
 extern const Message kDeployment;  // schema_apps.cpp
 extern const Message kReplicaSet;
 
 // ---- columns: columns.cpp
 extern const std::span<const Column> kPodColumns, kDeploymentColumns, kReplicaSetColumns,
-    kServiceColumns, kEndpointSliceColumns, kNodeColumns, kNamespaceColumns, kEventColumns;
+    kServiceColumns, kEndpointsColumns, kEndpointSliceColumns, kNodeColumns, kNamespaceColumns,
+    kEventColumns;
 
 // ---- value checks
 std::string check_dns_label(const boost::json::value& value);

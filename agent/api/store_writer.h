@@ -3,14 +3,16 @@
 // comparisons against what it saw, and when a comparison is lost takes the store's present values
 // into the replica and decides again, at most kLostRacesMax times.
 //
-// Addresses: a Service's ClusterIP is held by the key "/alloc/cluster-ips/IP", a LoadBalancer's by
-// "/alloc/load-balancer-ips/IP"; the value is {"owner": KEY, "uid": UID}. They are written and
-// deleted in the same transaction as the Service.
+// What is unique of a Service is held by keys that are written and deleted in its own transactions:
+// its ClusterIP by "/alloc/cluster-ips/IP", a LoadBalancer's address by
+// "/alloc/load-balancer-ips/IP", node ports by "/alloc/node-ports/TCP-30080"; the value is
+// {"owner": KEY, "uid": UID}.
 #pragma once
 
 #include "agent/api/writer.h"
 #include "netplane/base/clock.h"
 #include "netplane/base/ip.h"
+#include "netplane/base/port_range.h"
 #include "netplane/base/random.h"
 
 #include <functional>
@@ -22,11 +24,13 @@ namespace shoal::api {
 inline constexpr int kLostRacesMax = 8;
 inline constexpr std::string_view kClusterIpPool = "cluster-ips";
 inline constexpr std::string_view kLoadBalancerIpPool = "load-balancer-ips";
+inline constexpr std::string_view kNodePortPool = "node-ports";
 
 struct WriterOptions {
   std::vector<IpPrefix> service_cidrs;  // at most one a family
   // May be empty: then type LoadBalancer is refused, with the config key.
   std::vector<IpPrefix> load_balancer_pools;
+  PortRange node_ports = kNodePortsDefault;
   // Everything but the commit: answers what would be written. `commit` is not called.
   bool dry_run = false;
 };

@@ -144,7 +144,7 @@ PlanResult finish_update(const WriterEnv& env, const Kind& kind, const Stored& s
   const std::string ns = scope_of(kind, stored.body);
   const std::string_view name = find_string(stored.body, "metadata.name");
   if (kind.kind == "Service")
-    keep_addresses(stored.body, body);
+    carry_over(stored.body, body);
   fill_defaults(kind, body);
   json::object& meta = metadata_of(body);
   const json::object& old_meta = stored.body.at("metadata").get_object();
@@ -165,7 +165,7 @@ PlanResult finish_update(const WriterEnv& env, const Kind& kind, const Stored& s
   WritePlan plan;
   plan.key = store::object_key(kind.resource(), ns, name);
   if (kind.kind == "Service") {
-    if (auto done = plan_addresses(env, kind, &stored.body, body, plan); !done)
+    if (auto done = plan_allocations(env, kind, &stored.body, body, plan); !done)
       return std::unexpected(std::move(done.error()));
     plan.warnings = weight_warnings(env.replica, ns, body);
   }
@@ -243,7 +243,7 @@ PlanResult plan_create(const WriterEnv& env, const Kind& kind, const json::objec
     return std::unexpected(ApiError{
         409, "AlreadyExists", fmt::format("{} \"{}\" already exists", kind.resource(), name), {}});
   if (kind.kind == "Service") {
-    if (auto done = plan_addresses(env, kind, nullptr, body, plan); !done)
+    if (auto done = plan_allocations(env, kind, nullptr, body, plan); !done)
       return std::unexpected(std::move(done.error()));
     plan.warnings = weight_warnings(env.replica, ns, body);
   }
@@ -287,9 +287,8 @@ PlanResult plan_status(const WriterEnv& env, const Kind& kind, const json::objec
         {}});
   const json::value* given = body.if_contains("status");
   json::object status = given && given->is_object() ? given->get_object() : json::object();
-  // Addresses are allotted with the Service, whoever writes its status.
-  if (const json::value* addresses = find_path(stored->body, "status.loadBalancer"))
-    status["loadBalancer"] = *addresses;
+  if (kind.kind == "Service")
+    settle_load_balancer_status(stored->body, status);
   WritePlan plan;
   plan.key = store::object_key(kind.resource(), ns, name);
   json::object changed = stored->body;

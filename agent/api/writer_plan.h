@@ -50,14 +50,22 @@ void merge_json(boost::json::value& target, const boost::json::value& patch);
 std::string make_uid(Random& random);  // RFC 4122, version 4
 
 // ---- writer_service.cpp
-// Allots and frees a Service's addresses. `before` is null on creation; `after` gets clusterIP(s)
-// and status.loadBalancer.
-std::expected<void, ApiError> plan_addresses(const WriterEnv& env, const Kind& kind,
-                                             const boost::json::object* before,
-                                             boost::json::object& after, WritePlan& plan);
-void free_addresses(const boost::json::object& service, store::Txn& txn);
-// Clients that send a Service back without what the server had filled in mean it unchanged.
-void keep_addresses(const boost::json::object& before, boost::json::object& after);
+// Allots and frees what is unique of a Service: its addresses and node ports. `before` is null on
+// creation; `after` is valid, and gets clusterIP(s), node ports and status.loadBalancer.
+std::expected<void, ApiError> plan_allocations(const WriterEnv& env, const Kind& kind,
+                                               const boost::json::object* before,
+                                               boost::json::object& after, WritePlan& plan);
+void free_allocations(const boost::json::object& service, store::Txn& txn);
+// status.loadBalancer after somebody has written `given` as the status: the address of a load
+// balancer of this cluster is the server's, that of another class is its controller's.
+void settle_load_balancer_status(const boost::json::object& service, boost::json::object& given);
+
+// ---- writer_service_update.cpp
+// Clients that send a Service back without what the server had filled in mean it unchanged; what
+// the server had filled in for one type goes when the type does.
+void carry_over(const boost::json::object& before, boost::json::object& after);
+
+// ---- weights
 std::vector<std::string> weight_warnings(const store::Replica& replica, std::string_view ns,
                                          const boost::json::object& service);
 

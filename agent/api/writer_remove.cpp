@@ -147,7 +147,7 @@ PlanResult plan_remove(const WriterEnv& env, const Kind& kind, std::string_view 
   }
   plan.txn.ops.push_back({plan.key, std::nullopt});
   if (kind.kind == "Service")
-    free_addresses(object->body, plan.txn);
+    free_allocations(object->body, plan.txn);
   return plan;
 }
 

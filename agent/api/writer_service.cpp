@@ -1,88 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Service's unique addresses, and what is worth a warning about its weights.
+// A Service's unique addresses and ports, and what is worth a warning about its weights.
+#include "agent/api/allocator.h"
 #include "agent/api/selector.h"
+#include "agent/api/service_facts.h"
 #include "agent/api/weights.h"
 #include "agent/api/writer_plan.h"
 
 #include <algorithm>
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
 namespace shoal::api {
 namespace json = boost::json;
 namespace {
 
-std::string alloc_key(std::string_view pool, std::string_view ip) {
-  return fmt::format("/alloc/{}/{}", pool, ip);
+using Planned = std::expected<void, ApiError>;
+
+// ---- refusals
+ApiError invalid(const Kind& kind, const json::object& service, std::string_view field,
+                 const json::value& value, std::string_view why) {
+  Causes causes;
+  causes.invalid(std::string(field), value, why);
+  return invalid_error(kind, find_string(service, "metadata.name"), causes.take());
 }
 
-std::string load_balancer_ip(const json::object& service) {
+ApiError exhausted(const json::object& service, std::string_view field, std::string_view why) {
+  return ApiError{
+      507,
+      "InsufficientStorage",
+      fmt::format("Service \"{}\": {}: {}", find_string(service, "metadata.name"), field, why),
+      {{std::string(field), "FieldValueInvalid", std::string(why)}}};
+}
+
+// ---- addresses
+std::string own_load_balancer_ip(const json::object& service) {
   const json::array* ingress = find_array(service, "status.loadBalancer.ingress");
-  if (!ingress || ingress->empty() || !ingress->front().is_object())
+  if (!is_own_load_balancer(spec_of(service)) || !ingress || ingress->empty() ||
+      !ingress->front().is_object())
     return {};
   return std::string(find_string(ingress->front().get_object(), "ip"));
 }
 
-// Addresses that clients and switches are known to trip over are never given out unasked.
-bool is_awkward(const IpAddress& ip, const IpPrefix& prefix) {
-  if (!ip.is_v4() || prefix.length() > 24)
-    return false;
-  const std::uint32_t last = ip.v4_host_order() & 0xff;
-  return last == 0 || last == 255;
+// Empty: it has none, or is headless.
+std::string_view allotted_cluster_ip(const json::object& service) {
+  const json::object& spec = spec_of(service);
+  return has_cluster_ip(spec) && !is_headless(spec) ? find_string(spec, "clusterIP")
+                                                    : std::string_view{};
 }
-
-// One pool of addresses: prefixes, and the keys that hold what is taken.
-class Pool {
-public:
-  Pool(const WriterEnv& env, const std::vector<IpPrefix>& prefixes, std::string_view name)
-      : env_(env), prefixes_(prefixes), name_(name) {}
-
-  bool holds(const IpAddress& ip) const {
-    return std::any_of(prefixes_.begin(), prefixes_.end(),
-                       [&](const IpPrefix& p) { return p.contains(ip) && !is_edge(ip, p); });
-  }
-  bool is_free(const IpAddress& ip) const {
-    return !env_.replica.value(alloc_key(name_, ip.to_string()));
-  }
-  // From a random place on, so that two hosts that allot at the same time seldom meet.
-  std::optional<IpAddress> find(bool from_random_place) const {
-    for (const IpPrefix& prefix : prefixes_) {
-      const std::uint64_t size = std::min(prefix.size(), kSearchMax);
-      const std::uint64_t start = from_random_place ? env_.random.below(size) : 0;
-      for (std::uint64_t i = 0; i < size; ++i) {
-        const IpAddress ip = prefix.address().plus((start + i) % size);
-        if (!is_edge(ip, prefix) && !is_awkward(ip, prefix) && is_free(ip))
-          return ip;
-      }
-    }
-    return std::nullopt;
-  }
-  std::string text() const {
-    std::string joined;
-    for (const IpPrefix& prefix : prefixes_)
-      joined += (joined.empty() ? "" : ", ") + prefix.to_string();
-    return joined;
-  }
-  bool empty() const { return prefixes_.empty(); }
-  void take(const std::string& ip, const json::object& service, std::string_view owner,
-            store::Txn& txn) const {
-    const std::string key = alloc_key(name_, ip);
-    txn.compares.push_back({key, 0});
-    txn.ops.push_back({key, json::serialize(json::object{
-                                {"owner", owner}, {"uid", find_string(service, "metadata.uid")}})});
-  }
-
-private:
-  static constexpr std::uint64_t kSearchMax = 1 << 20;
-  // The network's own and its broadcast address. Pools of /31 and /32 have none.
-  static bool is_edge(const IpAddress& ip, const IpPrefix& prefix) {
-    return prefix.size() > 2 &&
-           (ip == prefix.address() || ip == prefix.address().plus(prefix.size() - 1));
-  }
-  const WriterEnv& env_;
-  const std::vector<IpPrefix>& prefixes_;
-  std::string_view name_;
-};
 
 struct AddressAsk {
   std::string_view field;   // "spec.clusterIP"
@@ -91,129 +54,319 @@ struct AddressAsk {
   bool random_place = false;
 };
 
-std::expected<std::string, ApiError> choose(const Pool& pool, const Kind& kind,
+std::expected<std::string, ApiError> choose(const AddressPool& pool, const Kind& kind,
                                             const json::object& service, const AddressAsk& ask) {
-  const std::string_view name = find_string(service, "metadata.name");
-  const auto refuse = [&](std::string_view why) {
-    Causes causes;
-    causes.invalid(std::string(ask.field), json::string(ask.asked), why);
-    return std::unexpected(invalid_error(kind, name, causes.take()));
-  };
   if (!ask.asked.empty()) {
+    const json::string asked(ask.asked);
     const Result<IpAddress> ip = IpAddress::parse(ask.asked);
     if (!ip || !pool.holds(*ip))
-      return refuse(
+      return std::unexpected(invalid(
+          kind, service, ask.field, asked,
           fmt::format("provided IP is not in the valid range ({}: {} when the cluster began)",
-                      pool.text(), ask.config));
+                      pool.text(), ask.config)));
     if (!pool.is_free(*ip))
-      return refuse("provided IP is already allocated");
+      return std::unexpected(
+          invalid(kind, service, ask.field, asked, "provided IP is already allocated"));
     return ip->to_string();
   }
   if (const std::optional<IpAddress> ip = pool.find(ask.random_place))
     return ip->to_string();
-  const std::string message =
+  return std::unexpected(exhausted(
+      service, ask.field,
       fmt::format("no address is free in {}: delete a Service that has one (the range is {}'s when "
                   "the cluster began, and fixed for its life)",
-                  pool.text(), ask.config);
-  return std::unexpected(ApiError{507,
-                                  "InsufficientStorage",
-                                  fmt::format("Service \"{}\": {}: {}", name, ask.field, message),
-                                  {{std::string(ask.field), "FieldValueInvalid", message}}});
+                  pool.text(), ask.config)));
 }
 
-std::expected<void, ApiError> plan_cluster_ip(const WriterEnv& env, const Kind& kind,
-                                              const json::object* before, json::object& after,
-                                              WritePlan& plan) {
+Planned plan_cluster_ip(const WriterEnv& env, const Kind& kind, const json::object* before,
+                        json::object& after, WritePlan& plan) {
   json::object& spec = after["spec"].get_object();
+  const std::string present(before ? allotted_cluster_ip(*before) : "");
+  if (!has_cluster_ip(spec)) {
+    spec.erase("clusterIP");
+    spec.erase("clusterIPs");
+    if (!present.empty())
+      free_item(kClusterIpPool, present, plan.txn);
+    return {};
+  }
   const std::string asked(find_string(spec, "clusterIP"));
-  std::string ip;
-  if (before) {
-    ip = find_string(*before, "spec.clusterIP");
-    if (!asked.empty() && asked != ip) {
-      Causes causes;
-      causes.invalid("spec.clusterIP", json::string(asked), "field is immutable");
-      return std::unexpected(
-          invalid_error(kind, find_string(after, "metadata.name"), causes.take()));
-    }
-  } else {
-    const Pool pool(env, env.options.service_cidrs, kClusterIpPool);
+  std::string ip(before && has_cluster_ip(spec_of(*before))
+                     ? find_string(spec_of(*before), "clusterIP")
+                 : asked == kHeadless ? kHeadless
+                                      : std::string_view{});
+  if (!ip.empty() && !asked.empty() && asked != ip)
+    return std::unexpected(
+        invalid(kind, after, "spec.clusterIP", json::string(asked), "field is immutable"));
+  if (ip.empty()) {
+    const AddressPool pool(env, env.options.service_cidrs, kClusterIpPool);
     auto chosen =
         choose(pool, kind, after, {"spec.clusterIP", "network.service_cidr", asked, true});
     if (!chosen)
       return std::unexpected(std::move(chosen.error()));
     ip = *chosen;
-    pool.take(ip, after, plan.key, plan.txn);
+    take_item(kClusterIpPool, ip, after, plan);
   }
   spec["clusterIP"] = ip;
   spec["clusterIPs"] = json::array{json::string(ip)};
   return {};
 }
 
-std::expected<void, ApiError> plan_load_balancer_ip(const WriterEnv& env, const Kind& kind,
-                                                    const json::object* before, json::object& after,
-                                                    WritePlan& plan) {
-  const bool wanted = find_string(after, "spec.type") == "LoadBalancer";
-  const std::string present = before ? load_balancer_ip(*before) : std::string();
-  const std::string asked(find_string(after, "spec.loadBalancerIP"));
+Planned check_load_balancer_class(const Kind& kind, const json::object* before,
+                                  const json::object& after) {
+  if (!before || service_type(spec_of(*before)) != ServiceType::kLoadBalancer ||
+      service_type(spec_of(after)) != ServiceType::kLoadBalancer)
+    return {};
+  const std::string_view now = find_string(spec_of(after), "loadBalancerClass");
+  if (now == find_string(spec_of(*before), "loadBalancerClass"))
+    return {};
+  return std::unexpected(
+      invalid(kind, after, "spec.loadBalancerClass", json::string(now), "may not change once set"));
+}
+
+void show_load_balancer(json::object& service, json::object shown) {
+  json::value& status = service["status"];
+  if (!status.is_object())
+    status.emplace_object();
+  status.get_object()["loadBalancer"] = std::move(shown);
+}
+
+Planned plan_load_balancer_ip(const WriterEnv& env, const Kind& kind, const json::object* before,
+                              json::object& after, WritePlan& plan) {
+  if (auto same = check_load_balancer_class(kind, before, after); !same)
+    return same;
+  const json::object& spec = spec_of(after);
+  const bool wanted = is_own_load_balancer(spec);
+  const std::string present = before ? own_load_balancer_ip(*before) : std::string();
+  const std::string asked(find_string(spec, "loadBalancerIP"));
   std::string ip = wanted ? present : std::string();
-  const Pool pool(env, env.options.load_balancer_pools, kLoadBalancerIpPool);
+  const AddressPool pool(env, env.options.load_balancer_pools, kLoadBalancerIpPool);
   if (wanted && (ip.empty() || (!asked.empty() && asked != ip))) {
-    if (pool.empty()) {
-      Causes causes;
-      causes.invalid("spec.type", "LoadBalancer",
-                     "this cluster has no addresses for load balancers: network.lb_pool was not "
-                     "set when it began, and only `shoal init` reads it; use type ClusterIP, or "
-                     "begin the cluster anew with it");
+    if (pool.empty())
       return std::unexpected(
-          invalid_error(kind, find_string(after, "metadata.name"), causes.take()));
-    }
+          invalid(kind, after, "spec.type", "LoadBalancer",
+                  "this cluster has no addresses for load balancers: network.lb_pool was not "
+                  "set when it began, and only `shoal init` reads it; use type ClusterIP, or "
+                  "begin the cluster anew with it"));
     auto chosen = choose(pool, kind, after, {"spec.loadBalancerIP", "network.lb_pool", asked});
     if (!chosen)
       return std::unexpected(std::move(chosen.error()));
     ip = *chosen;
-    pool.take(ip, after, plan.key, plan.txn);
+    take_item(kLoadBalancerIpPool, ip, after, plan);
   }
   if (!present.empty() && present != ip)
-    plan.txn.ops.push_back({alloc_key(kLoadBalancerIpPool, present), std::nullopt});
-  json::value& status = after["status"];
-  if (!status.is_object())
-    status.emplace_object();
-  json::object shown;
+    free_item(kLoadBalancerIpPool, present, plan.txn);
   if (!ip.empty())
-    shown["ingress"] = json::array{json::object{{"ip", ip}, {"ipMode", "VIP"}}};
-  status.get_object()["loadBalancer"] = std::move(shown);
-  return {};
+    show_load_balancer(after,
+                       {{"ingress", json::array{json::object{{"ip", ip}, {"ipMode", "VIP"}}}}});
+  else if (service_type(spec) != ServiceType::kLoadBalancer || !before ||
+           service_type(spec_of(*before)) != ServiceType::kLoadBalancer)
+    show_load_balancer(after, {});
+  return {};  // of another class: its controller has written the status
 }
+
+// ---- node ports
+constexpr std::string_view kHealthField = "spec.healthCheckNodePort";
+constexpr std::string_view kTcp = "TCP";
+
+std::optional<NodePort> health_check_port(const json::object& spec) {
+  const std::int64_t number = find_int(spec, "healthCheckNodePort", 0);
+  if (number == 0)
+    return std::nullopt;
+  return NodePort{std::string(kTcp), static_cast<std::uint16_t>(number)};
+}
+
+NodePort node_port_of(const json::object& port) {
+  return {std::string(find_string(port, "protocol")),
+          static_cast<std::uint16_t>(find_int(port, "nodePort", 0))};
+}
+
+std::set<NodePort> node_ports(const json::object& spec) {
+  std::set<NodePort> out;
+  if (const json::array* ports = find_array(spec, "ports"))
+    for (const json::value& port : *ports)
+      if (port.is_object() && find_int(port.get_object(), "nodePort", 0) != 0)
+        out.insert(node_port_of(port.get_object()));
+  if (const auto port = health_check_port(spec))
+    out.insert(*port);
+  return out;
+}
+
+// The ports of one Service, from what it had to what it gets.
+class NodePorts {
+public:
+  NodePorts(const WriterEnv& env, const Kind& kind, const json::object* before, json::object& after,
+            WritePlan& plan)
+      : pool_(env), kind_(kind), after_(after), plan_(plan) {
+    if (before)
+      had_ = node_ports(spec_of(*before));
+  }
+
+  Planned run() {
+    json::object& spec = after_["spec"].get_object();
+    // Those that are asked for first, so that none of them is given to another port.
+    if (auto done = each_port(
+            spec, [&](json::object& port, std::string_view field) { return asked(port, field); });
+        !done)
+      return done;
+    if (auto done = ask_health_port(spec); !done)
+      return done;
+    if (allots_node_ports(spec))
+      if (auto done =
+              each_port(spec, [&](json::object& port,
+                                  std::string_view field) { return allot(spec, port, field); });
+          !done)
+        return done;
+    if (auto done = allot_health_port(spec); !done)
+      return done;
+    for (const NodePort& port : had_)
+      if (!has_.contains(port))
+        free_item(kNodePortPool, port.item(), plan_.txn);
+    return {};
+  }
+
+private:
+  template <class Visit>
+  static Planned each_port(json::object& spec, Visit visit) {
+    json::value* ports = spec.if_contains("ports");
+    if (!ports || !ports->is_array())
+      return {};
+    json::array& items = ports->get_array();
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (items[i].is_object())
+        if (auto done = visit(items[i].get_object(), fmt::format("spec.ports[{}].nodePort", i));
+            !done)
+          return done;
+    return {};
+  }
+
+  Planned take_asked(const NodePort& port, std::string_view field) {
+    const auto refuse = [&](std::string_view why) {
+      return std::unexpected(
+          invalid(kind_, after_, field, static_cast<std::int64_t>(port.number), why));
+    };
+    const bool kept = had_.contains(port);
+    if (!kept && !pool_.holds(port.number))
+      return refuse(fmt::format("provided port is not in the valid range. The range of valid "
+                                "ports is {}",
+                                pool_.text()));
+    if (!has_.insert(port).second || (!kept && !pool_.is_free(port)))
+      return refuse("provided port is already allocated");
+    if (!kept)
+      take_item(kNodePortPool, port.item(), after_, plan_);
+    return {};
+  }
+
+  Planned asked(const json::object& port, std::string_view field) {
+    if (find_int(port, "nodePort", 0) == 0)
+      return {};
+    return take_asked(node_port_of(port), field);
+  }
+
+  std::expected<NodePort, ApiError> any(std::string_view protocol, std::string_view field) {
+    std::set<NodePort> taken = has_;
+    taken.insert(had_.begin(), had_.end());  // what is let go is free with the next transaction
+    const std::optional<NodePort> port = pool_.find(protocol, taken);
+    if (!port)
+      return std::unexpected(exhausted(
+          after_, field,
+          fmt::format("no {} port is free in {}: delete a service, or start the cluster with a "
+                      "wider network.node_port_range",
+                      protocol, pool_.text())));
+    has_.insert(*port);
+    take_item(kNodePortPool, port->item(), after_, plan_);
+    return *port;
+  }
+
+  // A port of another protocol with the same number shares its node port, as clients expect of it
+  // (DNS: 53/TCP and 53/UDP).
+  std::optional<NodePort> siblings(const json::object& spec, const json::object& port) const {
+    for (const json::value& other : *find_array(spec, "ports")) {
+      if (!other.is_object() || find_int(other.get_object(), "nodePort", 0) == 0 ||
+          find_int(other.get_object(), "port", 0) != find_int(port, "port", 0))
+        continue;
+      NodePort same = node_port_of(other.get_object());
+      same.protocol = find_string(port, "protocol");
+      if (!has_.contains(same) && (had_.contains(same) || pool_.is_free(same)))
+        return same;
+    }
+    return std::nullopt;
+  }
+
+  Planned allot(const json::object& spec, json::object& port, std::string_view field) {
+    if (find_int(port, "nodePort", 0) != 0)
+      return {};
+    if (const auto same = siblings(spec, port)) {
+      port["nodePort"] = same->number;
+      return take_asked(*same, field);
+    }
+    const auto chosen = any(find_string(port, "protocol"), field);
+    if (!chosen)
+      return std::unexpected(chosen.error());
+    port["nodePort"] = chosen->number;
+    return {};
+  }
+
+  Planned ask_health_port(const json::object& spec) {
+    const auto port = health_check_port(spec);
+    return port ? take_asked(*port, kHealthField) : Planned{};
+  }
+
+  Planned allot_health_port(json::object& spec) {
+    if (!has_health_check_port(spec) || health_check_port(spec))
+      return {};
+    const auto chosen = any(kTcp, kHealthField);
+    if (!chosen)
+      return std::unexpected(chosen.error());
+    spec["healthCheckNodePort"] = chosen->number;
+    return {};
+  }
+
+  NodePortPool pool_;
+  const Kind& kind_;
+  json::object& after_;
+  WritePlan& plan_;
+  std::set<NodePort> had_, has_;
+};
 
 }  // namespace
 
-std::expected<void, ApiError> plan_addresses(const WriterEnv& env, const Kind& kind,
-                                             const json::object* before, json::object& after,
-                                             WritePlan& plan) {
+Planned plan_allocations(const WriterEnv& env, const Kind& kind, const json::object* before,
+                         json::object& after, WritePlan& plan) {
   if (auto done = plan_cluster_ip(env, kind, before, after, plan); !done)
     return done;
-  return plan_load_balancer_ip(env, kind, before, after, plan);
+  if (auto done = plan_load_balancer_ip(env, kind, before, after, plan); !done)
+    return done;
+  if (auto done = NodePorts(env, kind, before, after, plan).run(); !done)
+    return done;
+  // The object itself takes one more.
+  if (plan.txn.ops.size() + 1 <= store::kTxnOpsMax)
+    return {};
+  Causes causes;
+  causes.add("spec.ports", "FieldValueTooMany",
+             fmt::format("Too many: {} addresses and node ports would be taken and given back at "
+                         "once, and at most {} can be: use fewer ports, or set "
+                         "allocateLoadBalancerNodePorts to false",
+                         plan.txn.ops.size(), store::kTxnOpsMax - 1));
+  return std::unexpected(invalid_error(kind, find_string(after, "metadata.name"), causes.take()));
 }
 
-void free_addresses(const json::object& service, store::Txn& txn) {
-  if (const std::string_view ip = find_string(service, "spec.clusterIP"); !ip.empty())
-    txn.ops.push_back({alloc_key(kClusterIpPool, ip), std::nullopt});
-  if (const std::string ip = load_balancer_ip(service); !ip.empty())
-    txn.ops.push_back({alloc_key(kLoadBalancerIpPool, ip), std::nullopt});
+void free_allocations(const json::object& service, store::Txn& txn) {
+  if (const std::string_view ip = allotted_cluster_ip(service); !ip.empty())
+    free_item(kClusterIpPool, ip, txn);
+  if (const std::string ip = own_load_balancer_ip(service); !ip.empty())
+    free_item(kLoadBalancerIpPool, ip, txn);
+  for (const NodePort& port : node_ports(spec_of(service)))
+    free_item(kNodePortPool, port.item(), txn);
 }
 
-void keep_addresses(const json::object& before, json::object& after) {
-  json::value* spec = after.if_contains("spec");
-  const json::object* old_spec = find_object(before, "spec");
-  if (!spec || !spec->is_object() || !old_spec)
-    return;
-  json::object& now = spec->get_object();
-  const std::string_view ip = find_string(*old_spec, "clusterIP");
-  if (find_string(now, "clusterIP").empty() && !ip.empty())
-    now["clusterIP"] = ip;
-  if (const json::array* ips = find_array(now, "clusterIPs"); !ips || ips->empty())
-    if (const json::value* old_ips = old_spec->if_contains("clusterIPs"))
-      now["clusterIPs"] = *old_ips;
+void settle_load_balancer_status(const json::object& service, json::object& given) {
+  const json::object& spec = spec_of(service);
+  const json::object* own =
+      is_own_load_balancer(spec) ? find_object(service, "status.loadBalancer") : nullptr;
+  if (own)
+    given["loadBalancer"] = *own;
+  else if (service_type(spec) != ServiceType::kLoadBalancer || !find_object(given, "loadBalancer"))
+    given["loadBalancer"] = json::object();
 }
 
 std::vector<std::string> weight_warnings(const store::Replica& replica, std::string_view ns,

@@ -110,6 +110,15 @@ std::string frontends(const json::object& port) {
   return out.empty() ? "<none>" : fmt::format("{}", fmt::join(out, ", "));
 }
 
+// Where a Service has a ring for each kind of client.
+std::string whose(const json::object& port) {
+  const std::string clients = text_at(port, "clients");
+  if (clients.empty() || clients == "all")
+    return {};
+  return clients == "inside-external" ? ", clients inside of other addresses than the ClusterIP"
+                                      : fmt::format(", clients {}", clients);
+}
+
 std::string percent(const json::object& object, std::string_view key) {
   const json::value* value = object.if_contains(key);
   boost::system::error_code error;
@@ -119,8 +128,8 @@ std::string percent(const json::object& object, std::string_view key) {
 
 void show_port(const Context& context, const json::object& port) {
   const json::object& counters = object_at(port, "counters");
-  context.streams.out(fmt::format("\nPort {} {}: {}\n", text_at(port, "port_name"),
-                                  text_at(port, "protocol"), frontends(port)));
+  context.streams.out(fmt::format("\nPort {} {}{}: {}\n", text_at(port, "port_name"),
+                                  text_at(port, "protocol"), whose(port), frontends(port)));
   context.streams.out(fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}\n",
                                   number_at(counters, "connects"), number_at(counters, "flows"),
                                   number_at(counters, "packets"), number_at(counters, "bytes"),
@@ -251,14 +260,15 @@ Exit run_service_list(const Context& context, bool as_json) {
     print_json(context, answer);
     return 0;
   }
-  TextTable table({"NAMESPACE", "NAME", "PORT", "FRONTENDS", "READY", "BACKENDS", "CONNECTS"});
+  TextTable table(
+      {"NAMESPACE", "NAME", "PORT", "CLIENTS", "FRONTENDS", "READY", "BACKENDS", "CONNECTS"});
   for (const json::value& item : list_at(answer, "services")) {
     const json::object& service = object_of(item);
     const json::object& counters = object_at(service, "counters");
     table.add({text_at(service, "namespace"), text_at(service, "name"),
                fmt::format("{}/{}", text_at(service, "port_name"), text_at(service, "protocol")),
-               frontends(service), text_at(service, "ready"), text_at(service, "backends"),
-               text_at(counters, "connects")});
+               text_at(service, "clients"), frontends(service), text_at(service, "ready"),
+               text_at(service, "backends"), text_at(counters, "connects")});
   }
   if (table.empty())
     context.streams.err("the data plane of this host has no services\n");

@@ -70,6 +70,17 @@ struct DeleteOptions {
 };
 Exit run_delete(const Context& context, const DeleteOptions& options);
 
+// ---- nodes
+// No new pods for it, and it hands its load balancer addresses to others; or again as before.
+Exit run_cordon(const Context& context, const std::string& node, bool unschedulable);
+struct DrainOptions {
+  std::string node;
+  bool force = false;  // pods without a controller too
+  std::optional<std::int64_t> grace_s;
+};
+// Cordons it, deletes its pods and waits until they are gone.
+Exit run_drain(const Context& context, const DrainOptions& options);
+
 // ---- pods
 struct LogsOptions {
   std::string pod;

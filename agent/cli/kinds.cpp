@@ -15,6 +15,7 @@ constexpr Kind kKinds[] = {
     {"Node", "v1", "nodes", "node", "no", false},
     {"Pod", "v1", "pods", "pod", "po", true},
     {"Service", "v1", "services", "service", "svc", true},
+    {"Endpoints", "v1", "endpoints", "endpoints", "ep", true},
     {"Event", "v1", "events", "event", "ev", true},
     {"Deployment", "apps/v1", "deployments", "deployment", "deploy", true},
     {"ReplicaSet", "apps/v1", "replicasets", "replicaset", "rs", true},

@@ -38,6 +38,7 @@ struct Options {
   GetOptions get;
   ApplyOptions apply;
   DeleteOptions del;
+  DrainOptions drain;
   LogsOptions logs;
   ExecOptions exec;
   std::string address, token, ttl, path, name;
@@ -61,6 +62,7 @@ public:
                 "gives the command's own.");
     objects();
     pods();
+    nodes();
     cluster();
     data_plane();
   }
@@ -181,6 +183,26 @@ private:
     exec->add_flag("-i,--stdin", o_.exec.stdin_open, "Give it this standard input");
     exec->add_flag("-t,--tty", o_.exec.tty, "In a terminal");
     ns_option(exec);
+  }
+
+  void nodes() {
+    const auto node = [this](CLI::App* sub) {
+      sub->add_option("node", o_.name, "Which host")->required();
+    };
+    node(command(&app_, "cordon", "Give a host no new pods; it hands its VIPs to others",
+                 [this](const Context& c) { return run_cordon(c, o_.name, true); }));
+    node(command(&app_, "uncordon", "Give a host pods again",
+                 [this](const Context& c) { return run_cordon(c, o_.name, false); }));
+    CLI::App* drain = command(&app_, "drain",
+                              "Cordon a host and remove its pods, which are made "
+                              "again elsewhere",
+                              [this](const Context& c) {
+                                o_.drain.node = o_.name;
+                                return run_drain(c, o_.drain);
+                              });
+    node(drain);
+    drain->add_flag("--force", o_.drain.force, "Pods that nothing makes again too");
+    drain->add_option("--grace-period", o_.drain.grace_s, "Seconds that each pod has to stop");
   }
 
   void cluster() {

@@ -94,6 +94,12 @@ public:
   Problems problems;
 
 private:
+  static std::string joined(const YAML::Node& list) {
+    std::string out;
+    for (const auto& item : list)
+      out += (out.empty() ? "" : ",") + item.Scalar();
+    return out;
+  }
   std::string at(const YAML::Mark& mark) const {
     return mark.is_null() ? std::string(file_)
                           : fmt::format("{}:{}:{}", file_, mark.line + 1, mark.column + 1);
@@ -130,6 +136,9 @@ private:
     const Key* key = find_key(path);
     if (!key)
       return problem(mark, printable(path), unknown_key(path));
+    if (key->type == Type::kPrefixes && value.IsSequence() && value.size() > 0 &&
+        std::ranges::all_of(value, [](const auto& item) { return item.IsScalar(); }))
+      return set(*key, joined(value), at(value.Mark()));
     if (!value.IsScalar())
       return problem(value.IsNull() ? mark : value.Mark(), path,
                      fmt::format("{} where {} is expected",

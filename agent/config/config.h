@@ -9,6 +9,7 @@
 #pragma once
 
 #include "netplane/base/ip.h"
+#include "netplane/base/port_range.h"
 #include "netplane/base/result.h"
 
 #include <cstdint>
@@ -44,7 +45,9 @@ struct Config {
   IpPrefix pod_cidr;
   std::uint8_t node_prefix_length = 0;
   IpPrefix service_cidr;
-  std::optional<IpPrefix> lb_pool;
+  std::vector<IpPrefix> lb_pools;
+  PortRange node_port_range;
+  std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplink
   std::uint16_t vxlan_port = 0;
   std::optional<std::uint32_t> mtu;  // none: the uplink's less the overlay's overhead
   std::string oci_runtime;

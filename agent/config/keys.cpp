@@ -59,10 +59,13 @@ void set_underlay(Config& config, const Value& value) {
     config.uplink = value.text;
 }
 
-void set_lb_pool(Config& config, const Value& value) {
-  config.lb_pool.reset();
-  if (!value.text.empty())
-    config.lb_pool = value.prefix;
+template <auto Member>
+void set_prefixes(Config& config, const Value& value) {
+  config.*Member = value.prefixes;
+}
+
+void set_node_port_range(Config& config, const Value& value) {
+  config.node_port_range = value.ports;
 }
 
 void set_mtu(Config& config, const Value& value) {
@@ -131,11 +134,19 @@ constexpr Key kKeys[] = {
     {"network.service_cidr", Type::kPrefix, "10.96.0.0/16", "", 0, 0, "",
      "ClusterIPs are taken from here. Read by `shoal init` only.",
      set_prefix<&Config::service_cidr>},
-    {"network.lb_pool", Type::kPrefix, "none", "none", 0, 0, "",
-     "LoadBalancer addresses are taken from here; part of the LAN's own prefix, used by nobody "
-     "else. none: Services "
+    {"network.lb_pool", Type::kPrefixes, "none", "none", 0, 0, "",
+     "LoadBalancer addresses are taken from here, in this order; parts of the LAN's own prefix, "
+     "used by nobody else. none: Services "
      "of type LoadBalancer get no address. Read by `shoal init` only.",
-     set_lb_pool},
+     set_prefixes<&Config::lb_pools>},
+    {"network.node_port_range", Type::kPortRange, "30000-32767", "", 0, 0, "",
+     "Ports of NodePort Services are taken from here, on every host: keep what runs on the hosts "
+     "themselves out of it. Read by `shoal init` only.",
+     set_node_port_range},
+    {"network.node_port_addresses", Type::kPrefixes, "auto", "auto", 0, 0, "",
+     "NodePorts and hostPorts are served on this host's addresses that are in these prefixes. "
+     "auto: on all IPv4 addresses of the device that faces the other hosts.",
+     set_prefixes<&Config::node_port_addresses>},
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
      set_number<&Config::vxlan_port>},
@@ -176,6 +187,18 @@ constexpr Key kKeys[] = {
 
 Result<Value> wrong(const Key& key, std::string_view text) {
   return fail(Errc::kInvalid, fmt::format("\"{}\" is not {}", printable(text), allowed(key)));
+}
+
+Result<IpPrefix> read_prefix(const Key& key, std::string_view text) {
+  auto prefix = IpPrefix::parse(text);
+  if (!prefix)
+    return fail(Errc::kInvalid,
+                fmt::format("{}; expected is {}", prefix.error().message(), allowed(key)));
+  if (!prefix->is_v4())
+    return fail(Errc::kUnsupported,
+                fmt::format("{} is IPv6: the IPv6 data path is not there yet; expected is {}",
+                            printable(text), allowed(key)));
+  return *prefix;
 }
 
 bool is_device(std::string_view text) {
@@ -220,6 +243,12 @@ std::string allowed(const Key& key) {
     break;
   case Type::kPrefix:
     text = "an IPv4 prefix such as 10.244.0.0/16";
+    break;
+  case Type::kPrefixes:
+    text = "IPv4 prefixes such as 198.18.0.192/27, as a list or joined by commas";
+    break;
+  case Type::kPortRange:
+    text = "a range of ports such as 30000-32767";
     break;
   case Type::kChoice:
     text = fmt::format("one of {}", fmt::join(split(key.choices, ' '), ", "));
@@ -268,16 +297,18 @@ Result<Value> read_value(const Key& key, std::string_view text) {
     value.address = *address;
     break;
   }
-  case Type::kPrefix: {
-    auto prefix = IpPrefix::parse(text);
-    if (!prefix)
-      return fail(Errc::kInvalid,
-                  fmt::format("{}; expected is {}", prefix.error().message(), allowed(key)));
-    if (!prefix->address().is_v4())
-      return fail(Errc::kUnsupported,
-                  fmt::format("{} is IPv6: the IPv6 data path is not there yet; expected is {}",
-                              printable(text), allowed(key)));
-    value.prefix = *prefix;
+  case Type::kPrefix:
+    value.prefix = SHOAL_TRY(read_prefix(key, text));
+    break;
+  case Type::kPrefixes:
+    for (const std::string_view part : split(text, ','))
+      value.prefixes.push_back(SHOAL_TRY(read_prefix(key, trim(part))));
+    break;
+  case Type::kPortRange: {
+    auto ports = PortRange::parse(text);
+    if (!ports)
+      return wrong(key, text);
+    value.ports = *ports;
     break;
   }
   case Type::kChoice: {
@@ -309,9 +340,19 @@ Problems check_relations(const Config& c) {
     problem(
         "network.service_cidr",
         fmt::format("{} overlaps pod_cidr {}", c.service_cidr.to_string(), c.pod_cidr.to_string()));
-  if (c.lb_pool && (c.lb_pool->overlaps(c.pod_cidr) || c.lb_pool->overlaps(c.service_cidr)))
-    problem("network.lb_pool",
-            fmt::format("{} overlaps pod_cidr or service_cidr", c.lb_pool->to_string()));
+  for (std::size_t i = 0; i < c.lb_pools.size(); ++i) {
+    const IpPrefix& pool = c.lb_pools[i];
+    if (pool.overlaps(c.pod_cidr) || pool.overlaps(c.service_cidr))
+      problem("network.lb_pool",
+              fmt::format("{} overlaps pod_cidr or service_cidr", pool.to_string()));
+    if (c.underlay && pool.contains(*c.underlay))
+      problem("network.lb_pool", fmt::format("{} has this host's own address {}", pool.to_string(),
+                                             c.underlay->to_string()));
+    for (std::size_t j = 0; j < i; ++j)
+      if (pool.overlaps(c.lb_pools[j]))
+        problem("network.lb_pool",
+                fmt::format("{} overlaps {}", pool.to_string(), c.lb_pools[j].to_string()));
+  }
   if (c.gossip_probe_timeout_ms * 2 > c.gossip_probe_interval_ms)
     problem("gossip.probe_timeout_ms",
             fmt::format("{} is more than half of gossip.probe_interval_ms, which is {}: make it at "
@@ -335,6 +376,15 @@ Problems check_relations(const Config& c) {
   if (c.gossip.port == c.vxlan_port)
     problem("network.vxlan_port",
             fmt::format("UDP port {} is gossip.port's already", c.vxlan_port));
+  const std::pair<std::string_view, std::uint16_t> own_ports[] = {
+      {"api.port", c.api.port},
+      {"gossip.port", c.gossip.port},
+      {"metrics.port", c.metrics.port},
+      {"network.vxlan_port", c.vxlan_port}};
+  for (const auto& [key, port] : own_ports)
+    if (c.node_port_range.contains(port))
+      problem("network.node_port_range",
+              fmt::format("{} holds {}, which is {}", c.node_port_range.to_string(), port, key));
   return out;
 }
 

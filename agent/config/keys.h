@@ -19,6 +19,8 @@ enum class Type : std::uint8_t {
   kNumber,
   kAddress,
   kPrefix,
+  kPrefixes,   // one or more, joined by commas or as a YAML list
+  kPortRange,  // "30000-32767"
   kChoice,
   kUplink,  // a device's name or an IP address
   kNotYet,  // known, and refused by name
@@ -31,6 +33,8 @@ struct Value {
   std::uint64_t number = 0;
   IpAddress address;
   IpPrefix prefix;
+  std::vector<IpPrefix> prefixes;
+  PortRange ports;
 };
 
 struct Key {

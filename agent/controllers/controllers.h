@@ -15,7 +15,8 @@ Plan reconcile_replica_set(const World& world, const Object& replica_set);
 Plan place_pods(const World& world);
 // A host that is dead for long: its ReplicaSets' pods are removed, and so replaced elsewhere.
 Plan reconcile_node(const World& world, const Object& node);
-// Service with a selector -> EndpointSlices, for API clients; the data plane does not read these.
+// Service with a selector -> EndpointSlices and Endpoints, for API clients; the data plane does not
+// read these. Service without one -> EndpointSlices that mirror Endpoints made by hand.
 Plan reconcile_service(const World& world, const Object& service);
 // An object whose owners or whose namespace are gone.
 Plan collect_garbage(const World& world, const Object& object);

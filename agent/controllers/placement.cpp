@@ -30,6 +30,17 @@ struct Place {
   std::int64_t capacity = 0;
   std::int64_t pods = 0;
   std::map<std::string, std::int64_t, std::less<>> by_owner;
+  std::vector<view::HostPort> host_ports;
+
+  bool has_free(const std::vector<view::HostPort>& wanted) const {
+    return std::none_of(wanted.begin(), wanted.end(), [&](const view::HostPort& port) {
+      return std::any_of(host_ports.begin(), host_ports.end(),
+                         [&](const view::HostPort& taken) { return view::collide(port, taken); });
+    });
+  }
+  void take_ports(const std::vector<view::HostPort>& ports) {
+    host_ports.insert(host_ports.end(), ports.begin(), ports.end());
+  }
 };
 
 // Why nodes cannot take a pod, and how many.
@@ -75,7 +86,8 @@ public:
       for (const ObjectPtr& pod : world.view.pods_on(node->name)) {
         if (view::is_finished(*pod))
           continue;
-        ++place.pods;  // a terminating one still holds its address
+        ++place.pods;  // a terminating one still holds its address and its ports
+        place.take_ports(view::host_ports(*pod));
         if (!view::is_terminating(*pod))
           ++place.by_owner[owner_key(*pod)];
       }
@@ -89,6 +101,7 @@ public:
     reasons = unfit_;
     const auto selector = api::LabelSelector::from_labels(node_selector(pod));
     const std::string owner = owner_key(pod);
+    const std::vector<view::HostPort> host_ports = view::host_ports(pod);
     std::vector<std::string> best;
     std::pair<std::int64_t, std::int64_t> best_load{INT64_MAX, INT64_MAX};
     for (Place& place : places_) {
@@ -98,6 +111,10 @@ public:
       }
       if (place.pods >= place.capacity) {
         ++reasons["had too many pods"];
+        continue;
+      }
+      if (!place.has_free(host_ports)) {
+        ++reasons["didn't have free ports for the requested pod ports"];
         continue;
       }
       const auto same = place.by_owner.find(owner);
@@ -121,6 +138,7 @@ public:
   void take(Place& place, const Object& pod) const {
     ++place.pods;
     ++place.by_owner[owner_key(pod)];
+    place.take_ports(view::host_ports(pod));
   }
 
   std::string explain(const Reasons& reasons) const {

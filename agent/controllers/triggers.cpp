@@ -103,6 +103,8 @@ void kind_items(const View& view, const Members& members, const Change& change,
     if (const auto service = view::label(object, "kubernetes.io/service-name"); !service.empty())
       enqueue({ControllerId::kService,
                {std::string(view::kServices), object.ns, std::string(service)}});
+  } else if (object.resource == view::kEndpoints) {
+    enqueue({ControllerId::kService, {std::string(view::kServices), object.ns, object.name}});
   } else if (object.resource == view::kNodes) {
     enqueue(item_of(ControllerId::kNode, object));
     enqueue(placement_item());

@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/daemon/agent_impl.h"
+#include "agent/daemon/host_addresses.h"
 #include "agent/daemon/ports.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/gossip/net/start_record.h"
@@ -31,6 +32,7 @@ const std::vector<std::string> kViewed = {"pods",
                                           "namespaces",
                                           "deployments.apps",
                                           "replicasets.apps",
+                                          "endpoints",
                                           "endpointslices.discovery.k8s.io"};
 
 SocketAddress reachable(const SocketAddress& listen, const IpAddress& underlay) {
@@ -129,8 +131,8 @@ Result<> Agent::Impl::make_api() {
   }
   api::WriterOptions writing;
   writing.service_cidrs = {files.settings.service_cidr};
-  if (files.settings.lb_pool)
-    writing.load_balancer_pools = {*files.settings.lb_pool};
+  writing.load_balancer_pools = files.settings.lb_pools;
+  writing.node_ports = files.settings.node_port_range;
   writer = api::make_writer(
       replica,
       [this](store::Txn txn, api::TxnDone done) { commit(std::move(txn), std::move(done)); },
@@ -261,10 +263,25 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   data_plane = SHOAL_TRY(apply::DataPlane::open(config, clock));
   for (const std::string& limit : data_plane->limitations())
     spdlog::warn("{}", limit);
-  desired::Inputs base{files.node_name, {files.settings.pod_cidr, files.settings.service_cidr}};
+  desired::Inputs base{.self = files.node_name,
+                       .cluster_cidrs = {files.settings.pod_cidr, files.settings.service_cidr},
+                       .agent_ports = {{L4Proto::kTcp, options.api.port},
+                                       {L4Proto::kTcp, options.gossip.port},
+                                       {L4Proto::kUdp, options.gossip.port},
+                                       {L4Proto::kTcp, options.metrics.port},
+                                       {L4Proto::kUdp, files.settings.vxlan_port}}};
+  health_server =
+      std::make_unique<health::HealthServer>(loop, [this] { return driver && driver->settled(); });
   NetplaneDriver::Inputs inputs;
   inputs.members = [this]() -> const view::Members& { return bridge->members(); };
   inputs.statuses_arrived = [this] { return statuses_arrived(); };
+  inputs.node_addresses = [this] {
+    return node_port_addresses(list_host_addresses(), data_plane->uplink().name, *options.underlay,
+                               options.node_port_addresses);
+  };
+  inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
+    health_server->update(checks);
+  };
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();

@@ -13,6 +13,7 @@
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
 #include "agent/daemon/sd_notify.h"
+#include "agent/health/health_server.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
 #include "agent/store/sqlite_store.h"
@@ -101,6 +102,7 @@ struct Agent::Impl {
   std::unique_ptr<runtime::ImageStore> images;
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
   std::unique_ptr<NetplaneDriver> driver;
+  std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::LeaseStore> leases;
   std::unique_ptr<node::Node> pods;
   metrics::Metrics metrics;

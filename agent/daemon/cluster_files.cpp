@@ -35,10 +35,28 @@ json::object to_json(const ClusterSettings& settings) {
   out["podCIDR"] = settings.pod_cidr.to_string();
   out["nodePrefixLength"] = settings.node_prefix_length;
   out["serviceCIDR"] = settings.service_cidr.to_string();
-  if (settings.lb_pool)
-    out["loadBalancerPool"] = settings.lb_pool->to_string();
+  json::array& pools = out["loadBalancerPools"].emplace_array();
+  for (const IpPrefix& pool : settings.lb_pools)
+    pools.emplace_back(pool.to_string());
+  out["nodePortRange"] = settings.node_port_range.to_string();
   out["vxlanPort"] = settings.vxlan_port;
   return out;
+}
+
+// A cluster made when there could be one only has it under its own name.
+Result<std::vector<IpPrefix>> pools_from_json(const json::object& object) {
+  std::vector<IpPrefix> pools;
+  if (object.if_contains("loadBalancerPool"))
+    pools.push_back(SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "loadBalancerPool")))));
+  const json::value* list = object.if_contains("loadBalancerPools");
+  if (!list)
+    return pools;
+  if (!list->is_array())
+    return fail(Errc::kCorrupt, "\"loadBalancerPools\" is not a list");
+  for (const json::value& item : list->as_array())
+    pools.push_back(
+        SHOAL_TRY(IpPrefix::parse(item.is_string() ? std::string_view(item.as_string()) : "")));
+  return pools;
 }
 
 Result<ClusterSettings> from_json(const json::object& object) {
@@ -47,8 +65,10 @@ Result<ClusterSettings> from_json(const json::object& object) {
   settings.node_prefix_length =
       static_cast<unsigned>(SHOAL_TRY(number_at(object, "nodePrefixLength")));
   settings.service_cidr = SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "serviceCIDR"))));
-  if (object.if_contains("loadBalancerPool"))
-    settings.lb_pool = SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "loadBalancerPool"))));
+  settings.lb_pools = SHOAL_TRY(pools_from_json(object));
+  if (object.if_contains("nodePortRange"))  // clusters before it have Kubernetes' default
+    settings.node_port_range =
+        SHOAL_TRY(PortRange::parse(SHOAL_TRY(text_at(object, "nodePortRange"))));
   settings.vxlan_port = static_cast<std::uint16_t>(SHOAL_TRY(number_at(object, "vxlanPort")));
   return settings;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "netplane/base/ip.h"
+#include "netplane/base/port_range.h"
 #include "netplane/base/result.h"
 
 #include <filesystem>
@@ -20,7 +21,8 @@ struct ClusterSettings {
   IpPrefix pod_cidr;
   unsigned node_prefix_length = 24;
   IpPrefix service_cidr;
-  std::optional<IpPrefix> lb_pool;  // none: Services of type LoadBalancer are refused an address
+  std::vector<IpPrefix> lb_pools;  // none: Services of type LoadBalancer are refused an address
+  PortRange node_port_range = kNodePortsDefault;
   std::uint16_t vxlan_port = 4789;
   bool operator==(const ClusterSettings&) const = default;
 };

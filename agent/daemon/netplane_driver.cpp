@@ -23,6 +23,7 @@ void NetplaneDriver::start() {
     mark_dirty();
   });
   next_audit_ = clock_.now() + kAuditInterval;
+  look_at_addresses();
   arm_tick();
   mark_dirty();
 }
@@ -80,6 +81,7 @@ void NetplaneDriver::run() {
   if (!view_.synced())
     return;
   note_errors(data_plane_.apply(desired_, settled_));
+  inputs_.show_health(computed.health_checks);
   if (settled_ && findings_ != computed.findings) {
     tell(computed.findings);
     findings_ = computed.findings;
@@ -108,19 +110,25 @@ void NetplaneDriver::note_errors(const apply::ApplyReport& report) {
   });
 }
 
-// Of all hosts that compute the same finding, the one that ranks first for the service writes the
+// Of all hosts that compute the same finding, the one that ranks first for its object writes the
 // event.
 void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
   const std::vector<std::string> live = inputs_.members().live();
   for (const desired::Finding& finding : findings) {
     if (std::binary_search(findings_.begin(), findings_.end(), finding))
       continue;
-    if (rendezvous_owner(finding.ns + "/" + finding.service, live) != base_.self)
+    if (!finding.local &&
+        rendezvous_owner(finding.about.ns + "/" + finding.about.name, live) != base_.self)
       continue;
-    if (const auto service = view_.get(view::kServices, finding.ns, finding.service))
-      writer_.event(*service, "Warning", desired::reason_of(finding.kind), finding.message,
+    if (const auto object = view_.get(finding.about))
+      writer_.event(*object, "Warning", desired::reason_of(finding.kind), finding.message,
                     "shoal-service-proxy");
   }
+}
+
+void NetplaneDriver::look_at_addresses() {
+  base_.node_addresses = inputs_.node_addresses();
+  builder_.set_inputs(base_);
 }
 
 void NetplaneDriver::tick() {
@@ -131,6 +139,9 @@ void NetplaneDriver::tick() {
     mark_dirty();
   if (const MonoTime now = clock_.now(); settled_ && now >= next_audit_) {
     next_audit_ = now + kAuditInterval;
+    look_at_addresses();
+    if (builder_.dirty(inputs_.members()))
+      mark_dirty();
     const apply::AuditReport report = data_plane_.audit();
     for (const std::string& finding : report.findings)
       spdlog::warn("data plane audit: {}", finding);

@@ -34,6 +34,9 @@ public:
   struct Inputs {
     std::function<const view::Members&()> members;
     std::function<bool()> statuses_arrived;  // of every live host
+    // What of desired::Inputs may change while the agent runs. Asked at start and with each audit.
+    std::function<std::vector<IpAddress>()> node_addresses;
+    std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
   };
   NetplaneDriver(boost::asio::io_context& loop, view::View& view, apply::DataPlane& data_plane,
                  api::Writer& writer, const Clock& clock, desired::Inputs base, Inputs inputs);
@@ -58,6 +61,7 @@ private:
   void check_settled();
   void tell(const std::vector<desired::Finding>& findings);
   void note_errors(const apply::ApplyReport& report);
+  void look_at_addresses();
   void tick();
   void arm_tick();
 

@@ -120,6 +120,8 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
       vips.emplace_back(vip.to_string());
     for (const std::string& error : driver->errors())
       errors.emplace_back(error);
+    for (const std::string& error : health_server->errors())
+      errors.emplace_back(error);
   }
   if (data_plane)
     for (const std::string& limit : data_plane->limitations())

@@ -23,12 +23,24 @@ json::object counters_view(const kernel::ServiceStats& stats) {
           {"refused", stats.refused}};
 }
 
+std::string_view state_name(model::BackendState state) {
+  switch (state) {
+  case model::BackendState::kReady:
+    return "ready";
+  case model::BackendState::kServing:
+    return "serving";
+  case model::BackendState::kTerminating:
+    return "terminating";
+  }
+  return "?";
+}
+
 json::object backend_view(const apply::BackendView& view) {
   return {{"pod", view.backend.pod},
           {"host", view.backend.host},
           {"ip", view.backend.ip.to_string()},
           {"port", view.backend.port},
-          {"state", view.backend.state == model::BackendState::kReady ? "ready" : "terminating"},
+          {"state", state_name(view.backend.state)},
           {"group", view.backend.group},
           {"local", view.local},
           {"id", view.id},
@@ -87,6 +99,7 @@ json::object service_port_view(const apply::ServiceView& view, std::string_view 
     errors.emplace_back(error);
   return {{"port_name", port_name},
           {"protocol", to_string(proto)},
+          {"clients", model::to_string(view.clients)},
           {"frontends", frontends_view(view.frontends)},
           {"slots", view.slots},
           {"groups", std::move(groups)},
@@ -107,7 +120,8 @@ Result<ServicePortId> parse_service_port_id(std::string_view text) {
   id.ns = text.substr(0, slash);
   id.name = text.substr(slash + 1, colon - slash - 1);
   id.port_name = text.substr(colon + 1, last - colon - 1);
-  id.proto = SHOAL_TRY(parse_l4_proto(text.substr(last + 1)));
+  const std::string_view side = text.substr(last + 1);
+  id.proto = SHOAL_TRY(parse_l4_proto(side.substr(0, side.find('@'))));
   return id;
 }
 
@@ -118,8 +132,7 @@ Result<json::object> service_view(const apply::DataPlane& data_plane, std::strin
     const ServicePortId id = SHOAL_TRY(parse_service_port_id(text));
     if (id.ns != ns || id.name != name)
       continue;
-    const apply::ServiceView view =
-        SHOAL_TRY(data_plane.service_view(id.ns, id.name, id.port_name, id.proto));
+    const apply::ServiceView view = SHOAL_TRY(data_plane.service_view(text));
     ports.push_back(service_port_view(view, id.port_name, id.proto));
   }
   if (ports.empty())
@@ -132,8 +145,7 @@ Result<json::object> services_view(const apply::DataPlane& data_plane) {
   json::array services;
   for (const std::string& text : data_plane.service_names()) {
     const ServicePortId id = SHOAL_TRY(parse_service_port_id(text));
-    const apply::ServiceView view =
-        SHOAL_TRY(data_plane.service_view(id.ns, id.name, id.port_name, id.proto));
+    const apply::ServiceView view = SHOAL_TRY(data_plane.service_view(text));
     const auto ready = std::count_if(view.backends.begin(), view.backends.end(),
                                      [](const apply::BackendView& backend) {
                                        return backend.backend.state == model::BackendState::kReady;
@@ -142,6 +154,7 @@ Result<json::object> services_view(const apply::DataPlane& data_plane) {
                         {"name", id.name},
                         {"port_name", id.port_name},
                         {"protocol", to_string(id.proto)},
+                        {"clients", model::to_string(view.clients)},
                         {"frontends", frontends_view(view.frontends)},
                         {"ready", ready},
                         {"backends", view.backends.size()},

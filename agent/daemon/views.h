@@ -19,12 +19,14 @@ namespace shoal::daemon {
 // "version"}]}
 boost::json::object members_view(const gossip::Gossip& gossip);
 
-// One port: {"port_name", "protocol", "frontends", "slots", "groups", "backends", "counters",
-// "errors"}
+// One port: {"port_name", "protocol", "clients", "frontends", "slots", "groups", "backends",
+// "counters", "errors"}. clients: "all", or whose ring this is where a Service has several:
+// "inside" (pods and processes of hosts), "outside", "inside-external" (inside clients of addresses
+// that are not its ClusterIP).
 boost::json::object service_port_view(const apply::ServiceView& view, std::string_view port_name,
                                       L4Proto proto);
 
-// "ns/name:port/PROTO" as the data plane names its service ports.
+// "ns/name:port/PROTO" as the data plane names its service ports; "@SIDE" after it is skipped.
 struct ServicePortId {
   std::string ns;
   std::string name;
@@ -36,8 +38,8 @@ Result<ServicePortId> parse_service_port_id(std::string_view text);
 // {"namespace", "name", "ports": [...]}; kNotFound when the data plane has no such service.
 Result<boost::json::object> service_view(const apply::DataPlane& data_plane, std::string_view ns,
                                          std::string_view name);
-// {"services": [{"namespace", "name", "port_name", "protocol", "frontends", "backends", "slots",
-// "counters"}]}
+// {"services": [{"namespace", "name", "port_name", "protocol", "clients", "frontends", "backends",
+// "slots", "counters"}]}
 Result<boost::json::object> services_view(const apply::DataPlane& data_plane);
 
 boost::json::object image_view(const runtime::ImageInfo& image);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/desired/desired.h"
 
+#include "agent/desired/assemble.h"
 #include "agent/view/facts.h"
 #include "netplane/base/hash.h"
 
@@ -28,152 +29,100 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
   return out;
 }
 
-namespace {
+Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs) {
+  Scene scene{view, members, inputs, {}, {}};
+  for (const ObjectPtr& node : view.list(view::kNodes)) {
+    if (const auto underlay = view::node_underlay(*node))
+      scene.host_addresses.insert(*underlay);
+    if (node->name == inputs.self)
+      scene.zone = view::node_zone(*node);
+  }
+  scene.host_addresses.insert(inputs.node_addresses.begin(), inputs.node_addresses.end());
+  return scene;
+}
 
-std::vector<std::string> announcers(const view::View& view, const view::Members& members) {
-  std::vector<std::string> ready;
-  std::vector<std::string> alive;
+Announcers::Announcers(const view::View& view, const view::Members& members) {
   for (const ObjectPtr& node : view.list(view::kNodes)) {
     if (!members.alive(node->name))
       continue;
-    alive.push_back(node->name);
-    if (view::node_reports_ready(*node))
-      ready.push_back(node->name);
+    tiers_[2].push_back(node->name);
+    if (!view::node_reports_ready(*node))
+      continue;
+    tiers_[1].push_back(node->name);
+    // A cordoned host is about to be emptied: it hands its addresses on before that.
+    if (view::node_schedulable(*node))
+      tiers_[0].push_back(node->name);
   }
-  return ready.empty() ? alive : ready;
 }
 
-// Puts the parts together in the order that makes equal inputs equal outputs.
-template <class Services>
-void assemble(const Services& services, const std::vector<std::string>& candidates,
-              const std::string& self, Computed& out) {
+std::string Announcers::of(const Vip& vip) const {
+  const auto choose = [&](const std::set<std::string>* among) {
+    for (const std::vector<std::string>& tier : tiers_) {
+      std::vector<std::string> candidates;
+      if (!among)
+        candidates = tier;
+      else
+        std::copy_if(tier.begin(), tier.end(), std::back_inserter(candidates),
+                     [&](const std::string& name) { return among->contains(name); });
+      if (!candidates.empty())
+        return rendezvous_owner(vip.ip.to_string(), candidates);
+    }
+    return std::string();
+  };
+  if (vip.local)
+    for (const auto* among : {&vip.ready_hosts, &vip.serving_hosts})
+      if (std::string name = choose(among); !name.empty())
+        return name;
+  return choose(nullptr);
+}
+
+std::string announcer_of(const Vip& vip, const view::View& view, const view::Members& members) {
+  return Announcers(view, members).of(vip);
+}
+
+void assemble(const Builder::Parts& parts, const Announcers& announcers, const std::string& self,
+              Computed& out) {
   out.desired.services.clear();
   out.desired.announced_vips.clear();
+  out.health_checks.clear();
   out.findings.clear();
-  for (const auto& [key, service] : services) {
-    out.desired.services.insert(out.desired.services.end(), service.ports.begin(),
-                                service.ports.end());
-    out.findings.insert(out.findings.end(), service.findings.begin(), service.findings.end());
-    for (const IpAddress& vip : service.vips)
-      if (rendezvous_owner(vip.to_string(), candidates) == self)
-        out.desired.announced_vips.push_back(vip);
+  std::set<model::FrontendKey> contested;
+  std::vector<OwnedPorts> owners;
+  owners.reserve(parts.size());
+  for (const auto& [ref, part] : parts) {
+    owners.push_back({&ref, part.created, out.desired.services.size(), part.ports.size()});
+    out.desired.services.insert(out.desired.services.end(), part.ports.begin(), part.ports.end());
+    out.findings.insert(out.findings.end(), part.findings.begin(), part.findings.end());
+    contested.insert(part.contestable.begin(), part.contestable.end());
+    if (part.health)
+      out.health_checks.push_back(*part.health);
+    for (const Vip& vip : part.vips)
+      if (announcers.of(vip) == self)
+        out.desired.announced_vips.push_back(vip.ip);
   }
+  settle_contests(contested, owners, out.desired.services, out.findings);
   auto& vips = out.desired.announced_vips;
   std::sort(vips.begin(), vips.end());
   vips.erase(std::unique(vips.begin(), vips.end()), vips.end());
+  std::sort(out.health_checks.begin(), out.health_checks.end());
   std::sort(out.findings.begin(), out.findings.end());
-}
-
-}  // namespace
-
-std::string announcer_of(const IpAddress& vip, const view::View& view,
-                         const view::Members& members) {
-  return rendezvous_owner(vip.to_string(), announcers(view, members));
 }
 
 Computed compute_desired(const view::View& view, const view::Members& members,
                          const Inputs& inputs) {
-  std::map<std::pair<std::string, std::string>, ServiceResult> services;
+  const Scene scene = make_scene(view, members, inputs);
+  Builder::Parts parts;
   for (const ObjectPtr& service : view.list(view::kServices))
-    services.emplace(std::pair(service->ns, service->name),
-                     compute_service(view, members, *service));
+    parts.emplace(view::ref_of(*service), compute_service(scene, *service));
+  for (const ObjectPtr& pod : view.pods_on(inputs.self))
+    if (Part part = compute_host_ports(scene, *pod); !is_empty(part))
+      parts.emplace(view::ref_of(*pod), std::move(part));
   Computed out;
   out.desired.self = inputs.self;
   out.desired.cluster_cidrs = inputs.cluster_cidrs;
   out.desired.nodes = compute_nodes(view, members);
-  assemble(services, announcers(view, members), inputs.self, out);
+  assemble(parts, Announcers(view, members), inputs.self, out);
   return out;
-}
-
-// ---- Builder
-
-Builder::Builder(const view::View& view, Inputs inputs) : view_(view), inputs_(std::move(inputs)) {
-  result_.desired.self = inputs_.self;
-  result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
-}
-
-void Builder::touch_pod(const store::Object& pod) {
-  for (const ObjectPtr& service : view_.services_selecting(pod))
-    dirty_.emplace(service->ns, service->name);
-}
-
-void Builder::on_change(const view::Change& change) {
-  const store::Object& object = *change.object;
-  if (object.resource == view::kPods) {
-    touch_pod(object);
-    if (change.before)
-      touch_pod(*change.before);
-  } else if (object.resource == view::kServices) {
-    dirty_.emplace(object.ns, object.name);
-  } else if (object.resource == view::kNodes) {
-    nodes_dirty_ = true;
-    // Endpoints made by hand are judged by whether their host is a member.
-    if (change.kind != view::ChangeKind::kModified)
-      all_dirty_ = true;
-  } else if (object.resource == view::kEndpointSlices) {
-    for (const auto& slice : {change.object, change.before})
-      if (slice)
-        if (const auto service = view::label(*slice, "kubernetes.io/service-name");
-            !service.empty())
-          dirty_.emplace(object.ns, std::string(service));
-  }
-}
-
-void Builder::take_members(const view::Members& members) {
-  std::set<std::string> changed;
-  for (const auto& [name, member] : members.all())
-    if (members_.alive(name) != member.alive)
-      changed.insert(name);
-  for (const auto& [name, member] : members_.all())
-    if (member.alive && !members.find(name))
-      changed.insert(name);
-  members_ = members;
-  if (changed.empty())
-    return;
-  nodes_dirty_ = true;
-  for (const std::string& name : changed)
-    for (const ObjectPtr& pod : view_.pods_on(name))
-      touch_pod(*pod);
-  // Endpoints made by hand may name hosts too.
-  for (const ObjectPtr& service : view_.list(view::kServices))
-    if (!view::has_selector(*service))
-      dirty_.emplace(service->ns, service->name);
-}
-
-bool Builder::dirty(const view::Members& members) const {
-  if (all_dirty_ || nodes_dirty_ || !dirty_.empty())
-    return true;
-  for (const auto& [name, member] : members.all())
-    if (members_.alive(name) != member.alive)
-      return true;
-  for (const auto& [name, member] : members_.all())
-    if (member.alive && !members.find(name))
-      return true;
-  return false;
-}
-
-const Computed& Builder::build(const view::Members& members) {
-  take_members(members);
-  if (!all_dirty_ && !nodes_dirty_ && dirty_.empty())
-    return result_;
-  if (all_dirty_) {
-    services_.clear();
-    for (const ObjectPtr& service : view_.list(view::kServices))
-      dirty_.emplace(service->ns, service->name);
-  }
-  for (const Key& key : dirty_) {
-    const ObjectPtr service = view_.get(view::kServices, key.first, key.second);
-    if (service)
-      services_.insert_or_assign(key, compute_service(view_, members_, *service));
-    else
-      services_.erase(key);
-  }
-  if (nodes_dirty_ || all_dirty_)
-    result_.desired.nodes = compute_nodes(view_, members_);
-  assemble(services_, announcers(view_, members_), inputs_.self, result_);
-  dirty_.clear();
-  all_dirty_ = nodes_dirty_ = false;
-  return result_;
 }
 
 }  // namespace shoal::desired

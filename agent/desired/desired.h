@@ -3,73 +3,127 @@
 // computed on every host from its own replica and membership, so that the data plane goes on
 // without the store.
 //
-// Backends of a service with a selector: its pods that have an IP and are bound to a host; kReady
-// when their host reports them ready and is alive, else kTerminating: a pod that stops being ready,
-// or whose host is away, gets no new connections and keeps those it has. Of a service without a
-// selector: the EndpointSlices that name it; stored ones of services with a selector are never
-// read. Desired::pods is left empty: only the node agent knows interfaces and MACs, and adds them.
+// Backends of a service with a selector: its pods that have an IP and are bound to a host. kReady
+// when their host reports them ready and is alive; kServing when they are being deleted and still
+// pass their probes; else kTerminating: a pod that stops being ready, or whose host is away, gets
+// no new connections and keeps those it has. Of a service without a selector: the EndpointSlices
+// that name it; stored ones of services with a selector are never read. Desired::pods is left
+// empty: only the node agent knows interfaces and MACs, and adds them.
+//
+// A hostPort of a pod of this host is a ServicePort too, named "pod.NAME": a Service's name has no
+// dot.
 #pragma once
 
 #include "agent/view/members.h"
 #include "agent/view/view.h"
 #include "netplane/base/ip.h"
+#include "netplane/model/data_plane.h"
 #include "netplane/model/model.h"
 
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 namespace shoal::desired {
 
+// A port of this host itself.
+struct HostPort {
+  L4Proto proto = L4Proto::kTcp;
+  std::uint16_t number = 0;
+  auto operator<=>(const HostPort&) const = default;
+};
+
 struct Inputs {
   std::string self;
   std::vector<IpPrefix> cluster_cidrs;
+  std::vector<IpAddress> node_addresses = {};  // of this host, that node ports are served on
+  std::set<HostPort> agent_ports = {};         // never a frontend: they reach the agent
+  bool operator==(const Inputs&) const = default;
 };
 
 enum class FindingKind : std::uint8_t {
   kGroupWithoutReady,    // a weight group has no ready pod: its share goes to the others
   kGroupSelectsNothing,  // a weight group matches none of the service's pods
   kNoReadyBackend,       // nobody can be served: connections are refused
-  kBadWeights,   // an annotation that does not parse (the API refuses those): taken as absent
-  kBadEndpoint,  // an EndpointSlice entry that cannot be a backend
+  kBadWeights,    // an annotation that does not parse (the API refuses those): taken as absent
+  kBadEndpoint,   // an EndpointSlice entry that cannot be a backend
+  kPortConflict,  // an address and port that somebody else has
+  kPortReserved,  // a port of the agent itself
 };
 std::string_view reason_of(FindingKind kind);  // an Event's reason
 
-// Something about a service that its owner should know.
+// Something about a service or a pod that its owner should know.
 struct Finding {
-  std::string ns;
-  std::string service;
+  view::Ref about;
   FindingKind kind;
   std::string message;
+  bool local = false;  // about this host: no other finds it
   auto operator<=>(const Finding&) const = default;
+};
+
+// A load balancer whose outside clients are served only by hosts with a backend of their own: what
+// healthCheckNodePort answers on this host.
+struct HealthCheck {
+  std::uint16_t port = 0;
+  std::string ns;
+  std::string service;
+  std::uint32_t local_ready = 0;  // backends
+  auto operator<=>(const HealthCheck&) const = default;
 };
 
 struct Computed {
   model::Desired desired;
-  std::vector<Finding> findings;  // sorted
+  std::vector<HealthCheck> health_checks;  // by port
+  std::vector<Finding> findings;           // sorted
   bool operator==(const Computed&) const = default;
 };
 
 // The whole, from scratch.
 Computed compute_desired(const view::View& view, const view::Members& members,
                          const Inputs& inputs);
-// One service's part.
-struct ServiceResult {
-  std::vector<model::ServicePort> ports;
-  std::vector<IpAddress> vips;  // LoadBalancer addresses, announced by one member each
-  std::vector<Finding> findings;
-  bool operator==(const ServiceResult&) const = default;
+
+// What the parts depend on besides their own object.
+struct Scene {
+  const view::View& view;
+  const view::Members& members;
+  const Inputs& inputs;
+  std::string zone;                    // of this host; empty: none is known
+  std::set<IpAddress> host_addresses;  // of member hosts: no service's alone
 };
-ServiceResult compute_service(const view::View& view, const view::Members& members,
-                              const store::Object& service);
+Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs);
+
+// A LoadBalancer address, announced by one member.
+struct Vip {
+  IpAddress ip;
+  // externalTrafficPolicy: Local. The hosts with a backend of their own come first: those with a
+  // ready one, or else those with one that is stopping and still answers.
+  bool local = false;
+  std::set<std::string> ready_hosts, serving_hosts;
+  auto operator<=>(const Vip&) const = default;
+};
+
+// One service's or one pod's part.
+struct Part {
+  store::Revision created = 0;
+  std::vector<model::ServicePort> ports;
+  std::vector<Vip> vips;
+  std::optional<HealthCheck> health;
+  // Frontends that nothing keeps unique: users write their addresses.
+  std::vector<model::FrontendKey> contestable;
+  std::vector<Finding> findings;
+  bool operator==(const Part&) const = default;
+};
+Part compute_service(const Scene& scene, const store::Object& service);
+Part compute_host_ports(const Scene& scene, const store::Object& pod);  // a pod of this host
+
 std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members);
-// Who answers ARP and NDP for a VIP: rendezvous over members that are alive and whose Node is
-// ready, or merely alive when none is ready. Empty: nobody.
-std::string announcer_of(const IpAddress& vip, const view::View& view,
-                         const view::Members& members);
+// Who answers ARP and NDP for a VIP: rendezvous over members that are alive, whose Node is ready
+// and takes pods; else over the ready ones; else over those merely alive. Empty: nobody.
+std::string announcer_of(const Vip& vip, const view::View& view, const view::Members& members);
 
 // The same result, kept up to date at the cost of what changes touch.
 class Builder {
@@ -77,21 +131,26 @@ public:
   Builder(const view::View& view, Inputs inputs);
   // After the view has taken the change in.
   void on_change(const view::Change& change);
+  void set_inputs(Inputs inputs);
   // Recomputes what is dirty. The reference holds until the next call.
   const Computed& build(const view::Members& members);
   // Something may differ since the last build.
   bool dirty(const view::Members& members) const;
 
+  // A part is found by its object.
+  using Parts = std::map<view::Ref, Part>;
+
 private:
-  using Key = std::pair<std::string, std::string>;  // namespace, name
   void touch_pod(const store::Object& pod);
+  void touch_node(const view::Change& change);
   void take_members(const view::Members& members);
+  void recompute(const Scene& scene, const view::Ref& ref);
 
   const view::View& view_;
   Inputs inputs_;
   view::Members members_;
-  std::map<Key, ServiceResult> services_;
-  std::set<Key> dirty_;
+  Parts parts_;
+  std::set<view::Ref> dirty_;
   bool all_dirty_ = true;
   bool nodes_dirty_ = true;
   Computed result_;

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One Service: its ports as the data plane balances them.
+// One Service: its ports as the data plane balances them on this host.
+//
+// Who is balanced over what (Kubernetes' rules): internalTrafficPolicy is for inside clients of the
+// ClusterIP, externalTrafficPolicy for outside clients of all other addresses; inside clients of
+// those use every backend. trafficDistribution is for inside clients: outside ones get the same
+// ring on every host, so that an address can move to another host. Where the answers are the same
+// there is one ServicePort, otherwise one for each.
+#include "agent/api/service_facts.h"
 #include "agent/api/weights.h"
 #include "agent/desired/desired.h"
+#include "agent/desired/scope.h"
 #include "agent/view/facts.h"
 
 #include <algorithm>
@@ -11,8 +19,433 @@
 namespace shoal::desired {
 
 namespace json = boost::json;
+using model::BackendState;
+using model::Clients;
+using model::FrontendKind;
 using store::Object;
 using store::ObjectPtr;
+
+namespace {
+
+// A pod as an endpoint of its service, before ports are known.
+struct Candidate {
+  ObjectPtr pod;
+  Endpoint endpoint;
+};
+
+struct Address {
+  IpAddress ip;
+  FrontendKind kind;
+};
+
+std::uint16_t port_number(const json::object& spec, std::string_view name) {
+  const std::int64_t number = api::find_int(spec, name, 0);
+  return number >= 1 && number <= 65535 ? static_cast<std::uint16_t>(number) : std::uint16_t{0};
+}
+
+class Compute {
+public:
+  Compute(const Scene& scene, const Object& service)
+      : scene_(scene), view_(scene.view), service_(service), spec_(api::spec_of(service.body)),
+        publish_all_(is_true("publishNotReadyAddresses")),
+        internal_local_(api::is_local(spec_, "internalTrafficPolicy")),
+        external_local_(api::is_local(spec_, "externalTrafficPolicy")),
+        distribution_(parse_distribution(api::find_string(spec_, "trafficDistribution"))) {}
+
+  Part run() {
+    part_.created = service_.create_revision;
+    const auto* ports = api::find_array(spec_, "ports");
+    if (ports)
+      find_addresses();
+    if (addresses_.empty())
+      return std::move(part_);  // headless, or another name: nothing is balanced
+    read_weights();
+    read_source_ranges();
+    const bool by_selector = view::has_selector(service_);
+    if (by_selector)
+      select_pods();
+    for (const json::value& entry : *ports)
+      if (entry.is_object())
+        add_port(entry.get_object(), by_selector);
+    tell_where_backends_are();
+    find_gaps(by_selector);
+    std::sort(part_.findings.begin(), part_.findings.end());
+    return std::move(part_);
+  }
+
+private:
+  void note(FindingKind kind, std::string message, bool local = false) {
+    part_.findings.push_back({view::ref_of(service_), kind, std::move(message), local});
+  }
+
+  bool is_true(std::string_view field) const {
+    const json::value* value = spec_.if_contains(field);
+    return value && value->is_bool() && value->get_bool();
+  }
+
+  void read_weights() {
+    auto weights = api::service_weights(service_.body);
+    if (weights)
+      weights_ = std::move(*weights);
+    else
+      note(FindingKind::kBadWeights,
+           fmt::format("{}: {}; connections are shared evenly", api::kWeightsAnnotation,
+                       weights.error().message()));
+  }
+
+  void read_source_ranges() {
+    if (api::service_type(spec_) != api::ServiceType::kLoadBalancer)
+      return;
+    if (auto ranges = api::load_balancer_source_ranges(service_.body))
+      source_ranges_ = std::move(*ranges);  // the API refuses others
+  }
+
+  // ---- addresses
+  bool add_address(std::string_view text, FrontendKind kind) {
+    const auto ip = IpAddress::parse(text);
+    const auto known = [&](const Address& address) { return address.ip == *ip; };
+    if (!ip || std::any_of(addresses_.begin(), addresses_.end(), known))
+      return false;
+    // A host's own address is not the service's alone, whoever wrote it there.
+    if (kind != FrontendKind::kClusterIp && scene_.host_addresses.contains(*ip))
+      kind = FrontendKind::kNodePort;
+    addresses_.push_back({*ip, kind});
+    return true;
+  }
+
+  void find_addresses() {
+    if (!api::has_cluster_ip(spec_) || api::is_headless(spec_))
+      return;
+    if (const auto* list = api::find_array(spec_, "clusterIPs"))
+      for (const json::value& entry : *list)
+        if (entry.is_string())
+          add_address(entry.get_string(), FrontendKind::kClusterIp);
+    add_address(api::find_string(spec_, "clusterIP"), FrontendKind::kClusterIp);
+    if (api::service_type(spec_) == api::ServiceType::kLoadBalancer)
+      find_ingress();
+    if (const auto* list = api::find_array(spec_, "externalIPs"))
+      for (const json::value& entry : *list)
+        if (entry.is_string() && add_address(entry.get_string(), FrontendKind::kExternalIp))
+          contestable_.insert(addresses_.back().ip);
+  }
+
+  void find_ingress() {
+    const auto* list = api::find_array(service_.body, "status.loadBalancer.ingress");
+    const bool own = api::is_own_load_balancer(spec_);
+    if (!list)
+      return;
+    for (const json::value& entry : *list) {
+      // ipMode Proxy: what answers there ends the connection, and pods should go through it too.
+      if (!entry.is_object() || api::find_string(entry.get_object(), "ipMode") == "Proxy" ||
+          !add_address(api::find_string(entry.get_object(), "ip"), FrontendKind::kLoadBalancer))
+        continue;
+      if (addresses_.back().kind != FrontendKind::kLoadBalancer)
+        continue;  // a host's own: it answers for that itself
+      if (own)
+        part_.vips.push_back({addresses_.back().ip, external_local_, {}, {}});
+      else
+        contestable_.insert(addresses_.back().ip);
+    }
+  }
+
+  // ---- pods
+  BackendState state_of(const Object& pod) const {
+    if (view::is_ready(pod, scene_.members))
+      return BackendState::kReady;
+    if (!scene_.members.alive(view::node_of(pod)))
+      return BackendState::kTerminating;
+    if (publish_all_)
+      return BackendState::kReady;
+    return view::is_terminating(pod) && view::condition_true(pod, "Ready")
+               ? BackendState::kServing
+               : BackendState::kTerminating;
+  }
+
+  void select_pods() {
+    const auto selector = api::LabelSelector::from_labels(api::find_object(spec_, "selector"));
+    for (ObjectPtr& pod : view_.pods_matching(service_.ns, selector)) {
+      const api::LabelWeight* group = api::weight_group_of(weights_, view::labels(*pod));
+      if (group)
+        selected_groups_.insert(group->group());
+      const auto ip = view::pod_ip(*pod);
+      if (!ip || view::is_finished(*pod) || view::node_of(*pod).empty())
+        continue;
+      Candidate candidate;
+      model::Backend& backend = candidate.endpoint.backend;
+      backend.ip = *ip;
+      backend.generation = view::lease_generation(*pod);
+      backend.state = state_of(*pod);
+      backend.group = group ? group->group() : std::string();
+      backend.host = view::node_of(*pod);
+      backend.pod = pod->ns + "/" + pod->name;
+      candidate.endpoint.node = backend.host;
+      candidate.endpoint.zone = zone_of(backend.host);
+      if (backend.state == BackendState::kReady)
+        ready_groups_.insert(backend.group);
+      candidate.pod = std::move(pod);
+      candidates_.push_back(std::move(candidate));
+    }
+  }
+
+  std::string zone_of(std::string_view node) {
+    if (distribution_ == Distribution::kEven)
+      return {};
+    const auto [at, fresh] = zones_.try_emplace(std::string(node));
+    if (fresh)
+      if (const ObjectPtr object = view_.get(view::kNodes, {}, node))
+        at->second = view::node_zone(*object);
+    return at->second;
+  }
+
+  std::vector<Endpoint> pod_endpoints(const json::object& port_spec) const {
+    std::vector<Endpoint> out;
+    for (const Candidate& candidate : candidates_) {
+      const auto number = view::target_port(*candidate.pod, port_spec);
+      if (!number)
+        continue;  // a named port that this pod does not have
+      out.push_back(candidate.endpoint);
+      out.back().backend.port = *number;
+    }
+    return out;
+  }
+
+  // ---- services without a selector
+  std::vector<Endpoint> slice_endpoints(const json::object& port_spec, L4Proto proto) {
+    std::vector<Endpoint> out;
+    for (const ObjectPtr& slice : view_.slices_of(service_.ns, service_.name)) {
+      if (view::is_terminating(*slice))
+        continue;
+      const std::uint16_t number = slice_port(*slice, api::find_string(port_spec, "name"), proto);
+      const auto* endpoints = api::find_array(slice->body, "endpoints");
+      if (number == 0 || !endpoints)
+        continue;
+      for (const json::value& entry : *endpoints)
+        if (entry.is_object())
+          add_endpoint(*slice, entry.get_object(), number, out);
+    }
+    return out;
+  }
+
+  static std::uint16_t slice_port(const Object& slice, std::string_view name, L4Proto proto) {
+    const auto* ports = api::find_array(slice.body, "ports");
+    if (!ports)
+      return 0;
+    for (const json::value& entry : *ports) {
+      if (!entry.is_object() || api::find_string(entry.get_object(), "name") != name)
+        continue;
+      const auto protocol = api::find_string(entry.get_object(), "protocol");
+      const std::uint16_t number = port_number(entry.get_object(), "port");
+      if ((protocol.empty() ? "TCP" : protocol) == to_string(proto) && number != 0)
+        return number;
+    }
+    return 0;
+  }
+
+  static bool condition(const json::object& endpoint, std::string_view name, bool otherwise) {
+    const auto* conditions = api::find_object(endpoint, "conditions");
+    const auto* value = conditions ? conditions->if_contains(name) : nullptr;
+    return value && value->is_bool() ? value->get_bool() : otherwise;
+  }
+
+  // discovery/v1: an absent `ready` means ready, an absent `serving` the same as `ready`.
+  BackendState state_of(const json::object& endpoint, const Object* node) const {
+    if (node && !scene_.members.alive(node->name))
+      return BackendState::kTerminating;
+    const bool ready = condition(endpoint, "ready", true);
+    if (ready)
+      return BackendState::kReady;
+    return condition(endpoint, "serving", ready) && condition(endpoint, "terminating", false)
+               ? BackendState::kServing
+               : BackendState::kTerminating;
+  }
+
+  void add_endpoint(const Object& slice, const json::object& json_endpoint, std::uint16_t number,
+                    std::vector<Endpoint>& out) {
+    const auto* addresses = api::find_array(json_endpoint, "addresses");
+    // Addresses of one endpoint are the same backend: the first counts.
+    const auto text = addresses && !addresses->empty() && addresses->front().is_string()
+                          ? std::string_view(addresses->front().get_string())
+                          : std::string_view();
+    const auto ip = IpAddress::parse(text);
+    if (!ip || ip->is_unspecified() || ip->is_loopback() || ip->is_multicast()) {
+      note(FindingKind::kBadEndpoint,
+           fmt::format("EndpointSlice {}: \"{}\" cannot be a backend", slice.name, text));
+      return;
+    }
+    const auto node_name = api::find_string(json_endpoint, "nodeName");
+    const ObjectPtr node = node_name.empty() ? nullptr : view_.get(view::kNodes, {}, node_name);
+    Endpoint endpoint;
+    endpoint.backend.ip = *ip;
+    endpoint.backend.port = number;
+    endpoint.backend.state = state_of(json_endpoint, node.get());
+    if (node && is_pod_address(*ip, *node))
+      endpoint.backend.host = node_name;
+    endpoint.node = node_name;
+    endpoint.zone = api::find_string(json_endpoint, "zone");
+    if (endpoint.zone.empty())
+      endpoint.zone = zone_of(node_name);
+    out.push_back(std::move(endpoint));
+  }
+
+  // Others are reached by the host's routes, like any address.
+  static bool is_pod_address(const IpAddress& ip, const Object& node) {
+    const auto cidrs = view::node_pod_cidrs(node);
+    return std::any_of(cidrs.begin(), cidrs.end(),
+                       [&](const IpPrefix& cidr) { return cidr.contains(ip); });
+  }
+
+  // ---- ports
+  void add_port(const json::object& port_spec, bool by_selector) {
+    const std::uint16_t number = port_number(port_spec, "port");
+    const auto protocol = api::find_string(port_spec, "protocol");
+    const auto proto = parse_l4_proto(protocol.empty() ? "TCP" : protocol);
+    if (number == 0 || !proto)
+      return;  // the API refuses these
+    model::ServicePort port;
+    port.ns = service_.ns;
+    port.name = service_.name;
+    port.port_name = api::find_string(port_spec, "name");
+    port.proto = *proto;
+    port.affinity_s = api::affinity_timeout_s(spec_);
+    for (const api::LabelWeight& weight : weights_)
+      port.groups.push_back({weight.group(), weight.weight});
+    const std::vector<Endpoint> endpoints =
+        by_selector ? pod_endpoints(port_spec) : slice_endpoints(port_spec, *proto);
+    add_rings(port, frontends(number, port_spec, *proto), endpoints);
+    count(endpoints);
+  }
+
+  std::vector<model::Frontend> frontends(std::uint16_t number, const json::object& port_spec,
+                                         L4Proto proto) {
+    std::vector<model::Frontend> out;
+    for (const auto& [ip, kind] : addresses_) {
+      if (is_reserved(ip, number, proto))
+        continue;
+      out.push_back({ip, number, proto, kind});
+      if (contestable_.contains(ip))
+        part_.contestable.push_back({ip, number, proto});
+    }
+    const std::uint16_t node_port =
+        api::may_have_node_ports(spec_) ? port_number(port_spec, "nodePort") : std::uint16_t{0};
+    if (node_port != 0)
+      for (const IpAddress& ip : scene_.inputs.node_addresses)
+        if (!is_reserved(ip, node_port, proto))
+          out.push_back({ip, node_port, proto, FrontendKind::kNodePort});
+    return out;
+  }
+
+  bool is_reserved(const IpAddress& ip, std::uint16_t number, L4Proto proto) {
+    const auto& own = scene_.inputs.node_addresses;
+    if (std::find(own.begin(), own.end(), ip) == own.end() ||
+        !scene_.inputs.agent_ports.contains({proto, number}))
+      return false;
+    note(FindingKind::kPortReserved,
+         fmt::format("{}/{} on host {} is shoald's own and stays so",
+                     SocketAddress{ip, number}.to_string(), to_string(proto), scene_.inputs.self),
+         true);
+    return true;
+  }
+
+  void add_rings(model::ServicePort& port, std::vector<model::Frontend> all,
+                 const std::vector<Endpoint>& endpoints) {
+    const Place here{scene_.inputs.self, scene_.zone};
+    const auto emit = [&](Clients clients, std::vector<model::Frontend> frontends,
+                          std::vector<model::Backend> backends) {
+      if (frontends.empty())
+        return;
+      model::ServicePort& out = part_.ports.emplace_back(port);
+      out.clients = clients;
+      out.frontends = std::move(frontends);
+      out.backends = std::move(backends);
+      if (clients == Clients::kAll || clients == Clients::kOutside)
+        out.source_ranges = source_ranges_;
+    };
+    std::vector<model::Frontend> cluster, external;
+    for (const model::Frontend& frontend : all)
+      (frontend.kind == FrontendKind::kClusterIp ? cluster : external).push_back(frontend);
+    const auto inside = [&](bool local) {
+      return local ? of_host(endpoints, here) : nearest(endpoints, here, distribution_);
+    };
+    // Of clients outside there are none without an address for them.
+    if (external.empty())
+      return emit(Clients::kAll, std::move(cluster), inside(internal_local_));
+    if (!internal_local_ && !external_local_ && distribution_ == Distribution::kEven)
+      return emit(Clients::kAll, std::move(all), everywhere(endpoints));
+    if (internal_local_) {
+      emit(Clients::kInside, std::move(cluster), inside(true));
+      emit(Clients::kInsideExternal, external, inside(false));
+    } else {
+      emit(Clients::kInside, std::move(all), inside(false));
+    }
+    emit(Clients::kOutside, std::move(external),
+         external_local_ ? of_host(endpoints, here) : everywhere(endpoints));
+  }
+
+  // ---- what others should know
+  void count(const std::vector<Endpoint>& endpoints) {
+    for (const Endpoint& endpoint : endpoints) {
+      if (endpoint.backend.state == BackendState::kReady) {
+        ready_hosts_.insert(endpoint.node);
+        if (endpoint.node == scene_.inputs.self)
+          ready_here_.insert(endpoint.backend.ip);
+      } else if (endpoint.backend.state == BackendState::kServing) {
+        serving_hosts_.insert(endpoint.node);
+      }
+    }
+  }
+
+  void tell_where_backends_are() {
+    for (Vip& vip : part_.vips)
+      if (vip.local) {
+        vip.ready_hosts = ready_hosts_;
+        vip.serving_hosts = serving_hosts_;
+      }
+    if (const std::uint16_t port = port_number(spec_, "healthCheckNodePort");
+        port != 0 && api::has_health_check_port(spec_))
+      part_.health = HealthCheck{port, service_.ns, service_.name,
+                                 static_cast<std::uint32_t>(ready_here_.size())};
+  }
+
+  void find_gaps(bool by_selector) {
+    if (ready_hosts_.empty() && serving_hosts_.empty())
+      note(FindingKind::kNoReadyBackend, "no ready backend: connections are refused");
+    if (!by_selector)
+      return;
+    for (const api::LabelWeight& weight : weights_) {
+      const std::string group = weight.group();
+      if (!selected_groups_.contains(group))
+        note(FindingKind::kGroupSelectsNothing,
+             fmt::format("{}: no pod of this service has the label {}", api::kWeightsAnnotation,
+                         group));
+      else if (weight.weight > 0 && !ready_groups_.contains(group) && !ready_hosts_.empty())
+        note(FindingKind::kGroupWithoutReady,
+             fmt::format("{}: group {} has no ready pod; its share goes to the other groups",
+                         api::kWeightsAnnotation, group));
+    }
+  }
+
+  const Scene& scene_;
+  const view::View& view_;
+  const Object& service_;
+  const json::object& spec_;
+  const bool publish_all_;
+  const bool internal_local_;
+  const bool external_local_;
+  const Distribution distribution_;
+  std::vector<api::LabelWeight> weights_;
+  std::vector<IpPrefix> source_ranges_;
+  std::vector<Address> addresses_;
+  std::set<IpAddress> contestable_;
+  std::vector<Candidate> candidates_;
+  std::map<std::string, std::string> zones_;
+  std::set<std::string> selected_groups_;
+  std::set<std::string> ready_groups_;
+  std::set<std::string> ready_hosts_, serving_hosts_;  // of any port
+  std::set<IpAddress> ready_here_;
+  Part part_;
+};
+
+}  // namespace
 
 std::string_view reason_of(FindingKind kind) {
   switch (kind) {
@@ -26,248 +459,16 @@ std::string_view reason_of(FindingKind kind) {
     return "InvalidWeights";
   case FindingKind::kBadEndpoint:
     return "InvalidEndpoint";
+  case FindingKind::kPortConflict:
+    return "PortConflict";
+  case FindingKind::kPortReserved:
+    return "PortReserved";
   }
   return "?";
 }
 
-namespace {
-
-// A pod as a backend of its service, before ports are known.
-struct Candidate {
-  ObjectPtr pod;
-  model::Backend backend;
-};
-
-class Compute {
-public:
-  Compute(const view::View& view, const view::Members& members, const Object& service)
-      : view_(view), members_(members), service_(service) {}
-
-  ServiceResult run() {
-    read_weights();
-    const auto addresses = frontend_addresses();
-    const auto* ports = api::find_array(service_.body, "spec.ports");
-    if (!ports || addresses.empty())
-      return std::move(result_);
-    const bool by_selector = view::has_selector(service_);
-    if (by_selector)
-      select_pods();
-    for (const json::value& entry : *ports)
-      if (entry.is_object())
-        add_port(entry.get_object(), addresses, by_selector);
-    find_gaps(by_selector);
-    std::sort(result_.findings.begin(), result_.findings.end());
-    return std::move(result_);
-  }
-
-private:
-  void note(FindingKind kind, std::string message) {
-    result_.findings.push_back({service_.ns, service_.name, kind, std::move(message)});
-  }
-
-  void read_weights() {
-    auto weights = api::service_weights(service_.body);
-    if (weights)
-      weights_ = std::move(*weights);
-    else
-      note(FindingKind::kBadWeights,
-           fmt::format("{}: {}; connections are shared evenly", api::kWeightsAnnotation,
-                       weights.error().message()));
-  }
-
-  std::vector<std::pair<IpAddress, model::FrontendKind>> frontend_addresses() {
-    std::vector<std::pair<IpAddress, model::FrontendKind>> out;
-    const auto add = [&](std::string_view text, model::FrontendKind kind) {
-      const auto ip = IpAddress::parse(text);
-      if (!ip)
-        return false;
-      for (const auto& [known, known_kind] : out)
-        if (known == *ip)
-          return false;
-      out.emplace_back(*ip, kind);
-      return true;
-    };
-    if (const auto* list = api::find_array(service_.body, "spec.clusterIPs"))
-      for (const json::value& entry : *list)
-        if (entry.is_string())
-          add(entry.get_string(), model::FrontendKind::kClusterIp);
-    add(api::find_string(service_.body, "spec.clusterIP"), model::FrontendKind::kClusterIp);
-    if (api::find_string(service_.body, "spec.type") == "LoadBalancer")
-      if (const auto* list = api::find_array(service_.body, "status.loadBalancer.ingress"))
-        for (const json::value& entry : *list)
-          if (entry.is_object() &&
-              add(api::find_string(entry.get_object(), "ip"), model::FrontendKind::kLoadBalancer))
-            result_.vips.push_back(out.back().first);
-    return out;
-  }
-
-  void select_pods() {
-    const auto selector =
-        api::LabelSelector::from_labels(api::find_object(service_.body, "spec.selector"));
-    for (ObjectPtr& pod : view_.pods_matching(service_.ns, selector)) {
-      const api::LabelWeight* group = api::weight_group_of(weights_, view::labels(*pod));
-      if (group)
-        selected_groups_.insert(group->group());
-      const auto ip = view::pod_ip(*pod);
-      if (!ip || view::is_finished(*pod) || view::node_of(*pod).empty())
-        continue;
-      const bool ready = view::is_ready(*pod, members_);
-      Candidate candidate;
-      candidate.backend.ip = *ip;
-      candidate.backend.generation = view::lease_generation(*pod);
-      candidate.backend.state =
-          ready ? model::BackendState::kReady : model::BackendState::kTerminating;
-      candidate.backend.group = group ? group->group() : std::string();
-      candidate.backend.host = view::node_of(*pod);
-      candidate.backend.pod = pod->ns + "/" + pod->name;
-      if (ready) {
-        any_ready_ = true;
-        ready_groups_.insert(candidate.backend.group);
-      }
-      candidate.pod = std::move(pod);
-      candidates_.push_back(std::move(candidate));
-    }
-  }
-
-  void add_port(const json::object& spec,
-                const std::vector<std::pair<IpAddress, model::FrontendKind>>& addresses,
-                bool by_selector) {
-    const std::int64_t number = api::find_int(spec, "port", 0);
-    const auto protocol = api::find_string(spec, "protocol");
-    const auto proto = parse_l4_proto(protocol.empty() ? "TCP" : protocol);
-    if (number < 1 || number > 65535 || !proto)
-      return;  // the API refuses these
-    model::ServicePort port;
-    port.ns = service_.ns;
-    port.name = service_.name;
-    port.port_name = api::find_string(spec, "name");
-    port.proto = *proto;
-    for (const auto& [ip, kind] : addresses)
-      port.frontends.push_back({ip, static_cast<std::uint16_t>(number), *proto, kind});
-    for (const api::LabelWeight& weight : weights_)
-      port.groups.push_back({weight.group(), weight.weight});
-    if (by_selector)
-      add_pod_backends(spec, port);
-    else
-      add_slice_backends(spec, port);
-    std::sort(port.backends.begin(), port.backends.end());
-    port.backends.erase(std::unique(port.backends.begin(), port.backends.end()),
-                        port.backends.end());
-    result_.ports.push_back(std::move(port));
-  }
-
-  void add_pod_backends(const json::object& spec, model::ServicePort& port) const {
-    for (const Candidate& candidate : candidates_) {
-      const auto number = view::target_port(*candidate.pod, spec);
-      if (!number)
-        continue;  // a named port that this pod does not have
-      port.backends.push_back(candidate.backend);
-      port.backends.back().port = *number;
-    }
-  }
-
-  // ---- services without a selector
-  void add_slice_backends(const json::object& spec, model::ServicePort& port) {
-    for (const ObjectPtr& slice : view_.slices_of(service_.ns, service_.name)) {
-      if (view::is_terminating(*slice))
-        continue;
-      const auto number = slice_port(*slice, api::find_string(spec, "name"), port.proto);
-      const auto* endpoints = api::find_array(slice->body, "endpoints");
-      if (!number || !endpoints)
-        continue;
-      for (const json::value& entry : *endpoints)
-        if (entry.is_object())
-          add_endpoint(*slice, entry.get_object(), *number, port);
-    }
-  }
-
-  static std::optional<std::uint16_t> slice_port(const Object& slice, std::string_view name,
-                                                 L4Proto proto) {
-    const auto* ports = api::find_array(slice.body, "ports");
-    if (!ports)
-      return std::nullopt;
-    for (const json::value& entry : *ports) {
-      if (!entry.is_object() || api::find_string(entry.get_object(), "name") != name)
-        continue;
-      const auto protocol = api::find_string(entry.get_object(), "protocol");
-      const std::int64_t number = api::find_int(entry.get_object(), "port", 0);
-      if ((protocol.empty() ? "TCP" : protocol) == to_string(proto) && number >= 1 &&
-          number <= 65535)
-        return static_cast<std::uint16_t>(number);
-    }
-    return std::nullopt;
-  }
-
-  static bool condition(const json::object& endpoint, std::string_view name, bool otherwise) {
-    const auto* conditions = api::find_object(endpoint, "conditions");
-    const auto* value = conditions ? conditions->if_contains(name) : nullptr;
-    return value && value->is_bool() ? value->get_bool() : otherwise;
-  }
-
-  void add_endpoint(const Object& slice, const json::object& endpoint, std::uint16_t number,
-                    model::ServicePort& port) {
-    // discovery/v1: an absent `ready` means ready.
-    const bool ready = condition(endpoint, "ready", true);
-    if (!ready && !condition(endpoint, "terminating", false))
-      return;
-    const auto node = api::find_string(endpoint, "nodeName");
-    if (ready && !node.empty() && view_.get(view::kNodes, {}, node) && !members_.alive(node))
-      return;
-    const auto* addresses = api::find_array(endpoint, "addresses");
-    // Addresses of one endpoint are the same backend: the first counts.
-    const auto text = addresses && !addresses->empty() && addresses->front().is_string()
-                          ? std::string_view(addresses->front().get_string())
-                          : std::string_view();
-    const auto ip = IpAddress::parse(text);
-    if (!ip || ip->is_unspecified() || ip->is_loopback() || ip->is_multicast()) {
-      note(FindingKind::kBadEndpoint,
-           fmt::format("EndpointSlice {}: \"{}\" cannot be a backend", slice.name, text));
-      return;
-    }
-    any_ready_ |= ready;
-    model::Backend backend;
-    backend.ip = *ip;
-    backend.port = number;
-    backend.state = ready ? model::BackendState::kReady : model::BackendState::kTerminating;
-    backend.host = node;
-    port.backends.push_back(std::move(backend));
-  }
-
-  // ---- what the owner should know
-  void find_gaps(bool by_selector) {
-    if (!any_ready_)
-      note(FindingKind::kNoReadyBackend, "no ready backend: connections are refused");
-    if (!by_selector)
-      return;
-    for (const api::LabelWeight& weight : weights_) {
-      const std::string group = weight.group();
-      if (!selected_groups_.contains(group))
-        note(FindingKind::kGroupSelectsNothing,
-             fmt::format("{}: no pod of this service has the label {}", api::kWeightsAnnotation,
-                         group));
-      else if (weight.weight > 0 && !ready_groups_.contains(group) && any_ready_)
-        note(FindingKind::kGroupWithoutReady,
-             fmt::format("{}: group {} has no ready pod; its share goes to the other groups",
-                         api::kWeightsAnnotation, group));
-    }
-  }
-
-  const view::View& view_;
-  const view::Members& members_;
-  const Object& service_;
-  std::vector<api::LabelWeight> weights_;
-  std::vector<Candidate> candidates_;
-  std::set<std::string> selected_groups_;
-  std::set<std::string> ready_groups_;
-  bool any_ready_ = false;
-  ServiceResult result_;
-};
-
-}  // namespace
-
-ServiceResult compute_service(const view::View& view, const view::Members& members,
-                              const Object& service) {
-  return Compute(view, members, service).run();
+Part compute_service(const Scene& scene, const Object& service) {
+  return Compute(scene, service).run();
 }
 
 }  // namespace shoal::desired

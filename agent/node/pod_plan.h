@@ -29,8 +29,8 @@ inline constexpr std::chrono::seconds kRetryMax{60};
 inline constexpr std::chrono::seconds kImageRetry{2};
 // While a container is being created by what an earlier agent asked for.
 inline constexpr std::chrono::milliseconds kTakeUpRetry{100};
-// After a pod was reported as not ready and before its processes are asked to end: so that the
-// hosts that balance over it have it out of their rings.
+// After a pod's deletion was seen and before its processes are asked to end: so that the hosts that
+// balance over it have it out of their rings.
 inline constexpr std::chrono::milliseconds kDrainDelay{500};
 
 struct Waiting {
@@ -74,8 +74,8 @@ enum class StepKind : std::uint8_t {
   kAttachNetwork,
   kCleanContainer,  // remove what is left of an ended attempt
   kStartContainer,
-  kFree,       // every container has ended for good: all goes but logs and status
-  kBeginStop,  // report not ready, wait for the drain
+  kFree,            // every container has ended for good: all goes but logs and status
+  kBeginStop,  // wait for the drain
   kStopAll,    // ask every container to end
   kTeardown,   // everything goes
   kWait,       // until `until`, or until something happens

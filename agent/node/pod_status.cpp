@@ -143,7 +143,6 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
     containers.push_back(container_status(spec, spec.containers[i], seen.containers[i]));
     ready = ready && seen.containers[i].ready;
   }
-  ready = ready && !spec.deleting;
   const std::string why = unready_names(spec, seen);
   json::object out{{"phase", phase_of(spec, seen)},
                    {"hostIP", facts.host_ip.to_string()},

@@ -265,15 +265,9 @@ void PodWorker::free_sandbox() {
   });
 }
 
-void PodWorker::begin_stop() {
-  seen_.drain_until = context_.clock.now() + kDrainDelay;
-  for (std::size_t i = 0; i < seen_.containers.size(); i++) {
-    probers_[i].reset();
-    seen_.containers[i].ready = false;
-    seen_.containers[i].unprobed = false;
-  }
-  report();
-}
+// Every host sees the deletion itself and takes the pod out of its rings. It is probed to its end:
+// a service that has nothing better goes on with it as long as it answers.
+void PodWorker::begin_stop() { seen_.drain_until = context_.clock.now() + kDrainDelay; }
 
 void PodWorker::stop_all() {
   seen_.stop_sent = true;
@@ -456,7 +450,7 @@ void PodWorker::container_ended(std::size_t index, bool news) {
 
 void PodWorker::set_ready(std::size_t index, bool ready) {
   seen_.containers[index].unprobed = false;
-  seen_.containers[index].ready = ready && !seen_.drain_until;
+  seen_.containers[index].ready = ready;
   report();
 }
 

@@ -269,6 +269,38 @@ std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name
   return std::nullopt;
 }
 
+std::vector<HostPort> host_ports(const Object& pod) {
+  std::vector<HostPort> out;
+  const auto* containers = find_array(pod.body, "spec.containers");
+  if (!containers)
+    return out;
+  for (const auto& container : *containers) {
+    const auto* ports =
+        container.is_object() ? find_array(container.get_object(), "ports") : nullptr;
+    if (!ports)
+      continue;
+    for (const auto& entry : *ports) {
+      if (!entry.is_object())
+        continue;
+      const auto& spec = entry.get_object();
+      const auto port = port_number(find_int(spec, "hostPort", 0));
+      const auto inner = port_number(find_int(spec, "containerPort", 0));
+      const auto proto = parse_l4_proto(or_tcp(string_in(&spec, "protocol")));
+      if (!port || !inner || !proto)
+        continue;
+      HostPort found{std::nullopt, *port, *proto, *inner};
+      if (const auto ip = IpAddress::parse(string_in(&spec, "hostIP")); ip && !ip->is_unspecified())
+        found.ip = *ip;
+      out.push_back(found);
+    }
+  }
+  return out;
+}
+
+bool collide(const HostPort& a, const HostPort& b) {
+  return a.port == b.port && a.proto == b.proto && (!a.ip || !b.ip || *a.ip == *b.ip);
+}
+
 // ---- nodes
 
 bool node_reports_ready(const Object& node) { return condition_true(node, "Ready"); }
@@ -308,6 +340,10 @@ std::vector<IpPrefix> node_pod_cidrs(const Object& node) {
         add(entry.get_string());
   add(find_string(node.body, "spec.podCIDR"));
   return out;
+}
+
+std::string_view node_zone(const Object& node) {
+  return label(node, "topology.kubernetes.io/zone");
 }
 
 // ---- services

@@ -60,12 +60,24 @@ std::int64_t restarts_of(const Object& pod);
 // A container port by name and protocol; init containers have none.
 std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name,
                                         std::string_view protocol);
+// A port of the pod's host that leads to the pod. No ip: any address of the host.
+struct HostPort {
+  std::optional<IpAddress> ip;
+  std::uint16_t port = 0;
+  L4Proto proto = L4Proto::kTcp;
+  std::uint16_t container_port = 0;
+  bool operator==(const HostPort&) const = default;
+};
+std::vector<HostPort> host_ports(const Object& pod);
+// Not both can be on one host.
+bool collide(const HostPort& a, const HostPort& b);
 
 // ---- nodes
 bool node_reports_ready(const Object& node);
 bool node_schedulable(const Object& node);  // spec.unschedulable is not set
 std::optional<IpAddress> node_underlay(const Object& node);
 std::vector<IpPrefix> node_pod_cidrs(const Object& node);
+std::string_view node_zone(const Object& node);  // topology.kubernetes.io/zone, "" when unknown
 
 // ---- services
 bool has_selector(const Object& service);

@@ -37,6 +37,7 @@ inline constexpr std::string_view kNamespaces = "namespaces";
 inline constexpr std::string_view kDeployments = "deployments.apps";
 inline constexpr std::string_view kReplicaSets = "replicasets.apps";
 inline constexpr std::string_view kEndpointSlices = "endpointslices.discovery.k8s.io";
+inline constexpr std::string_view kEndpoints = "endpoints";
 inline constexpr std::string_view kEvents = "events";
 
 // Names an object, whether or not it exists.

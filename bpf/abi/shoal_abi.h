@@ -18,7 +18,7 @@
 #define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
-#define SHOAL_ABI_VERSION 1
+#define SHOAL_ABI_VERSION 2
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 
@@ -44,12 +44,54 @@ struct shoal_frontend_key {
 };
 
 enum shoal_frontend_flags {
-	SHOAL_FE_NORTH_SOUTH = 1, /* outside clients may use it (LoadBalancer, NodePort, external IP) */
+	SHOAL_FE_RESTRICTED = 1, /* outside clients are held against shoal_source_ranges */
 };
 
+/*
+ * A service is an index into shoal_ring_refs and shoal_service_stats. Clients inside (sockets of this host, pods)
+ * and outside (packets from the LAN) may have rings of their own, since a Service's policies can differ for them;
+ * mostly both name one. SHOAL_NO_SERVICE: this side has no frontend here.
+ */
+#define SHOAL_NO_SERVICE 0xffffffffU
+
 struct shoal_frontend {
-	__u32 service; /* index into shoal_ring_refs and shoal_service_stats */
+	__u32 inside;
+	__u32 outside;
+	__u32 affinity_s; /* a client stays with the backend it had last, if it comes back so soon; 0: it does not */
 	__u32 flags;
+};
+
+/*
+ * Outside clients that a restricted service takes: shoal_source_ranges, LPM trie. The service stands first in the
+ * key, so a lookup is within it.
+ */
+#define SHOAL_SOURCE_SERVICE_BITS 32
+
+struct shoal_source_key {
+	__u32 prefix_bits; /* SHOAL_SOURCE_SERVICE_BITS and the range's length, in mapped form */
+	__u32 service;
+	struct shoal_addr addr;
+};
+
+/*
+ * Session affinity: shoal_affinity, LRU_HASH. Who a client is: its address for a packet; for a socket the cookie of
+ * its network namespace (a socket that connects has no source address yet), in the first 8 bytes.
+ */
+enum shoal_affinity_kind {
+	SHOAL_AFFINITY_ADDRESS = 1,
+	SHOAL_AFFINITY_NETNS = 2,
+};
+
+struct shoal_affinity_key {
+	struct shoal_addr client;
+	__u32 service;
+	__u32 kind;
+};
+
+struct shoal_affinity {
+	__u32 backend;
+	__u32 epoch;
+	__u32 seen_s; /* of the client's last new connection */
 };
 
 /*
@@ -89,6 +131,7 @@ enum shoal_backend_flags {
 	 * map, so that the next owner's is larger even when the agent has restarted in between.
 	 */
 	SHOAL_BE_VALID = 2,
+	SHOAL_BE_DRAINING = 4, /* no new connections: affinity does not lead here any more */
 };
 
 struct shoal_backend {
@@ -281,7 +324,10 @@ enum shoal_drop_reason {
 
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_addr) == 16, "shoal_addr");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend_key) == 20, "shoal_frontend_key");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend) == 8, "shoal_frontend");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_frontend) == 16, "shoal_frontend");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_source_key) == 24, "shoal_source_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_affinity_key) == 24, "shoal_affinity_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_affinity) == 12, "shoal_affinity");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_vip) == 4, "shoal_vip");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_ring_block) == 256, "shoal_ring_block");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_backend) == 32, "shoal_backend");

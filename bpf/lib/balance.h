@@ -45,12 +45,12 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 }
 
 /*
- * Returns true when the packet was for a service address, with the verdict in *verdict. `wanted`
- * are the frontend flags that this side requires: outside clients may use NORTH_SOUTH frontends
- * only.
+ * Returns true when the packet was for a service address, with the verdict in *verdict. `outside`:
+ * it comes from the LAN.
  */
-static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, __u32 wanted, int *verdict)
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, bool outside, int *verdict)
 {
+	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe = NULL;
 	const struct shoal_backend *be;
 	const struct shoal_vip *vip;
@@ -60,11 +60,15 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 		parsed = parse_l4(skb, p);
 		if (parsed == PARSE_OK)
 			fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
-		if (fe && (fe->flags & wanted) != wanted)
-			fe = NULL;
+		if (fe)
+			service = outside ? fe->outside : fe->inside;
 	}
-	if (fe) {
-		be = flow_backend(skb, p, fe);
+	if (fe && service != SHOAL_NO_SERVICE) {
+		if (outside && !source_allowed(fe, &p->key.saddr)) {
+			*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
+			return true;
+		}
+		be = flow_backend(skb, p, fe, service);
 		*verdict = be ? to_backend(skb, p, be) : refuse_packet(skb, p, SHOAL_DROP_NO_BACKEND);
 		return true;
 	}

@@ -48,8 +48,9 @@ static __always_inline void flow_count(__u32 service, __u32 bytes, bool fresh)
  * too, so that a host that takes over a VIP finds the backends of flows it has never seen.
  */
 static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff *skb, struct shoal_pkt *p,
-								const struct shoal_frontend *fe)
+								const struct shoal_frontend *fe, __u32 service)
 {
+	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
 	struct shoal_backend_stats *stats;
 	const struct shoal_backend *be;
 	const struct shoal_config *cfg;
@@ -60,18 +61,19 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 
 	p->key.dir = SHOAL_FLOW_FORWARD;
 	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
-	if (flow && !flow_begins_anew(flow, p, fe->service, now)) {
+	if (flow && !flow_begins_anew(flow, p, service, now)) {
 		be = backend_same(flow->backend, flow->epoch);
 		if (be) {
 			flow_touch(flow, p, now);
-			flow_count(fe->service, skb->len, false);
+			flow_count(service, skb->len, false);
 			return be;
 		}
 	}
 	cfg = config();
-	be = ring_pick(fe->service, flow_hash(&p->key, cfg ? cfg->hash_seed : 0), &id);
+	addr_copy(&client.client, &p->key.saddr);
+	be = pick(fe, service, &client, flow_hash(&p->key, cfg ? cfg->hash_seed : 0), now, &id);
 	if (!be) {
-		count_refused(fe->service);
+		count_refused(service);
 		return NULL;
 	}
 	__builtin_memset(&fresh, 0, sizeof(fresh));
@@ -80,11 +82,11 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	fresh.generation = be->generation;
 	fresh.backend = id;
 	fresh.epoch = be->epoch;
-	fresh.service = fe->service;
+	fresh.service = service;
 	fresh.seen_s = now;
 	fresh.node = be->node;
 	bpf_map_update_elem(&shoal_flows, &p->key, &fresh, BPF_ANY);
-	flow_count(fe->service, skb->len, true);
+	flow_count(service, skb->len, true);
 	stats = bpf_map_lookup_elem(&shoal_backend_stats, &id);
 	if (stats)
 		stats->flows++;

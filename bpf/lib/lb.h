@@ -62,6 +62,54 @@ static __always_inline const struct shoal_backend *ring_pick(__u32 service, __u3
 	return be;
 }
 
+/*
+ * The backend of a new connection: the one that this client had last, as long as it takes connections and the
+ * client was here within the frontend's time; else the ring's. `client` needs a service only, which is filled in.
+ */
+static __always_inline const struct shoal_backend *pick(const struct shoal_frontend *fe, __u32 service,
+							struct shoal_affinity_key *client, __u32 number, __u32 now,
+							__u32 *id)
+{
+	const struct shoal_backend *be;
+	struct shoal_affinity *last;
+	struct shoal_affinity fresh;
+
+	if (!fe->affinity_s)
+		return ring_pick(service, number, id);
+	client->service = service;
+	last = bpf_map_lookup_elem(&shoal_affinity, client);
+	if (last && now - last->seen_s <= fe->affinity_s) {
+		be = backend_same(last->backend, last->epoch);
+		if (be && !(be->flags & SHOAL_BE_DRAINING)) {
+			*id = last->backend;
+			last->seen_s = now;
+			return be;
+		}
+	}
+	be = ring_pick(service, number, id);
+	if (!be)
+		return NULL;
+	fresh.backend = *id;
+	fresh.epoch = be->epoch;
+	fresh.seen_s = now;
+	bpf_map_update_elem(&shoal_affinity, client, &fresh, BPF_ANY);
+	return be;
+}
+
+/* May this outside client use the service? */
+static __always_inline bool source_allowed(const struct shoal_frontend *fe, const struct shoal_addr *client)
+{
+	struct shoal_source_key key = {
+		.prefix_bits = SHOAL_SOURCE_SERVICE_BITS + 128,
+		.service = fe->outside,
+	};
+
+	if (!(fe->flags & SHOAL_FE_RESTRICTED))
+		return true;
+	addr_copy(&key.addr, client);
+	return bpf_map_lookup_elem(&shoal_source_ranges, &key) != NULL;
+}
+
 static __always_inline struct shoal_service_stats *service_stats(__u32 service)
 {
 	return bpf_map_lookup_elem(&shoal_service_stats, &service);

@@ -87,10 +87,12 @@ public:
   // route, a device, a map entry or a table. Reads all maps: for every minute or so.
   AuditReport audit();
 
-  // What the maps say of one service; kNotFound when it is not in the desired state.
+  // What the maps say of one service, by its model::ServicePort::id() or the parts of one without a
+  // side; kNotFound when it is not in the desired state.
+  Result<ServiceView> service_view(std::string_view id) const;
   Result<ServiceView> service_view(std::string_view ns, std::string_view name,
                                    std::string_view port_name, L4Proto proto) const;
-  std::vector<std::string> service_names() const;  // "ns/name:port/PROTO", sorted
+  std::vector<std::string> service_names() const;  // ids, sorted
   Result<Counters> counters() const;
   Result<std::vector<kernel::Flow>> flows(std::size_t limit) const;
   Result<std::string> dump() const;  // of the maps, as sorted text
@@ -129,6 +131,7 @@ private:
   void audit_links(AuditReport& report);
   void audit_overlay(const model::DataPlane& maps, AuditReport& report);
   void audit_pods(const model::DataPlane& maps, AuditReport& report);
+  void audit_source_ranges(const model::DataPlane& maps, AuditReport& report);
   void audit_services(const model::DataPlane& maps, AuditReport& report);
   void audit_backends(const model::DataPlane& maps, AuditReport& report);
   void audit_nft(AuditReport& report);

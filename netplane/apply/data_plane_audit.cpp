@@ -120,6 +120,27 @@ void DataPlane::audit_backends(const model::DataPlane& maps, AuditReport& report
       report.errors.push_back({"backends", std::move(done).error().wrap("write them again")});
 }
 
+void DataPlane::audit_source_ranges(const model::DataPlane& maps, AuditReport& report) {
+  const auto mend = [&](model::ServiceIndex service, const IpPrefix& range, bool ours) {
+    report.findings.push_back(fmt::format("source range {} of service index {} was {}",
+                                          range.to_string(), service, ours ? "gone" : "added"));
+    if (Result<> done = ours ? kernel_.maps->put_source_range(service, range)
+                             : kernel_.maps->delete_source_range(service, range);
+        !done)
+      report.errors.push_back({"source range " + range.to_string(), std::move(done).error()});
+  };
+  const auto compare = [&](const auto& here, const auto& there, bool ours) {
+    for (const auto& [service, ranges] : here) {
+      const auto other = there.find(service);
+      for (const IpPrefix& range : ranges)
+        if (other == there.end() || !other->second.contains(range))
+          mend(service, range, ours);
+    }
+  };
+  compare(actual_.source_ranges(), maps.source_ranges, true);
+  compare(maps.source_ranges, actual_.source_ranges(), false);
+}
+
 void DataPlane::audit_services(const model::DataPlane& maps, AuditReport& report) {
   std::vector<kernel::FrontendWrite> frontends;
   std::vector<model::FrontendKey> strangers;
@@ -144,6 +165,7 @@ void DataPlane::audit_services(const model::DataPlane& maps, AuditReport& report
     mend(kernel_.maps->put_frontends(frontends), "frontends");
   if (!strangers.empty())
     mend(kernel_.maps->delete_frontends(strangers), "frontends");
+  audit_source_ranges(maps, report);
   for (const auto& [ip, entry] : actual_.vips()) {
     const auto now = maps.vips.find(ip);
     if (now != maps.vips.end() && now->second == entry)

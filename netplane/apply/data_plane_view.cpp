@@ -86,11 +86,16 @@ std::vector<ShareView> share_views(const model::ServicePort& service,
 
 Result<ServiceView> DataPlane::service_view(std::string_view ns, std::string_view name,
                                             std::string_view port_name, L4Proto proto) const {
+  return service_view(fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto)));
+}
+
+Result<ServiceView> DataPlane::service_view(std::string_view id) const {
   ServiceView view;
-  view.name = fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto));
+  view.name = id;
   const model::ServicePort* service = desired_ ? find_service(*desired_, view.name) : nullptr;
   if (service == nullptr)
     return fail(Errc::kNotFound, fmt::format("no service {} in the data plane", view.name));
+  view.clients = service->clients;
   if (const auto errors = errors_of_.find("service " + view.name); errors != errors_of_.end())
     view.errors = errors->second;
   const auto index = index_of_.find(view.name);
@@ -105,7 +110,8 @@ Result<ServiceView> DataPlane::service_view(std::string_view ns, std::string_vie
   view.slots = state->ring.slots;
   for (const model::Frontend& frontend : service->frontends) {
     const auto entry = actual_.frontends().find({frontend.ip, frontend.port, frontend.proto});
-    if (entry != actual_.frontends().end() && entry->second.service == view.index)
+    if (entry != actual_.frontends().end() &&
+        (entry->second.inside == view.index || entry->second.outside == view.index))
       view.frontends.push_back(frontend);
   }
   std::sort(view.frontends.begin(), view.frontends.end());

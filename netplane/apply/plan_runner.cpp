@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/plan_runner.h"
 
+#include <algorithm>
+#include <array>
 #include <fmt/format.h>
 
 namespace shoal::apply {
 namespace {
 
-// The service that an item belongs to; nothing for addresses and strays.
+// The services that an item belongs to, kNoService for none: addresses and strays have none, a
+// frontend may have two.
 template <class Item>
-std::optional<plan::ServiceIndex> service_of(const Item& item) {
+std::array<plan::ServiceIndex, 2> services_of(const Item& item) {
   if constexpr (requires { item.service; }) {
-    if (item.service == plan::RetireBackends::kNoService)
-      return std::nullopt;
-    return item.service;
-  } else if constexpr (requires { item.entry.service; }) {
-    return item.entry.service;
+    return {item.service, model::kNoService};
+  } else if constexpr (requires { item.entry.inside; }) {
+    return {item.entry.inside, item.entry.outside};
   } else {
-    return std::nullopt;
+    return {model::kNoService, model::kNoService};
   }
 }
 
@@ -34,10 +35,12 @@ std::string_view doing(const plan::OpenServices&) { return "clear the counters";
 std::string_view doing(const plan::SetBackends&) { return "write the backends"; }
 std::string_view doing(const plan::WriteRings&) { return "write the ring"; }
 std::string_view doing(const plan::SwitchRings&) { return "switch the ring"; }
+std::string_view doing(const plan::AddSourceRanges&) { return "write the source ranges"; }
 std::string_view doing(const plan::SetFrontends&) { return "write the frontends"; }
 std::string_view doing(const plan::SetVips&) { return "write the address"; }
 std::string_view doing(const plan::DeleteFrontends&) { return "delete the frontends"; }
 std::string_view doing(const plan::DeleteVips&) { return "delete the address"; }
+std::string_view doing(const plan::RemoveSourceRanges&) { return "delete source ranges"; }
 std::string_view doing(const plan::RetireBackends&) { return "retire the backends"; }
 std::string_view doing(const plan::RetireServices&) { return "retire the index"; }
 std::string_view doing(const plan::FreeBackends&) { return "free the backend"; }
@@ -84,6 +87,18 @@ Result<> PlanRunner::write(const plan::WriteRings& batch) {
 Result<> PlanRunner::write(const plan::SwitchRings& batch) {
   for (const auto& item : batch.items)
     SHOAL_TRY(maps_.switch_ring(item.service, item.to));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::AddSourceRanges& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.put_source_range(item.service, item.range));
+  return {};
+}
+
+Result<> PlanRunner::write(const plan::RemoveSourceRanges& batch) {
+  for (const auto& item : batch.items)
+    SHOAL_TRY(maps_.delete_source_range(item.service, item.range));
   return {};
 }
 
@@ -146,23 +161,27 @@ Result<> PlanRunner::write(const plan::FreeBackends& batch) {
 
 template <class Item>
 bool PlanRunner::skipped(const Item& item) const {
-  const std::optional<plan::ServiceIndex> service = service_of(item);
-  return service && failed_.contains(*service);
+  const auto services = services_of(item);
+  return std::any_of(services.begin(), services.end(),
+                     [this](plan::ServiceIndex service) { return failed_.contains(service); });
 }
 
 template <class Item>
 void PlanRunner::failed(const Item& item, Error error) {
-  const std::optional<plan::ServiceIndex> service = service_of(item);
-  if (!service) {
-    errors_.push_back({object_of(item), std::move(error)});
-    return;
+  bool anybodys = false;
+  for (const plan::ServiceIndex service : services_of(item)) {
+    if (service == model::kNoService)
+      continue;
+    anybodys = true;
+    if (!failed_.insert(service).second)
+      continue;
+    const auto name = names_.find(service);
+    errors_.push_back({name == names_.end() ? fmt::format("service index {}", service)
+                                            : "service " + name->second,
+                       error});
   }
-  if (!failed_.insert(*service).second)
-    return;
-  const auto name = names_.find(*service);
-  errors_.push_back(
-      {name == names_.end() ? fmt::format("service index {}", *service) : "service " + name->second,
-       std::move(error)});
+  if (!anybodys)
+    errors_.push_back({object_of(item), std::move(error)});
 }
 
 template <class Batch>

@@ -43,6 +43,8 @@ private:
   Result<> write(const plan::SetBackends& batch);
   Result<> write(const plan::WriteRings& batch);
   Result<> write(const plan::SwitchRings& batch);
+  Result<> write(const plan::AddSourceRanges& batch);
+  Result<> write(const plan::RemoveSourceRanges& batch);
   Result<> write(const plan::SetFrontends& batch);
   Result<> write(const plan::SetVips& batch);
   Result<> write(const plan::DeleteFrontends& batch);

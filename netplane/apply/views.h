@@ -35,7 +35,8 @@ struct BackendView {
 
 // What the data plane itself does for one service port.
 struct ServiceView {
-  std::string name;  // "ns/name:port/PROTO"
+  std::string name;  // model::ServicePort::id()
+  model::Clients clients = model::Clients::kAll;
   model::ServiceIndex index = 0;
   std::vector<model::Frontend> frontends;  // that lead here
   std::uint32_t slots = 0;                 // of the ring; 0: it refuses

@@ -17,6 +17,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,11 +37,18 @@ struct FrontendKey {
   auto operator<=>(const FrontendKey&) const = default;
 };
 
+// Not a service: the clients of that side have no frontend here.
+inline constexpr ServiceIndex kNoService = UINT32_MAX;
+
 struct FrontendEntry {
-  ServiceIndex service = 0;
-  bool north_south = false;  // outside clients may use it (LoadBalancer, NodePort, external IP)
+  ServiceIndex inside = kNoService;   // for sockets of this host and for its pods
+  ServiceIndex outside = kNoService;  // for packets from the LAN
+  std::uint32_t affinity_s = 0;       // a client stays with its backend for so long; 0: it does not
+  bool restricted = false;            // outside clients are held against source_ranges[outside]
   auto operator<=>(const FrontendEntry&) const = default;
 };
+
+std::string to_string(const FrontendEntry& entry);  // "service=3 outside=4 affinity=60s restricted"
 
 // An address that is some frontend's: other ports of it are refused at once.
 struct VipEntry {
@@ -71,6 +79,7 @@ struct BackendEntry {
   bool local = false;            // a pod of this host
   IpAddress node;                // VXLAN endpoint of its host; unspecified when local or not a pod
   bool valid = true;             // false: the id is free, only the epoch counts
+  bool draining = false;         // no new connections: affinity does not lead here any more
   auto operator<=>(const BackendEntry&) const = default;
 };
 
@@ -92,6 +101,7 @@ struct NodeEntry {
 struct DataPlane {
   std::map<FrontendKey, FrontendEntry> frontends;
   std::map<IpAddress, VipEntry> vips;
+  std::map<ServiceIndex, std::set<IpPrefix>> source_ranges;
   std::map<ServiceIndex, Ring> rings;
   std::map<BackendId, BackendEntry> backends;
   std::map<IpAddress, PodEntry> pods;

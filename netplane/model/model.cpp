@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/model/model.h"
 
+#include "netplane/model/data_plane.h"
+
 #include <fmt/format.h>
 
 namespace shoal::model {
@@ -15,12 +17,50 @@ std::string_view to_string(FrontendKind kind) {
     return "LoadBalancer";
   case FrontendKind::kExternalIp:
     return "ExternalIP";
+  case FrontendKind::kHostPort:
+    return "HostPort";
   }
   return "?";
 }
 
+std::string_view to_string(Clients clients) {
+  switch (clients) {
+  case Clients::kAll:
+    return "all";
+  case Clients::kInside:
+    return "inside";
+  case Clients::kOutside:
+    return "outside";
+  case Clients::kInsideExternal:
+    return "inside-external";
+  }
+  return "?";
+}
+
+// The common cases read shortest: one service for both sides, or for clients inside only.
+std::string to_string(const FrontendEntry& entry) {
+  const auto index = [](ServiceIndex service) {
+    return service == kNoService ? std::string("none") : fmt::format("{}", service);
+  };
+  std::string out = "service=" + index(entry.inside);
+  if (entry.outside == entry.inside)
+    out += " north-south";
+  else if (entry.outside != kNoService)
+    out += " outside=" + index(entry.outside);
+  if (entry.affinity_s > 0)
+    out += fmt::format(" affinity={}s", entry.affinity_s);
+  if (entry.restricted)
+    out += " restricted";
+  return out;
+}
+
 std::string ServicePort::id() const {
-  return fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto));
+  std::string_view side;
+  if (clients == Clients::kOutside)
+    side = "@outside";
+  else if (clients == Clients::kInsideExternal)
+    side = "@external";
+  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
 }
 
 }  // namespace shoal::model

@@ -18,7 +18,13 @@
 namespace shoal::model {
 
 // One address and port that clients use.
-enum class FrontendKind : std::uint8_t { kClusterIp, kNodePort, kLoadBalancer, kExternalIp };
+enum class FrontendKind : std::uint8_t {
+  kClusterIp,
+  kNodePort,  // on an address of this host, which is not the service's alone
+  kLoadBalancer,
+  kExternalIp,
+  kHostPort,  // of a pod of this host, on an address of the host
+};
 std::string_view to_string(FrontendKind kind);
 
 struct Frontend {
@@ -32,7 +38,8 @@ struct Frontend {
 // Where a connection can go.
 enum class BackendState : std::uint8_t {
   kReady,        // gets new connections
-  kTerminating,  // gets none (stopping, or not ready now); established connections go on
+  kServing,      // stopping, and still answers: gets some only when no backend at all is ready
+  kTerminating,  // gets none (stopped answering, or not ready now); established connections go on
 };
 
 struct Backend {
@@ -57,6 +64,24 @@ struct WeightGroup {
 };
 inline constexpr std::uint32_t kWeightMax = 1'000'000;
 
+// Whose connections a ServicePort is for. Clients are inside when they are pods, or processes of a
+// member host; all others are outside. A Service whose policies differ between the two (or that
+// prefers near backends) is two ServicePorts with the same frontends, each with a ring of its own.
+// kAll: one ring for both; its ClusterIPs are for clients inside all the same.
+// kInsideExternal: clients inside, on the addresses that are for those outside too, when that
+// differs from the ClusterIP (internalTrafficPolicy is about the ClusterIP alone); kInside has the
+// ClusterIPs only then.
+enum class Clients : std::uint8_t { kAll, kInside, kOutside, kInsideExternal };
+std::string_view to_string(Clients clients);
+constexpr bool for_inside(Clients clients) { return clients != Clients::kOutside; }
+constexpr bool for_outside(Clients clients, FrontendKind kind) {
+  return (clients == Clients::kAll || clients == Clients::kOutside) &&
+         kind != FrontendKind::kClusterIp;
+}
+
+// Client address affinity may last this long (a day, as the Kubernetes API has it).
+inline constexpr std::uint32_t kAffinityMax_s = 86'400;
+
 // One port of a Service: what the data plane balances. A Service with two ports is two of these.
 struct ServicePort {
   std::string ns;
@@ -69,8 +94,15 @@ struct ServicePort {
   // connection.
   std::vector<WeightGroup> groups;
   std::vector<Backend> backends;
+  Clients clients = Clients::kAll;
+  // How long a client stays with the backend that it had last; 0: each connection picks anew.
+  std::uint32_t affinity_s = 0;
+  // The outside clients that may connect; empty: all. Others are dropped, as a firewall would.
+  std::vector<IpPrefix> source_ranges;
   auto operator<=>(const ServicePort&) const = default;
-  std::string id() const;  // "ns/name:port_name/PROTO", unique in a cluster
+  // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside and "@external" for
+  // kInsideExternal; unique in a cluster.
+  std::string id() const;
 };
 
 // A pod of this host that has a network namespace of its own.

@@ -58,6 +58,16 @@ ServiceState& Actual::state(ServiceIndex index) {
   return services_[index];
 }
 
+// Counts a frontend in (+1) or out (-1) of the services that it names.
+void Actual::name_services(const FrontendEntry& entry, int by) {
+  for (const ServiceIndex index : {entry.inside, entry.outside}) {
+    if (index >= limits_.services)
+      continue;
+    std::uint32_t& count = state(index).frontends;
+    count = by < 0 && count == 0 ? 0 : count + static_cast<std::uint32_t>(by);
+  }
+}
+
 // Keeps the service's backends in the order of their keys.
 void Actual::own(ServiceState& service, BackendId id, std::uint32_t slots) {
   const BackendKey key = key_of(backends_[id]);
@@ -88,16 +98,18 @@ Actual Actual::recover(const model::DataPlane& maps, const Limits& limits) {
   }
   for (const auto& [key, entry] : maps.frontends) {
     actual.frontends_.emplace(key, entry);
+    actual.name_services(entry, 1);
     // A frontend that names no possible service is kept as an entry and matches nothing: it is
     // overwritten or deleted like any other.
-    if (entry.service >= limits.services)
-      continue;
-    ServiceState& service = actual.state(entry.service);
-    service.used = true;
-    service.frontends++;
-    actual.service_pool_.claim(entry.service);
+    for (const ServiceIndex index : {entry.inside, entry.outside}) {
+      if (index >= limits.services)
+        continue;
+      actual.state(index).used = true;
+      actual.service_pool_.claim(index);
+    }
   }
   actual.vips_ = maps.vips;
+  actual.source_ranges_ = maps.source_ranges;
   actual.recover_rings(maps);
   return actual;
 }
@@ -188,11 +200,23 @@ void Actual::note_item(const SwitchRings::Item& item, Stamp stamp) {
 void Actual::note_item(const SetFrontends::Item& item, Stamp) {
   const auto [at, added] = frontends_.try_emplace(item.key, item.entry);
   if (!added) {
-    if (at->second.service < services_.size() && services_[at->second.service].frontends > 0)
-      services_[at->second.service].frontends--;
+    name_services(at->second, -1);
     at->second = item.entry;
   }
-  state(item.entry.service).frontends++;
+  name_services(item.entry, 1);
+}
+
+void Actual::note_item(const AddSourceRanges::Item& item, Stamp) {
+  source_ranges_[item.service].insert(item.range);
+}
+
+void Actual::note_item(const RemoveSourceRanges::Item& item, Stamp) {
+  const auto at = source_ranges_.find(item.service);
+  if (at == source_ranges_.end())
+    return;
+  at->second.erase(item.range);
+  if (at->second.empty())
+    source_ranges_.erase(at);
 }
 
 void Actual::note_item(const SetVips::Item& item, Stamp) { vips_[item.ip] = item.entry; }
@@ -201,8 +225,7 @@ void Actual::note_item(const DeleteFrontends::Item& item, Stamp) {
   const auto at = frontends_.find(item.key);
   if (at == frontends_.end())
     return;
-  if (at->second.service < services_.size() && services_[at->second.service].frontends > 0)
-    services_[at->second.service].frontends--;
+  name_services(at->second, -1);
   frontends_.erase(at);
 }
 
@@ -210,7 +233,7 @@ void Actual::note_item(const DeleteVips::Item& item, Stamp) { vips_.erase(item.i
 
 void Actual::note_item(const RetireBackends::Item& item, Stamp stamp) {
   SHOAL_ASSERT(backend(item.id) != nullptr);
-  if (item.service != RetireBackends::kNoService)
+  if (item.service != model::kNoService)
     std::erase_if(state(item.service).backends,
                   [&](const SlotCount& owned) { return owned.id == item.id; });
   strays_[item.id] = Stray{stamp, false};

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -57,7 +58,7 @@ inline constexpr std::uint64_t kUnknownContent = 1;
 
 struct ServiceState {
   bool used = false;
-  std::uint32_t frontends = 0;  // how many name it
+  std::uint32_t frontends = 0;  // how many name it; one for both sides counts twice
   RingRef ring;
   std::uint64_t ring_inputs = 0;   // 0: not known, the ring must be built to be compared
   std::uint64_t ring_content = 0;  // 0 for an empty ring; kUnknownContent when it cannot be trusted
@@ -98,6 +99,7 @@ public:
     return frontends_;
   }
   const std::map<IpAddress, VipEntry>& vips() const { return vips_; }
+  const std::map<ServiceIndex, std::set<IpPrefix>>& source_ranges() const { return source_ranges_; }
   const std::vector<ServiceState>& services() const {
     return services_;
   }  // by index, may be shorter
@@ -120,20 +122,24 @@ private:
   void note_item(const SetBackends::Item& item, Stamp stamp);
   void note_item(const WriteRings::Item& item, Stamp stamp);
   void note_item(const SwitchRings::Item& item, Stamp stamp);
+  void note_item(const AddSourceRanges::Item& item, Stamp stamp);
   void note_item(const SetFrontends::Item& item, Stamp stamp);
   void note_item(const SetVips::Item& item, Stamp stamp);
   void note_item(const DeleteFrontends::Item& item, Stamp stamp);
   void note_item(const DeleteVips::Item& item, Stamp stamp);
+  void note_item(const RemoveSourceRanges::Item& item, Stamp stamp);
   void note_item(const RetireBackends::Item& item, Stamp stamp);
   void note_item(const RetireServices::Item& item, Stamp stamp);
   void note_item(const FreeBackends::Item& item, Stamp stamp);
   ServiceState& state(ServiceIndex index);
+  void name_services(const FrontendEntry& entry, int by);
   void own(ServiceState& service, BackendId id, std::uint32_t slots);
   void recover_rings(const model::DataPlane& maps);
 
   Limits limits_;
   std::unordered_map<FrontendKey, FrontendEntry, FrontendKeyHash> frontends_;
   std::map<IpAddress, VipEntry> vips_;
+  std::map<ServiceIndex, std::set<IpPrefix>> source_ranges_;
   std::vector<ServiceState> services_;
   std::vector<BackendEntry> backends_;  // by id; valid == false and epoch kept when free
   std::map<BackendId, Stray> strays_;

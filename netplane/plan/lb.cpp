@@ -9,6 +9,7 @@
 #include <iterator>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 namespace shoal::plan {
 namespace {
@@ -16,12 +17,27 @@ namespace {
 // A frontend that is the service's own and for good says more about who it is than others do.
 constexpr std::uint32_t kClusterIpVote = 1000;
 
+// A frontend that a service gets, for one side or for both.
+struct OwnFrontend {
+  FrontendKey key;
+  bool inside = false;
+  bool outside = false;
+  bool cluster_ip = false;
+};
+
 struct DesiredService {
   std::string name;
   const model::ServicePort* service = nullptr;
-  std::vector<SetFrontends::Item> frontends;  // that it gets; the index is filled in later
+  std::vector<OwnFrontend> frontends;  // by key
   std::optional<ServiceIndex> index;
   const ServiceState* actual = nullptr;  // null: new
+};
+
+// Which services a frontend leads to, as places in the planner's list; kNobody: none.
+struct FrontendOwners {
+  static constexpr std::uint32_t kNobody = UINT32_MAX;
+  std::uint32_t inside = kNobody;
+  std::uint32_t outside = kNobody;
 };
 
 class Planner {
@@ -36,6 +52,7 @@ public:
 private:
   void gather();
   void gather_frontends(DesiredService& wanted);
+  bool claim(std::uint32_t& owner, const DesiredService& wanted, const FrontendKey& key);
   void match(DesiredService& wanted);
   std::uint32_t common_backends(const model::ServicePort& service, const ServiceState& state) const;
   void open_new();
@@ -49,7 +66,11 @@ private:
                   Learned& learned);
   bool loses_unnamed(const DesiredService& wanted) const;
   void retire_unwanted(const DesiredService& wanted, bool ring_is_new);
+  void retire(ServiceIndex service, BackendId id);
+  void plan_source_ranges();
   void plan_frontends();
+  std::optional<FrontendEntry> frontend_entry(const FrontendOwners& owners) const;
+  void lose(const FrontendEntry& before, const FrontendEntry& after);
   void plan_vips();
   void delete_frontends();
   void plan_removed();
@@ -69,8 +90,8 @@ private:
   IndexPool block_pool_;
   std::vector<bool> matched_;  // by service index
   std::vector<DesiredService> services_;
-  std::unordered_map<FrontendKey, std::uint32_t, FrontendKeyHash> owner_of_;  // into services_
-  std::optional<std::map<BackendKey, BackendId>> stray_by_key_;
+  std::unordered_map<FrontendKey, FrontendOwners, FrontendKeyHash> owners_of_;
+  std::optional<std::multimap<BackendKey, BackendId>> strays_by_key_;
   std::set<BackendId> adopted_;
   std::unordered_map<ServiceIndex, std::uint32_t> lost_frontends_;  // overwritten or deleted
 
@@ -84,11 +105,14 @@ private:
   SetBackends set_backends_;
   WriteRings write_rings_;
   SwitchRings switch_rings_;
+  AddSourceRanges add_ranges_;
   SetFrontends set_frontends_;
   SetVips set_vips_;
   DeleteFrontends delete_frontends_;
   DeleteVips delete_vips_;
   SwitchRings empty_rings_;
+  RemoveSourceRanges remove_ranges_;
+  SetBackends drain_backends_;
   RetireBackends retire_backends_;
   RetireServices retire_services_;
   FreeBackends free_backends_;
@@ -110,44 +134,68 @@ void Planner::gather() {
     issue(services_[i].name, Errc::kConflict, "is given twice; the first is served");
     services_.erase(services_.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  owner_of_.reserve(services_.size() * 2);
+  owners_of_.reserve(services_.size() * 2);
   for (DesiredService& wanted : services_)
     gather_frontends(wanted);
 }
 
-void Planner::gather_frontends(DesiredService& wanted) {
+// Takes one side of a frontend for `wanted`, unless another service has it.
+bool Planner::claim(std::uint32_t& owner, const DesiredService& wanted, const FrontendKey& key) {
   const auto self = static_cast<std::uint32_t>(&wanted - services_.data());
+  if (owner == FrontendOwners::kNobody)
+    owner = self;
+  if (owner == self)
+    return true;
+  issue(wanted.name, Errc::kConflict,
+        fmt::format("frontend {}/{} belongs to service {} already",
+                    SocketAddress{key.ip, key.port}.to_string(), to_string(key.proto),
+                    services_[owner].name));
+  return false;
+}
+
+void Planner::gather_frontends(DesiredService& wanted) {
+  const model::Clients clients = wanted.service->clients;
   for (const model::Frontend& frontend : wanted.service->frontends) {
     const FrontendKey key{frontend.ip, frontend.port, frontend.proto};
-    const bool north_south = frontend.kind != model::FrontendKind::kClusterIp;
-    const auto [at, mine] = owner_of_.try_emplace(key, self);
-    if (mine) {
-      wanted.frontends.push_back({key, {0, north_south}});
-    } else if (at->second == self) {
-      for (SetFrontends::Item& item : wanted.frontends)
-        if (item.key == key)
-          item.entry.north_south = item.entry.north_south || north_south;
+    FrontendOwners& owners = owners_of_[key];
+    OwnFrontend own{key, false, false, frontend.kind == model::FrontendKind::kClusterIp};
+    own.inside = model::for_inside(clients) && claim(owners.inside, wanted, key);
+    own.outside = model::for_outside(clients, frontend.kind) &&
+                  (own.inside || !model::for_inside(clients)) && claim(owners.outside, wanted, key);
+    if (own.inside || own.outside)
+      wanted.frontends.push_back(own);
+  }
+  // One address may be a frontend of several kinds: it is for whom any of them is for.
+  auto& all = wanted.frontends;
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  std::size_t kept = 0;
+  for (const OwnFrontend& own : all) {
+    if (kept > 0 && all[kept - 1].key == own.key) {
+      all[kept - 1].inside |= own.inside;
+      all[kept - 1].outside |= own.outside;
+      all[kept - 1].cluster_ip |= own.cluster_ip;
     } else {
-      issue(wanted.name, Errc::kConflict,
-            fmt::format("frontend {}/{} belongs to service {} already",
-                        SocketAddress{key.ip, key.port}.to_string(), to_string(key.proto),
-                        services_[at->second].name));
+      all[kept++] = own;
     }
   }
-  std::sort(wanted.frontends.begin(), wanted.frontends.end(),
-            [](const auto& a, const auto& b) { return a.key < b.key; });
+  all.resize(kept);
 }
 
 // The index that most of its frontends name in the maps, if no other service has it.
 void Planner::match(DesiredService& wanted) {
   std::map<ServiceIndex, std::uint32_t> votes;
-  for (const SetFrontends::Item& item : wanted.frontends) {
-    const auto at = actual_.frontends().find(item.key);
+  const auto vote = [&](ServiceIndex index, const OwnFrontend& own) {
+    if (actual_.service(index) != nullptr && !matched_[index])
+      votes[index] += own.cluster_ip ? kClusterIpVote : 1;
+  };
+  for (const OwnFrontend& own : wanted.frontends) {
+    const auto at = actual_.frontends().find(own.key);
     if (at == actual_.frontends().end())
       continue;
-    const ServiceIndex index = at->second.service;
-    if (actual_.service(index) != nullptr && !matched_[index])
-      votes[index] += item.entry.north_south ? 1 : kClusterIpVote;
+    if (own.inside)
+      vote(at->second.inside, own);
+    if (own.outside)
+      vote(at->second.outside, own);
   }
   if (votes.size() > 1)  // frontends changed hands: it is where its backends are
     for (auto& [index, count] : votes)
@@ -196,13 +244,17 @@ void Planner::open_new() {
 const BackendId* Planner::stray_of(const BackendKey& key) {
   if (actual_.strays().empty())
     return nullptr;
-  if (!stray_by_key_) {
-    stray_by_key_.emplace();
+  if (!strays_by_key_) {
+    strays_by_key_.emplace();
     for (const auto& [id, stray] : actual_.strays())
-      stray_by_key_->emplace(key_of(*actual_.backend(id)), id);
+      strays_by_key_->emplace(key_of(*actual_.backend(id)), id);
   }
-  const auto at = stray_by_key_->find(key);
-  return at == stray_by_key_->end() || adopted_.contains(at->second) ? nullptr : &at->second;
+  // Several services may have had entries of their own for one pod: each takes up one.
+  const auto [first, last] = strays_by_key_->equal_range(key);
+  for (auto at = first; at != last; ++at)
+    if (!adopted_.contains(at->second))
+      return &at->second;
+  return nullptr;
 }
 
 // A backend keeps its id. One that came back before its old entry was freed takes that up again;
@@ -245,7 +297,10 @@ void Planner::set_backend(const DesiredService& wanted, const WantedBackend& bac
   SetBackends::Item item{*wanted.index, backend.id, backend.entry, false};
   if (const BackendEntry* now = actual_.backend(backend.id)) {
     item.entry.epoch = now->epoch;
-    if (item.entry == *now || !backend.host_known)
+    // A host that has not been heard of yet is no news about its backends (see loses_unnamed).
+    if (!backend.host_known || (!options_.prune && !backend.host_usable))
+      return;
+    if (item.entry == *now)
       return;
   } else {
     item.entry.epoch = actual_.next_epoch(backend.id);
@@ -312,8 +367,9 @@ bool Planner::plan_ring(const DesiredService& wanted, Learned& learned) {
   item.service = *wanted.index;
   if (slots == 0) {
     const ServiceState* now = wanted.actual;
+    // Not before frontends that it loses lead elsewhere: those would be refused in between.
     if (now != nullptr && (!now->ring.empty() || now->ring_content != 0))
-      switch_rings_.items.push_back(std::move(item));
+      empty_rings_.items.push_back(std::move(item));
     return true;
   }
   item.inputs = inputs_digest(backends_, slots);
@@ -323,6 +379,14 @@ bool Planner::plan_ring(const DesiredService& wanted, Learned& learned) {
     if (backend.quota > 0)
       item.counts.push_back({backend.id, backend.quota});
   return write_ring(wanted, std::move(item), slots, learned);
+}
+
+// While it waits for its grace, no client's affinity leads to it any more.
+void Planner::retire(ServiceIndex service, BackendId id) {
+  SetBackends::Item item{service, id, *actual_.backend(id), false};
+  if (!std::exchange(item.entry.draining, true))
+    drain_backends_.items.push_back(item);
+  retire_backends_.items.push_back({service, id});
 }
 
 void Planner::retire_unwanted(const DesiredService& wanted, bool ring_is_new) {
@@ -335,7 +399,7 @@ void Planner::retire_unwanted(const DesiredService& wanted, bool ring_is_new) {
       ++at;
     const bool named = at != backends_.end() && at->key == key;
     if (!named && (ring_is_new || owned.slots == 0))
-      retire_backends_.items.push_back({*wanted.index, owned.id});
+      retire(*wanted.index, owned.id);
   }
 }
 
@@ -352,37 +416,90 @@ void Planner::plan_service(DesiredService& wanted) {
 // --- Frontends and addresses
 // ------------------------------------------------------------------------
 
+// A client address is held against the ranges of the service that outside clients are led to.
+void Planner::plan_source_ranges() {
+  for (const DesiredService& wanted : services_) {
+    if (!wanted.index)
+      continue;
+    std::set<IpPrefix> ranges(wanted.service->source_ranges.begin(),
+                              wanted.service->source_ranges.end());
+    const auto held = actual_.source_ranges().find(*wanted.index);
+    const bool holds = held != actual_.source_ranges().end();
+    for (const IpPrefix& range : ranges)
+      if (!holds || !held->second.contains(range))
+        add_ranges_.items.push_back({*wanted.index, range});
+    if (!holds)
+      continue;
+    for (const IpPrefix& range : held->second)
+      if (!ranges.contains(range))
+        remove_ranges_.items.push_back({*wanted.index, range});
+  }
+}
+
+// Nothing when none of its services has an index.
+std::optional<FrontendEntry> Planner::frontend_entry(const FrontendOwners& owners) const {
+  FrontendEntry entry;
+  if (owners.outside != FrontendOwners::kNobody && services_[owners.outside].index) {
+    const DesiredService& outside = services_[owners.outside];
+    entry.outside = *outside.index;
+    entry.restricted = !outside.service->source_ranges.empty();
+    entry.affinity_s = outside.service->affinity_s;
+  }
+  if (owners.inside != FrontendOwners::kNobody && services_[owners.inside].index) {
+    entry.inside = *services_[owners.inside].index;
+    entry.affinity_s = services_[owners.inside].service->affinity_s;
+  }
+  if (entry.inside == model::kNoService && entry.outside == model::kNoService)
+    return std::nullopt;
+  return entry;
+}
+
+void Planner::lose(const FrontendEntry& before, const FrontendEntry& after) {
+  if (before.inside != model::kNoService && before.inside != after.inside)
+    lost_frontends_[before.inside]++;
+  if (before.outside != model::kNoService && before.outside != after.outside)
+    lost_frontends_[before.outside]++;
+}
+
 void Planner::plan_frontends() {
   std::size_t entries = actual_.frontends().size();
   for (DesiredService& wanted : services_) {
-    if (!wanted.index)
-      continue;
-    for (SetFrontends::Item& item : wanted.frontends) {
-      item.entry.service = *wanted.index;
-      const auto now = actual_.frontends().find(item.key);
+    const auto self = static_cast<std::uint32_t>(&wanted - services_.data());
+    for (const OwnFrontend& own : wanted.frontends) {
+      const FrontendOwners& owners = owners_of_.at(own.key);
+      // An entry for two services is written once, with the first of them.
+      if (own.outside && !own.inside && owners.inside != FrontendOwners::kNobody &&
+          owners.inside < self)
+        continue;
+      if (own.inside && !own.outside && owners.outside < self)
+        continue;
+      const std::optional<FrontendEntry> entry = frontend_entry(owners);
+      if (!entry)
+        continue;
+      const auto now = actual_.frontends().find(own.key);
       if (now != actual_.frontends().end()) {
-        if (now->second == item.entry)
+        if (now->second == *entry)
           continue;
-        if (now->second.service != item.entry.service)
-          lost_frontends_[now->second.service]++;
+        lose(now->second, *entry);
       } else if (entries++ >= actual_.limits().frontends) {
         issue(wanted.name, Errc::kExhausted,
               fmt::format("frontend {}:{} is not served: all {} entries are in use",
-                          item.key.ip.to_string(), item.key.port, actual_.limits().frontends));
+                          own.key.ip.to_string(), own.key.port, actual_.limits().frontends));
         continue;
       }
-      set_frontends_.items.push_back(item);
+      set_frontends_.items.push_back({own.key, *entry});
     }
   }
 }
 
-// Every address that is a service's alone. A NodePort's is a host's own, as an external IP may be:
-// its other ports are not ours to refuse.
+// Every address that is a service's alone. A NodePort's and a HostPort's are a host's own, as an
+// external IP may be: their other ports are not ours to refuse.
 void Planner::plan_vips() {
   std::map<IpAddress, VipEntry> vips;
   for (const DesiredService& wanted : services_)
     for (const model::Frontend& frontend : wanted.service->frontends)
-      if (frontend.kind != model::FrontendKind::kNodePort)
+      if (frontend.kind != model::FrontendKind::kNodePort &&
+          frontend.kind != model::FrontendKind::kHostPort)
         vips.try_emplace(frontend.ip);
   for (const IpAddress& ip : desired_.announced_vips)
     vips[ip].announced = true;
@@ -413,10 +530,10 @@ void Planner::delete_frontends() {
   if (!options_.prune)
     return;
   for (const auto& [key, entry] : actual_.frontends()) {
-    if (owner_of_.contains(key))
+    if (owners_of_.contains(key))
       continue;
-    delete_frontends_.items.push_back({key, entry.service});
-    lost_frontends_[entry.service]++;
+    delete_frontends_.items.push_back({key, entry});
+    lose(entry, FrontendEntry());
   }
   std::sort(delete_frontends_.items.begin(), delete_frontends_.items.end(),
             [](const auto& a, const auto& b) { return a.key < b.key; });
@@ -437,8 +554,12 @@ void Planner::plan_removed() {
       continue;  // some frontend still leads here: whoever should have it could not take it over
     if (!service->ring.empty() || service->ring_content != 0)
       empty_rings_.items.push_back({index, {}, 0, 0, {}});
+    if (const auto held = actual_.source_ranges().find(index);
+        held != actual_.source_ranges().end())
+      for (const IpPrefix& range : held->second)
+        remove_ranges_.items.push_back({index, range});
     for (const SlotCount& owned : service->backends)
-      retire_backends_.items.push_back({index, owned.id});
+      retire(index, owned.id);
     retire_services_.items.push_back({index});
   }
 }
@@ -450,7 +571,7 @@ void Planner::plan_strays() {
     if (adopted_.contains(id))
       continue;
     if (!stray.retired)
-      retire_backends_.items.push_back({RetireBackends::kNoService, id});
+      retire(model::kNoService, id);
     else if (stray.released)
       free_backends_.items.push_back({id, actual_.next_epoch(id)});
   }
@@ -492,11 +613,14 @@ void Planner::assemble() {
   append(plan_.ops, std::move(set_backends_));
   append_rings(plan_.ops, std::move(write_rings_));
   append(plan_.ops, std::move(switch_rings_));
+  append(plan_.ops, std::move(add_ranges_));
   append(plan_.ops, std::move(set_frontends_));
   append(plan_.ops, std::move(set_vips_));
   append(plan_.ops, std::move(delete_frontends_));
   append(plan_.ops, std::move(delete_vips_));
   append(plan_.ops, std::move(empty_rings_));
+  append(plan_.ops, std::move(remove_ranges_));
+  append(plan_.ops, std::move(drain_backends_));
   append(plan_.ops, std::move(retire_backends_));
   append(plan_.ops, std::move(retire_services_));
   append(plan_.ops, std::move(free_backends_));
@@ -510,6 +634,7 @@ Plan Planner::run() {
   for (DesiredService& wanted : services_)
     if (wanted.index)
       plan_service(wanted);
+  plan_source_ranges();
   plan_frontends();
   plan_vips();
   delete_frontends();

@@ -6,11 +6,14 @@
 // an operation, items are in no need of each other.
 //
 // The order of a plan's operations is what makes every prefix of it serve:
-//   OpenServices, SetBackends, WriteRings, SwitchRings, SetFrontends, SetVips         (what comes)
-//   DeleteFrontends, DeleteVips, SwitchRings to nothing, RetireBackends, RetireServices (what goes)
-//   FreeBackends                                       (what went, its grace having passed)
+//   OpenServices, SetBackends, WriteRings, SwitchRings, AddSourceRanges, SetFrontends, SetVips
+//                                                      (what comes)
+//   DeleteFrontends, DeleteVips, SwitchRings to nothing, RemoveSourceRanges, SetBackends to
+//   draining, RetireBackends, RetireServices                     (what goes) FreeBackends (what
+//   went, its grace having passed)
 // Frontends go before their VIP, so that what is no longer served is refused and does not wander
-// off.
+// off. A service's new source ranges come before the frontends that are held against them, and the
+// old ones go after: no client that both allow is dropped in between.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -88,6 +91,28 @@ struct SwitchRings {
   bool operator==(const SwitchRings&) const = default;
 };
 
+// Outside clients that a restricted service takes.
+struct AddSourceRanges {
+  struct Item {
+    ServiceIndex service = 0;
+    IpPrefix range;
+    bool operator==(const Item&) const = default;
+  };
+  std::vector<Item> items;
+  bool operator==(const AddSourceRanges&) const = default;
+};
+
+struct RemoveSourceRanges {
+  struct Item {
+    ServiceIndex service = 0;
+    IpPrefix range;
+    bool operator==(const Item&) const = default;
+  };
+  std::vector<Item> items;
+  bool operator==(const RemoveSourceRanges&) const = default;
+};
+
+// An entry leads to up to two services: one for clients inside, one for those outside.
 struct SetFrontends {
   struct Item {
     FrontendKey key;
@@ -111,7 +136,7 @@ struct SetVips {
 struct DeleteFrontends {
   struct Item {
     FrontendKey key;
-    ServiceIndex service = 0;
+    FrontendEntry entry;  // what it holds now
     bool operator==(const Item&) const = default;
   };
   std::vector<Item> items;
@@ -130,11 +155,10 @@ struct DeleteVips {
 // No ring names them any more; the entries stay until the grace has passed. Touches no map.
 struct RetireBackends {
   struct Item {
-    ServiceIndex service = kNoService;
+    ServiceIndex service = model::kNoService;  // that: a stray, found at start
     BackendId id = model::kNoBackend;
     bool operator==(const Item&) const = default;
   };
-  static constexpr ServiceIndex kNoService = UINT32_MAX;  // a stray, found at start
   std::vector<Item> items;
   bool operator==(const RetireBackends&) const = default;
 };
@@ -160,8 +184,9 @@ struct FreeBackends {
   bool operator==(const FreeBackends&) const = default;
 };
 
-using Op = std::variant<OpenServices, SetBackends, WriteRings, SwitchRings, SetFrontends, SetVips,
-                        DeleteFrontends, DeleteVips, RetireBackends, RetireServices, FreeBackends>;
+using Op = std::variant<OpenServices, SetBackends, WriteRings, SwitchRings, AddSourceRanges,
+                        SetFrontends, SetVips, DeleteFrontends, DeleteVips, RemoveSourceRanges,
+                        RetireBackends, RetireServices, FreeBackends>;
 std::string_view name_of(const Op& op);
 
 // What the plan found out without having to change anything: it goes into Actual before the first

@@ -16,9 +16,7 @@ std::string text(const FrontendKey& key) {
   return fmt::format("{}/{}", endpoint(key.ip, key.port), to_string(key.proto));
 }
 
-std::string text(const FrontendEntry& entry) {
-  return fmt::format("service={}{}", entry.service, entry.north_south ? " north-south" : "");
-}
+std::string text(const FrontendEntry& entry) { return model::to_string(entry); }
 
 std::string text(const BackendEntry& entry) {
   std::string out = fmt::format("{} gen={} epoch={}", endpoint(entry.ip, entry.port),
@@ -27,6 +25,8 @@ std::string text(const BackendEntry& entry) {
     out += " local";
   if (!entry.node.is_unspecified())
     out += " node=" + entry.node.to_string();
+  if (entry.draining)
+    out += " draining";
   return out;
 }
 
@@ -56,6 +56,9 @@ struct ItemText {
   std::string operator()(const SwitchRings::Item& i) const {
     return fmt::format("switch-ring service={} to {}", i.service, text(i.to));
   }
+  std::string operator()(const AddSourceRanges::Item& i) const {
+    return fmt::format("add-source-range service={} {}", i.service, i.range.to_string());
+  }
   std::string operator()(const SetFrontends::Item& i) const {
     return fmt::format("set-frontend {} {}", text(i.key), text(i.entry));
   }
@@ -63,13 +66,16 @@ struct ItemText {
     return fmt::format("set-vip {}{}", i.ip.to_string(), i.entry.announced ? " announced" : "");
   }
   std::string operator()(const DeleteFrontends::Item& i) const {
-    return fmt::format("delete-frontend {} service={}", text(i.key), i.service);
+    return fmt::format("delete-frontend {} {}", text(i.key), text(i.entry));
   }
   std::string operator()(const DeleteVips::Item& i) const {
     return fmt::format("delete-vip {}", i.ip.to_string());
   }
+  std::string operator()(const RemoveSourceRanges::Item& i) const {
+    return fmt::format("remove-source-range service={} {}", i.service, i.range.to_string());
+  }
   std::string operator()(const RetireBackends::Item& i) const {
-    return i.service == RetireBackends::kNoService
+    return i.service == model::kNoService
                ? fmt::format("retire-backend {} stray", i.id)
                : fmt::format("retire-backend {} service={}", i.id, i.service);
   }
@@ -90,7 +96,15 @@ std::string joined(std::vector<std::string>& lines) {
 }
 
 std::string_view to_string(model::BackendState state) {
-  return state == model::BackendState::kReady ? "ready" : "terminating";
+  switch (state) {
+  case model::BackendState::kReady:
+    return "ready";
+  case model::BackendState::kServing:
+    return "serving";
+  case model::BackendState::kTerminating:
+    return "terminating";
+  }
+  return "?";
 }
 
 void render_service(const model::ServicePort& service, std::vector<std::string>& lines) {
@@ -99,6 +113,12 @@ void render_service(const model::ServicePort& service, std::vector<std::string>&
   for (const model::Frontend& f : service.frontends)
     lines.push_back(fmt::format("service {} frontend {}/{} {}", id, endpoint(f.ip, f.port),
                                 to_string(f.proto), model::to_string(f.kind)));
+  if (service.clients != model::Clients::kAll)
+    lines.push_back(fmt::format("service {} clients {}", id, model::to_string(service.clients)));
+  if (service.affinity_s > 0)
+    lines.push_back(fmt::format("service {} affinity={}s", id, service.affinity_s));
+  for (const IpPrefix& range : service.source_ranges)
+    lines.push_back(fmt::format("service {} from {}", id, range.to_string()));
   for (const model::WeightGroup& g : service.groups)
     lines.push_back(fmt::format("service {} group {} weight={}", id, g.name, g.weight));
   for (const model::Backend& b : service.backends)
@@ -180,6 +200,9 @@ std::string render(const Actual& actual) {
     lines.push_back(fmt::format("frontend {} {}", text(key), text(entry)));
   for (const auto& [ip, entry] : actual.vips())
     lines.push_back(fmt::format("vip {}{}", ip.to_string(), entry.announced ? " announced" : ""));
+  for (const auto& [index, ranges] : actual.source_ranges())
+    for (const IpPrefix& range : ranges)
+      lines.push_back(fmt::format("source-range service={} {}", index, range.to_string()));
   for (ServiceIndex index = 0; index < actual.services().size(); index++) {
     const ServiceState* service = actual.service(index);
     if (service == nullptr)

@@ -34,12 +34,14 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
   wanted.entry.port = backend.port;
   wanted.entry.generation = backend.generation;
   wanted.ready = backend.state == model::BackendState::kReady;
+  wanted.serving = backend.state == model::BackendState::kServing;
   if (backend.host.empty())
     return wanted;  // no pod: the host's own routes lead there
   const NodeIndex::Node* node = nodes.find(backend.host);
   wanted.host_known = node != nullptr;
   wanted.host_usable = node != nullptr && node->usable;
   wanted.ready = wanted.ready && wanted.host_usable;
+  wanted.serving = wanted.serving && wanted.host_usable;
   if (node != nullptr) {
     wanted.entry.local = node->local;
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
@@ -55,6 +57,21 @@ void keep_latest_generation(std::vector<WantedBackend>& backends) {
     const WantedBackend& later = backends[i];
     if (earlier.key.ip == later.key.ip && earlier.key.port == later.key.port && later.ready)
       earlier.ready = earlier.eligible = false;
+  }
+}
+
+// Endpoints that are stopping and still answer are used when there is nothing better: a rollout
+// that goes wrong, or a service that is scaled to nothing, serves until the last one is gone.
+void promote_serving(std::vector<WantedBackend>& backends) {
+  const bool any = std::any_of(backends.begin(), backends.end(),
+                               [](const WantedBackend& wanted) { return wanted.eligible; });
+  if (any)
+    return;
+  for (WantedBackend& wanted : backends) {
+    if (!wanted.serving || wanted.group == kNoGroup)
+      continue;
+    wanted.ready = true;
+    wanted.eligible = wanted.has_weight;
   }
 }
 
@@ -88,7 +105,9 @@ void wanted_backends(const model::ServicePort& service, const NodeIndex& nodes,
     WantedBackend wanted = shape(backend, nodes);
     wanted.group = groups.empty() ? 0 : group_of(groups, backend.group);
     wanted.ready = wanted.ready && wanted.group != kNoGroup;
-    wanted.eligible = wanted.ready && (groups.empty() || groups[wanted.group].weight > 0);
+    wanted.has_weight =
+        wanted.group != kNoGroup && (groups.empty() || groups[wanted.group].weight > 0);
+    wanted.eligible = wanted.ready && wanted.has_weight;
     out.push_back(wanted);
   }
   // Of doubles the ready one comes first and stays.
@@ -102,10 +121,13 @@ void wanted_backends(const model::ServicePort& service, const NodeIndex& nodes,
   out.erase(std::unique(out.begin(), out.end(),
                         [](const auto& a, const auto& b) { return a.key == b.key; }),
             out.end());
+  promote_serving(out);
   keep_latest_generation(out);
-  for (WantedBackend& wanted : out)
+  for (WantedBackend& wanted : out) {
+    wanted.entry.draining = !wanted.eligible;
     if (wanted.eligible)
       wanted.name = ring_name(wanted.key.ip, wanted.key.port);
+  }
 }
 
 std::uint64_t assign_quotas(const model::ServicePort& service,

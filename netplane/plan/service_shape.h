@@ -38,6 +38,8 @@ struct WantedBackend {
   std::uint32_t group = kNoGroup;
   bool host_known = true;  // false: nothing is known of where it is now
   bool host_usable = true;
+  bool serving = false;  // stopping, and better than nothing
+  bool has_weight = false;
   bool ready = false;     // on a usable host, in a listed group, which may have weight 0
   bool eligible = false;  // ready, and its group has weight
   BackendId id = model::kNoBackend;

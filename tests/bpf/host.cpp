@@ -73,7 +73,9 @@ kernel::MapSizes small_sizes() {
           .pods = 64,
           .nodes = 64,
           .flows = 65536,
-          .udp_flows = 1024};
+          .udp_flows = 1024,
+          .affinity = 1024,
+          .source_ranges = 64};
 }
 
 Host::Host(const std::string& name, const kernel::Features& allowed) {
@@ -160,9 +162,23 @@ void Host::backend(model::BackendId id, const std::string& address,
 void Host::frontend(const std::string& address, L4Proto proto, model::ServiceIndex service,
                     bool north_south, bool announced) {
   const SocketAddress where = at(address.c_str());
-  kernel::FrontendWrite write{{where.ip, where.port, proto}, {service, north_south}};
+  const kernel::FrontendWrite write{
+      {where.ip, where.port, proto},
+      {.inside = service, .outside = north_south ? service : model::kNoService}};
   ASSERT_TRUE(maps_->put_frontends({&write, 1}));
   ASSERT_TRUE(maps_->put_vip(where.ip, {announced}));
+}
+
+void Host::frontend(const std::string& address, L4Proto proto, const model::FrontendEntry& entry) {
+  const SocketAddress where = at(address.c_str());
+  const kernel::FrontendWrite write{{where.ip, where.port, proto}, entry};
+  ASSERT_TRUE(maps_->put_frontends({&write, 1}));
+}
+
+std::uint64_t Host::now_s() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<std::uint64_t>(now.tv_sec);
 }
 
 std::uint64_t Host::drops(std::string_view reason) {

@@ -57,7 +57,9 @@ public:
   void backend(model::BackendId id, const std::string& address, const model::BackendEntry& rest);
   void frontend(const std::string& address, L4Proto proto, model::ServiceIndex service,
                 bool north_south, bool announced = false);
+  void frontend(const std::string& address, L4Proto proto, const model::FrontendEntry& entry);
   std::uint64_t drops(std::string_view reason);
+  static std::uint64_t now_s();  // of the clock that the programs stamp with
 
 private:
   kernel::LoaderOptions options_;

@@ -29,7 +29,7 @@ INSTANTIATE_TEST_SUITE_P(RealAndFake, MapsTest, testing::Bool(),
 void fill(kernel::DataMaps& maps) {
   const kernel::BackendWrite backends[] = {
       {1, {ip("10.244.1.5"), 8080, 7, 1, true, {}, true}},
-      {2, {ip("10.244.2.7"), 8080, 9, 3, false, ip("198.18.0.12"), true}},
+      {2, {ip("10.244.2.7"), 8080, 9, 3, false, ip("198.18.0.12"), true, true}},
       {3, {.epoch = 4, .valid = false}}};
   ASSERT_TRUE(maps.put_backends(backends));
   kernel::RingBlockWrite blocks[2] = {{5, {}}, {6, {}}};
@@ -37,8 +37,12 @@ void fill(kernel::DataMaps& maps) {
   blocks[1].slots.fill(2);
   ASSERT_TRUE(maps.put_ring_blocks(blocks));
   ASSERT_TRUE(maps.switch_ring(2, {5, 100}));
-  const kernel::FrontendWrite frontends[] = {{{ip("10.96.0.10"), 80, L4Proto::kTcp}, {2, false}},
-                                             {{ip("2001:db8::10"), 53, L4Proto::kUdp}, {3, true}}};
+  const kernel::FrontendWrite frontends[] = {
+      {{ip("10.96.0.10"), 80, L4Proto::kTcp}, {.inside = 2}},
+      {{ip("2001:db8::10"), 53, L4Proto::kUdp}, {.inside = 3, .outside = 3}},
+      {{ip("198.18.100.1"), 80, L4Proto::kTcp}, {2, 4, 60, true}}};
+  for (const char* range : {"198.18.0.0/24", "2001:db8:1::/64", "0.0.0.0/0"})
+    ASSERT_TRUE(maps.put_source_range(4, IpPrefix::parse(range).value()));
   ASSERT_TRUE(maps.put_frontends(frontends));
   ASSERT_TRUE(maps.put_vip(ip("10.96.0.10"), {}));
   ASSERT_TRUE(maps.put_vip(ip("198.18.100.1"), {true}));
@@ -50,14 +54,18 @@ void fill(kernel::DataMaps& maps) {
 
 constexpr const char* kFilled =
     R"(backend      1 10.244.1.5:8080 gen=7 epoch=1 local
-backend      2 10.244.2.7:8080 gen=9 epoch=3 node=198.18.0.12
+backend      2 10.244.2.7:8080 gen=9 epoch=3 node=198.18.0.12 draining
 backend      3 free epoch=4
 frontend 10.96.0.10:80/TCP service=2
+frontend 198.18.100.1:80/TCP service=2 outside=4 affinity=60s restricted
 frontend [2001:db8::10]:53/UDP service=3 north-south
 node 10.244.1.0/24 self
 node 10.244.2.0/24 via=198.18.0.12
 pod 10.244.1.5 ifindex=12 gen=7 mac=02:00:00:00:aa:05 host_mac=02:00:00:00:bb:05
 ring      2 slots=100 first_block=5 1*64 2*36
+source-range service=4 0.0.0.0/0
+source-range service=4 198.18.0.0/24
+source-range service=4 2001:db8:1::/64
 vip 10.96.0.10
 vip 198.18.100.1 announced
 )";
@@ -75,8 +83,11 @@ TEST_P(MapsTest, DeletesAreIdempotentAndAFreedIdKeepsItsEpoch) {
   fill(maps());
   for (int round = 0; round < 2; ++round) {
     const model::FrontendKey keys[] = {{ip("10.96.0.10"), 80, L4Proto::kTcp},
-                                       {ip("2001:db8::10"), 53, L4Proto::kUdp}};
+                                       {ip("2001:db8::10"), 53, L4Proto::kUdp},
+                                       {ip("198.18.100.1"), 80, L4Proto::kTcp}};
     EXPECT_TRUE(maps().delete_frontends(keys));
+    for (const char* range : {"198.18.0.0/24", "2001:db8:1::/64", "0.0.0.0/0"})
+      EXPECT_TRUE(maps().delete_source_range(4, IpPrefix::parse(range).value()));
     EXPECT_TRUE(maps().delete_vip(ip("10.96.0.10")));
     EXPECT_TRUE(maps().delete_vip(ip("198.18.100.1")));
     EXPECT_TRUE(maps().delete_pod(ip("10.244.1.5")));
@@ -97,6 +108,11 @@ TEST_P(MapsTest, WhatCannotBeIsRefused) {
   EXPECT_EQ(maps().put_backends({&none, 1}).error().code(), Errc::kInvalid);
   const kernel::BackendWrite beyond{256, {.epoch = 1}};
   EXPECT_EQ(maps().put_backends({&beyond, 1}).error().code(), Errc::kInvalid);
+  const kernel::FrontendWrite nowhere{{ip("10.96.0.10"), 80, L4Proto::kTcp}, {}};
+  EXPECT_EQ(maps().put_frontends({&nowhere, 1}).error().code(), Errc::kInvalid);
+  const kernel::FrontendWrite far{{ip("10.96.0.10"), 80, L4Proto::kTcp}, {.outside = 64}};
+  EXPECT_EQ(maps().put_frontends({&far, 1}).error().code(), Errc::kInvalid);
+  EXPECT_EQ(maps().put_source_range(64, {}).error().code(), Errc::kInvalid);
   EXPECT_EQ(maps().switch_ring(64, {}).error().code(), Errc::kInvalid);
   EXPECT_EQ(maps().switch_ring(1, {255, 65}).error().code(), Errc::kInvalid);
   EXPECT_EQ(
@@ -107,7 +123,7 @@ TEST_P(MapsTest, WhatCannotBeIsRefused) {
 TEST_P(MapsTest, AFullMapNamesTheKeyThatSizesIt) {
   std::vector<kernel::FrontendWrite> writes;
   for (std::uint16_t port = 1; port <= 100; ++port)
-    writes.push_back({{ip("10.96.0.10"), port, L4Proto::kTcp}, {1, false}});
+    writes.push_back({{ip("10.96.0.10"), port, L4Proto::kTcp}, {.inside = 1}});
   auto put = maps().put_frontends(writes);
   ASSERT_FALSE(put);
   EXPECT_EQ(put.error().code(), Errc::kExhausted);

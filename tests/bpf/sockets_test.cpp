@@ -207,6 +207,24 @@ TEST_F(SocketsTest, PicksFollowTheRing) {
       << testing::PrintToString(seen);
 }
 
+// Affinity is to a network namespace: all sockets of a pod are one client, and the host is another.
+TEST_F(SocketsTest, AffinityKeepsANamespacesConnectionsTogether) {
+  net.h1->frontend(kClusterIp.to_string(), L4Proto::kTcp, {.inside = 1, .affinity_s = 60});
+  net.h1->frontend(kClusterIp.to_string(), L4Proto::kUdp, {.inside = 1, .affinity_s = 60});
+  net.ring({2});
+  in_netns("poda", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("podb ")); });
+  net.ring({1});
+  in_netns("poda", [&] {
+    for (int i = 0; i < 5; ++i)
+      EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("podb "));
+    EXPECT_THAT(udp_ask(udp_socket().get(), kClusterIp).text, testing::StartsWith("podb "));
+  });
+  in_netns("h1", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("poda ")); });
+  net.h1->backend(2, "10.244.2.7:8080",
+                  {.generation = 5, .epoch = 1, .node = ip("198.18.0.12"), .draining = true});
+  in_netns("poda", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("poda ")); });
+}
+
 TEST_F(SocketsTest, HooksMoveToANewProgramAndGoAway) {
   net.ring({2});
   net.h1->reopen();

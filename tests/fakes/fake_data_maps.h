@@ -75,7 +75,7 @@ public:
 
   Result<> put_frontends(std::span<const kernel::FrontendWrite> writes) override {
     for (const auto& write : writes)
-      SHOAL_TRY(kernel::check_service(sizes_, write.entry.service));
+      SHOAL_TRY(kernel::check_frontend(sizes_, write));
     std::size_t fresh = 0;
     for (const auto& write : writes)
       fresh += state_.frontends.contains(write.key) ? 0 : 1;
@@ -88,6 +88,18 @@ public:
   Result<> delete_frontends(std::span<const model::FrontendKey> keys) override {
     return batch("delete_frontends", keys,
                  [this](const model::FrontendKey& key) { state_.frontends.erase(key); });
+  }
+
+  Result<> put_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    SHOAL_TRY(kernel::check_service(sizes_, service));
+    return one("put_source_range", [&] { state_.source_ranges[service].insert(range); });
+  }
+  Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    return one("delete_source_range", [&] {
+      state_.source_ranges[service].erase(range);
+      if (state_.source_ranges[service].empty())
+        state_.source_ranges.erase(service);
+    });
   }
 
   Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {

@@ -72,7 +72,8 @@ shoal_backend to_abi(const model::BackendEntry& e) {
           .port = htons(e.port),
           .generation = e.generation,
           .epoch = e.epoch,
-          .flags = SHOAL_BE_VALID | (e.local ? __u32{SHOAL_BE_LOCAL} : 0U),
+          .flags = SHOAL_BE_VALID | (e.local ? __u32{SHOAL_BE_LOCAL} : 0U) |
+                   (e.draining ? __u32{SHOAL_BE_DRAINING} : 0U),
           .node = e.local ? 0 : node_to_abi(e.node)};
 }
 
@@ -85,7 +86,25 @@ model::BackendEntry from_abi(const shoal_backend& e) {
           .epoch = e.epoch,
           .local = (e.flags & SHOAL_BE_LOCAL) != 0,
           .node = node_from_abi(e.node),
-          .valid = true};
+          .valid = true,
+          .draining = (e.flags & SHOAL_BE_DRAINING) != 0};
+}
+
+shoal_frontend to_abi(const model::FrontendEntry& e) {
+  return {.inside = e.inside,
+          .outside = e.outside,
+          .affinity_s = e.affinity_s,
+          .flags = e.restricted ? __u32{SHOAL_FE_RESTRICTED} : 0U};
+}
+
+model::FrontendEntry from_abi(const shoal_frontend& e) {
+  return {e.inside, e.outside, e.affinity_s, (e.flags & SHOAL_FE_RESTRICTED) != 0};
+}
+
+shoal_source_key to_abi(model::ServiceIndex service, const IpPrefix& range) {
+  return {.prefix_bits = SHOAL_SOURCE_SERVICE_BITS + range.length_mapped(),
+          .service = service,
+          .addr = to_abi(range.address())};
 }
 
 shoal_pod to_abi(const model::PodEntry& e) {
@@ -107,12 +126,13 @@ shoal_node_key to_abi(const IpPrefix& cidr) {
   return {.prefix_bits = cidr.length_mapped(), .addr = to_abi(cidr.address())};
 }
 
-IpPrefix from_abi(const shoal_node_key& key) {
-  IpAddress ip = from_abi(key.addr);
-  const unsigned length =
-      ip.is_v4() && key.prefix_bits >= 96 ? key.prefix_bits - 96 : key.prefix_bits;
-  return IpPrefix::containing(ip, length);
+// An IPv4 prefix of 0.0.0.0/0 is ::ffff:0:0/96 in mapped form.
+IpPrefix prefix_from_abi(const shoal_addr& addr, std::uint32_t bits) {
+  const IpAddress ip = from_abi(addr);
+  return IpPrefix::containing(ip, ip.is_v4() && bits >= 96 ? bits - 96 : bits);
 }
+
+IpPrefix from_abi(const shoal_node_key& key) { return prefix_from_abi(key.addr, key.prefix_bits); }
 
 model::RingRef ref_from_abi(std::uint64_t ref) {
   return {static_cast<std::uint32_t>(ref >> 32), static_cast<std::uint32_t>(ref)};
@@ -186,8 +206,8 @@ private:
 // ---- the maps -----------------------------------------------------------------------------------
 
 struct Fds {
-  UniqueFd frontends, vips, ring_refs, ring_blocks, backends, pods, nodes, peers, flows, udp_pick,
-      service_stats, backend_stats, drops;
+  UniqueFd frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes, peers,
+      flows, udp_pick, service_stats, backend_stats, drops;
 };
 
 class BpfMaps final : public DataMaps {
@@ -235,10 +255,9 @@ public:
     std::vector<shoal_frontend_key> keys;
     std::vector<shoal_frontend> values;
     for (const FrontendWrite& write : writes) {
-      SHOAL_TRY(check_service(sizes_, write.entry.service));
+      SHOAL_TRY(check_frontend(sizes_, write));
       keys.push_back(to_abi(write.key));
-      values.push_back({.service = write.entry.service,
-                        .flags = write.entry.north_south ? __u32{SHOAL_FE_NORTH_SOUTH} : 0U});
+      values.push_back(to_abi(write.entry));
     }
     return write_all_of(fds_.frontends, keys, values, "shoal_frontends", "frontends",
                         sizes_.frontends);
@@ -248,6 +267,15 @@ public:
     for (const model::FrontendKey& key : keys)
       SHOAL_TRY(erase(fds_.frontends, to_abi(key), "shoal_frontends"));
     return {};
+  }
+
+  Result<> put_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    SHOAL_TRY(check_service(sizes_, service));
+    return write_one(fds_.source_ranges, to_abi(service, range), __u32{1}, "shoal_source_ranges",
+                     "source_ranges", sizes_.source_ranges);
+  }
+  Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    return erase(fds_.source_ranges, to_abi(service, range), "shoal_source_ranges");
   }
 
   Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {
@@ -391,12 +419,19 @@ Result<model::DataPlane> BpfMaps::read() const {
   SHOAL_TRY_WRAP(for_each_entry(fds_.frontends.get(), sizeof(shoal_frontend_key),
                                 sizeof(shoal_frontend),
                                 [&](const void* key, const void* value) {
-                                  auto fe = load<shoal_frontend>(value);
-                                  out.frontends[from_abi(load<shoal_frontend_key>(key))] = {
-                                      fe.service, (fe.flags & SHOAL_FE_NORTH_SOUTH) != 0};
+                                  out.frontends[from_abi(load<shoal_frontend_key>(key))] =
+                                      from_abi(load<shoal_frontend>(value));
                                   return true;
                                 }),
                  "shoal_frontends");
+  SHOAL_TRY_WRAP(for_each_entry(fds_.source_ranges.get(), sizeof(shoal_source_key), sizeof(__u32),
+                                [&](const void* key, const void*) {
+                                  const auto source = load<shoal_source_key>(key);
+                                  out.source_ranges[source.service].insert(prefix_from_abi(
+                                      source.addr, source.prefix_bits - SHOAL_SOURCE_SERVICE_BITS));
+                                  return true;
+                                }),
+                 "shoal_source_ranges");
   SHOAL_TRY_WRAP(for_each_entry(fds_.vips.get(), sizeof(shoal_addr), sizeof(shoal_vip),
                                 [&](const void* key, const void* value) {
                                   auto vip = load<shoal_vip>(value);
@@ -536,6 +571,8 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
   Fds f;
   f.frontends = SHOAL_TRY(open_map(folder, "shoal_frontends", sizeof(shoal_frontend_key),
                                    sizeof(shoal_frontend), &s.frontends));
+  f.source_ranges = SHOAL_TRY(
+      open_map(folder, "shoal_source_ranges", sizeof(shoal_source_key), 4, &s.source_ranges));
   f.vips =
       SHOAL_TRY(open_map(folder, "shoal_vips", sizeof(shoal_addr), sizeof(shoal_vip), &s.vips));
   f.ring_refs = SHOAL_TRY(open_map(folder, "shoal_ring_refs", 4, 8, &s.services));
@@ -551,6 +588,8 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
       open_map(folder, "shoal_flows", sizeof(shoal_flow_key), sizeof(shoal_flow), &s.flows));
   f.udp_pick = SHOAL_TRY(open_map(folder, "shoal_udp_pick", sizeof(shoal_udp_key),
                                   sizeof(shoal_udp_pick), &s.udp_flows));
+  SHOAL_TRY(open_map(folder, "shoal_affinity", sizeof(shoal_affinity_key), sizeof(shoal_affinity),
+                     &s.affinity));
   f.service_stats =
       SHOAL_TRY(open_map(folder, "shoal_service_stats", 4, sizeof(shoal_service_stats), nullptr));
   f.backend_stats =

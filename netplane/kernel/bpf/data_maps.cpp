@@ -30,8 +30,9 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
   std::string where = e.local ? "local" : "node=" + e.node.to_string();
   if (!e.local && e.node.is_unspecified())
     where = "no-node";
-  return fmt::format("backend {:>6} {} gen={} epoch={} {}", id,
-                     SocketAddress{e.ip, e.port}.to_string(), e.generation, e.epoch, where);
+  return fmt::format("backend {:>6} {} gen={} epoch={} {}{}", id,
+                     SocketAddress{e.ip, e.port}.to_string(), e.generation, e.epoch, where,
+                     e.draining ? " draining" : "");
 }
 
 }  // namespace
@@ -41,8 +42,7 @@ std::string dump(const model::DataPlane& d) {
   for (const auto& [id, entry] : d.backends)
     lines.push_back(backend_text(id, entry));
   for (const auto& [key, entry] : d.frontends)
-    lines.push_back(fmt::format("frontend {} service={}{}", frontend_text(key), entry.service,
-                                entry.north_south ? " north-south" : ""));
+    lines.push_back(fmt::format("frontend {} {}", frontend_text(key), model::to_string(entry)));
   for (const auto& [cidr, entry] : d.nodes)
     lines.push_back(fmt::format(
         "node {} {}", cidr.to_string(),
@@ -54,6 +54,9 @@ std::string dump(const model::DataPlane& d) {
   for (const auto& [service, ring] : d.rings)
     lines.push_back(fmt::format("ring {:>6} slots={} first_block={}{}", service, ring.ref.slots,
                                 ring.ref.first_block, shares_text(ring)));
+  for (const auto& [service, ranges] : d.source_ranges)
+    for (const IpPrefix& range : ranges)
+      lines.push_back(fmt::format("source-range service={} {}", service, range.to_string()));
   for (const auto& [ip, entry] : d.vips)
     lines.push_back(fmt::format("vip {}{}", ip.to_string(), entry.announced ? " announced" : ""));
   std::sort(lines.begin(), lines.end());
@@ -75,8 +78,11 @@ std::vector<std::string> violations(const model::DataPlane& d) {
     }
   }
   for (const auto& [key, entry] : d.frontends)
-    if (!d.vips.contains(key.ip) && !entry.north_south)
+    if (!d.vips.contains(key.ip) && entry.outside == model::kNoService)
       out.push_back(fmt::format("frontend {} has an address that is no VIP", frontend_text(key)));
+  for (const auto& [key, entry] : d.frontends)
+    if (entry.restricted && !d.source_ranges.contains(entry.outside))
+      out.push_back(fmt::format("frontend {} is held against no source range", frontend_text(key)));
   return out;
 }
 
@@ -112,6 +118,17 @@ Result<> check_service(const MapSizes& sizes, model::ServiceIndex service) {
   if (service >= sizes.services)
     return fail(Errc::kInvalid,
                 fmt::format("service index {} is outside 0..{}", service, sizes.services - 1));
+  return {};
+}
+
+Result<> check_frontend(const MapSizes& sizes, const FrontendWrite& write) {
+  const model::FrontendEntry& entry = write.entry;
+  if (entry.inside == model::kNoService && entry.outside == model::kNoService)
+    return fail(Errc::kInvalid,
+                fmt::format("frontend {} leads to no service", frontend_text(write.key)));
+  for (const model::ServiceIndex service : {entry.inside, entry.outside})
+    if (service != model::kNoService)
+      SHOAL_TRY(check_service(sizes, service));
   return {};
 }
 

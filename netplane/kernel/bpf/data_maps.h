@@ -41,6 +41,8 @@ struct MapSizes {
   std::uint32_t nodes = 4'096;
   std::uint32_t flows = 262'144;
   std::uint32_t udp_flows = 65'536;
+  std::uint32_t affinity = 65'536;  // clients that stay with a backend, over all services
+  std::uint32_t source_ranges = 65'536;
   bool operator==(const MapSizes&) const = default;
 };
 
@@ -114,6 +116,9 @@ public:
 
   virtual Result<> put_frontends(std::span<const FrontendWrite> writes) = 0;
   virtual Result<> delete_frontends(std::span<const model::FrontendKey> keys) = 0;
+  // Outside clients that a restricted frontend of the service takes.
+  virtual Result<> put_source_range(model::ServiceIndex service, const IpPrefix& range) = 0;
+  virtual Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) = 0;
   virtual Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) = 0;
   virtual Result<> delete_vip(const IpAddress& ip) = 0;
   virtual Result<> put_pod(const IpAddress& ip, const model::PodEntry& entry) = 0;

@@ -88,6 +88,8 @@ struct Sizing {
 Sizing sizing_of(std::string_view map, const MapSizes& s) {
   const Sizing table[] = {
       {"shoal_frontends", s.frontends, ""},
+      {"shoal_source_ranges", s.source_ranges, ""},
+      {"shoal_affinity", s.affinity, ""},
       {"shoal_vips", s.vips, ""},
       {"shoal_ring_refs", s.services, "limits.services"},
       {"shoal_service_stats", s.services, "limits.services"},

@@ -68,6 +68,33 @@ TEST(ColumnsTest, ServicesAndSlices) {
       "status":{"loadBalancer":{"ingress":[{"ip":"198.18.0.200"}]}}})",
                 true),
             "web | LoadBalancer | 10.96.0.9 | 198.18.0.200 | 80/TCP,53/UDP | 45s | app=web");
+  EXPECT_EQ(row("services", R"({"metadata":{"name":"web"},"spec":{"type":"NodePort",
+      "clusterIP":"10.96.0.9","ports":[{"port":80,"nodePort":30080,"protocol":"TCP"},
+      {"port":81,"protocol":"UDP"}]}})"),
+            "web | NodePort | 10.96.0.9 | <none> | 80:30080/TCP,81/UDP | 45s");
+  EXPECT_EQ(row("services", R"({"metadata":{"name":"web"},"spec":{"type":"LoadBalancer",
+      "clusterIP":"10.96.0.9","ports":[{"port":80,"protocol":"TCP"}]}})",
+                true),
+            "web | LoadBalancer | 10.96.0.9 | <pending> | 80/TCP | 45s | <none>");
+  EXPECT_EQ(row("services", R"({"metadata":{"name":"web"},"spec":{"type":"LoadBalancer",
+      "clusterIP":"10.96.0.9","externalIPs":["203.0.113.7","203.0.113.8"]},
+      "status":{"loadBalancer":{"ingress":[{"ip":"198.18.0.200"},{"hostname":"lb.example"}]}}})"),
+            "web | LoadBalancer | 10.96.0.9 | 198.18.0.200,lb.example,203.0.113.7,203.0.113.8 | "
+            "<none> | 45s");
+  EXPECT_EQ(row("services", R"({"metadata":{"name":"web"},"spec":{"type":"ClusterIP",
+      "clusterIP":"None","externalIPs":["203.0.113.7"],"ports":[{"port":80,"protocol":"TCP"}]}})"),
+            "web | ClusterIP | None | 203.0.113.7 | 80/TCP | 45s");
+  EXPECT_EQ(row("services", R"({"metadata":{"name":"db"},"spec":{"type":"ExternalName",
+      "externalName":"db.example.org"}})"),
+            "db | ExternalName | <none> | db.example.org | <none> | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"},"subsets":[
+      {"addresses":[{"ip":"10.0.0.1"},{"ip":"10.0.0.2"}],"ports":[{"port":80},{"port":81}]},
+      {"notReadyAddresses":[{"ip":"10.0.0.3"}]}]})"),
+            "web | 10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more... | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"},"subsets":[
+      {"addresses":[{"ip":"10.0.0.1"}]}]})"),
+            "web | 10.0.0.1 | 45s");
+  EXPECT_EQ(row("endpoints", R"({"metadata":{"name":"web"}})"), "web | <none> | 45s");
   EXPECT_EQ(row("endpointslices.discovery.k8s.io", R"({"metadata":{"name":"web-x"},
       "addressType":"IPv4","ports":[{"port":80}],"endpoints":[{"addresses":["10.0.0.1"]},
       {"addresses":["10.0.0.2"]},{"addresses":["10.0.0.3"]},{"addresses":["10.0.0.4"]}]})"),

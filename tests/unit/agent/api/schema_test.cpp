@@ -127,6 +127,12 @@ TEST(SchemaTest, RefusalsNameTheField) {
       {kPodText, R"({"spec":{"containers":[{"name":"a","image":"x"},{"name":"a","image":"x"}]}})",
        R"(422 Invalid: Pod "web" is invalid: spec.containers[1]: Duplicate value: "a")"},
       {kPodText,
+       R"({"spec":{"containers":[{"name":"a","image":"x","ports":[{"containerPort":80,"hostPort":70000,"hostIP":"here"}]}]}})",
+       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].ports[0].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive, spec.containers[0].ports[0].hostIP: Invalid value: "here": must be an IPv4 address, (e.g. 10.9.8.7)])"},
+      {kPodText,
+       R"({"spec":{"containers":[{"name":"a","image":"x","ports":[{"containerPort":80,"hostPort":8080},{"containerPort":80,"protocol":"UDP","hostPort":8080}]},{"name":"b","image":"x","ports":[{"containerPort":81,"hostPort":8080}]}]}})",
+       R"(422 Invalid: Pod "web" is invalid: spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//8080")"},
+      {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","readinessProbe":{"periodSeconds":0}}]}})",
        R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].readinessProbe.periodSeconds: Invalid value: 0: must be greater than 0, spec.containers[0].readinessProbe: Required value: must specify a handler type: httpGet or tcpSocket])"},
       {kPodText,
@@ -164,16 +170,12 @@ TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
        R"(422 Invalid: Deployment.apps "web" is invalid: spec.strategy.type: Unsupported value: Shoal does not act on "Recreate" yet)"},
       {kDeploymentText, R"({"spec":{"template":{"spec":{"initContainers":[{"name":"i"}]}}}})",
        R"(422 Invalid: Deployment.apps "web" is invalid: spec.template.spec.initContainers: Unsupported value: Shoal does not act on "initContainers" yet)"},
-      {kServiceText, R"({"spec":{"type":"NodePort"}})",
-       R"(422 Invalid: Service "web" is invalid: spec.type: Unsupported value: Shoal does not act on "NodePort" yet)"},
-      {kServiceText, R"({"spec":{"sessionAffinity":"ClientIP"}})",
-       R"(422 Invalid: Service "web" is invalid: spec.sessionAffinity: Unsupported value: Shoal does not act on "ClientIP" yet)"},
-      {kServiceText, R"({"spec":{"type":"LoadBalancer","externalTrafficPolicy":"Local"}})",
-       R"(422 Invalid: Service "web" is invalid: spec.externalTrafficPolicy: Unsupported value: Shoal does not act on "Local" yet)"},
-      {kServiceText, R"({"spec":{"clusterIP":"None"}})",
-       R"(422 Invalid: Service "web" is invalid: spec.clusterIP: Unsupported value: Shoal does not act on "None" yet)"},
-      {kServiceText, R"({"spec":{"ports":[{"port":80,"nodePort":30080}]}})",
-       R"(422 Invalid: Service "web" is invalid: spec.ports[0].nodePort: Unsupported value: Shoal does not act on "nodePort" yet)"},
+      {kServiceText, R"({"spec":{"ports":[{"port":80,"protocol":"SCTP"}]}})",
+       R"(422 Invalid: Service "web" is invalid: spec.ports[0].protocol: Unsupported value: Shoal does not act on "SCTP" yet)"},
+      {kServiceText, R"({"spec":{"ipFamilyPolicy":"PreferDualStack"}})",
+       R"(422 Invalid: Service "web" is invalid: spec.ipFamilyPolicy: Unsupported value: Shoal does not act on "PreferDualStack" yet)"},
+      {kServiceText, R"({"spec":{"ipFamilies":["IPv6"]}})",
+       R"(422 Invalid: Service "web" is invalid: spec.ipFamilies[0]: Unsupported value: Shoal does not act on "IPv6" yet)"},
       {kServiceText, R"({"metadata":{"finalizers":["x.dev/y"]}})",
        R"(422 Invalid: Service "web" is invalid: metadata.finalizers: Unsupported value: Shoal does not act on "finalizers" yet)"},
   };
@@ -195,6 +197,20 @@ TEST(SchemaTest, BadWeightsNameTheAnnotation) {
   EXPECT_THAT(refusal(doc(R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"s",
       "annotations":{"shoal.dev/weights":"a=b:1"}},"spec":{"ports":[{"port":80}]}})")),
               testing::HasSubstr("this service has no selector"));
+}
+
+TEST(SchemaTest, EndpointsMadeByHand) {
+  constexpr std::string_view kEndpoints = R"({"apiVersion":"v1","kind":"Endpoints",
+      "metadata":{"name":"db"},"subsets":[{"addresses":[{"ip":"192.0.2.1","nodeName":"h1"}],
+      "ports":[{"port":5432}]}]})";
+  EXPECT_EQ(refusal(doc(kEndpoints)), "accepted");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[]})")), "accepted");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[{"ports":[{"port":1}]}]})")),
+            R"(422 Invalid: Endpoints "db" is invalid: subsets[0]: Required value: must specify )"
+            R"(`addresses` or `notReadyAddresses`)");
+  EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[{"addresses":[{"ip":"db.example"}]}]})")),
+            R"(422 Invalid: Endpoints "db" is invalid: subsets[0].addresses[0].ip: Invalid value: )"
+            R"("db.example": must be an IPv4 address, (e.g. 10.9.8.7))");
 }
 
 TEST(SchemaTest, UnknownKindsSayWhatIsServed) {

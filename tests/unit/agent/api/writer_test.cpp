@@ -1,100 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The writer over a fake store: what is committed, what a lost race does, what is refused.
-#include "agent/api/store_writer.h"
+#include "tests/unit/agent/api/writer_fixture.h"
 
-#include "agent/api/selector.h"
-#include "netplane/base/random.h"
-#include "tests/fakes/asio_loop.h"
-#include "tests/fakes/fake_clock.h"
-#include "tests/fakes/fake_store.h"
-
-#include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 namespace shoal::api {
 namespace {
-
-namespace json = boost::json;
-using store::ObjectPtr;
-
-json::object parse(std::string_view text) { return json::parse(text).get_object(); }
-json::object service(std::string_view name, std::string_view spec = "",
-                     std::string_view weights = "") {
-  json::object body = parse(fmt::format(
-      R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}","namespace":"default"}},
-          "spec":{{"selector":{{"app":"web"}},"ports":[{{"port":80}}]{}}}}})",
-      name, spec));
-  if (!weights.empty())
-    body["metadata"].get_object()["annotations"] = json::object{{"shoal.dev/weights", weights}};
-  return body;
-}
-json::object pod(std::string_view name, std::string_view more = "") {
-  return parse(fmt::format(
-      R"({{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{}","namespace":"default",
-          "labels":{{"app":"web","version":"blue"}}}},
-          "spec":{{"containers":[{{"name":"main","image":"web:1"}}]{}}}}})",
-      name, more));
-}
-
-class WriterTest : public testing::Test {
-protected:
-  WriterTest() {
-    store_.watch([this](store::Revision revision, std::span<const store::Event> events) {
-      replica_.apply(events, revision);
-    });
-    store_.commit(bootstrap_txn(clock_, random_));
-    replica_.reset(store_.now());
-    writer_ = make(options_);
-  }
-  std::unique_ptr<Writer> make(WriterOptions options) {
-    return make_writer(
-        replica_, [this](store::Txn t, TxnDone d) { store_.txn(std::move(t), std::move(d)); },
-        loop_.poster(), clock_, random_, std::move(options));
-  }
-  template <class Call>
-  WriteResult wait(Call call) {
-    std::optional<WriteResult> answer;
-    call([&](WriteResult result) { answer = std::move(result); });
-    EXPECT_FALSE(answer) << "done before the call returned";
-    EXPECT_TRUE(loop_.run_until([&] { return answer.has_value(); }));
-    return std::move(*answer);
-  }
-  WriteResult create(json::object body) {
-    return wait([&](WriteDone d) { writer_->create(std::move(body), std::move(d)); });
-  }
-  WriteResult update(json::object body) {
-    return wait([&](WriteDone d) { writer_->update(std::move(body), std::move(d)); });
-  }
-  WriteResult status(json::object body) {
-    return wait([&](WriteDone d) { writer_->update_status(std::move(body), std::move(d)); });
-  }
-  WriteResult patch(std::string_view resource, std::string_view name, std::string_view text) {
-    return wait([&](WriteDone d) {
-      writer_->merge_patch(resource, "default", name, parse(text), std::move(d));
-    });
-  }
-  WriteResult remove(std::string_view resource, std::string_view ns, std::string_view name,
-                     Preconditions preconditions = {}, std::optional<std::int64_t> grace = {}) {
-    return wait([&](WriteDone d) {
-      writer_->remove(resource, ns, name, std::move(preconditions), grace, std::move(d));
-    });
-  }
-  static std::string text(const WriteResult& result) {
-    return result ? "done"
-                  : fmt::format("{} {}: {}", result.error().code, result.error().reason,
-                                result.error().message);
-  }
-
-  fakes::AsioLoop loop_;
-  FakeClock clock_;
-  SeededRandom random_{7};
-  store::Replica replica_;
-  fakes::FakeStore store_{loop_.poster()};
-  WriterOptions options_{.service_cidrs = {*IpPrefix::parse("10.96.0.0/28")},
-                         .load_balancer_pools = {*IpPrefix::parse("198.18.0.200/30")}};
-  std::unique_ptr<Writer> writer_;
-};
 
 TEST_F(WriterTest, CreateFillsInWhatTheServerOwns) {
   const auto made = create(pod("web"));
@@ -223,85 +134,7 @@ TEST_F(WriterTest, StoreErrorsReachTheClient) {
   EXPECT_TRUE(create(pod("web")));
 }
 
-// ---- addresses
-
-TEST_F(WriterTest, ClusterIpsAreUniqueAndGivenBack) {
-  std::set<std::string> ips;
-  for (int i = 0; i < 14; ++i) {  // a /28 without its network and broadcast address
-    const auto made = create(service(fmt::format("s{}", i)));
-    ASSERT_TRUE(made) << text(made);
-    const std::string ip(find_string(made->object->body, "spec.clusterIP"));
-    EXPECT_TRUE(ips.insert(ip).second) << ip;
-    EXPECT_TRUE(store_.values().contains("/alloc/cluster-ips/" + ip));
-    EXPECT_EQ(json::serialize(*find_path(made->object->body, "spec.clusterIPs")),
-              "[\"" + ip + "\"]");
-  }
-  EXPECT_FALSE(ips.contains("10.96.0.0"));
-  EXPECT_FALSE(ips.contains("10.96.0.15"));
-  const auto full = create(service("more"));
-  EXPECT_EQ(full.error().code, 507);
-  EXPECT_THAT(full.error().message, testing::HasSubstr("no address is free in 10.96.0.0/28"));
-  ASSERT_TRUE(remove("services", "default", "s3"));
-  EXPECT_TRUE(create(service("more")));
-}
-
-TEST_F(WriterTest, RequestedAddressesAreHonouredOrRefused) {
-  const auto made = create(service("a", R"(,"clusterIP":"10.96.0.5")"));
-  ASSERT_TRUE(made) << text(made);
-  EXPECT_THAT(text(create(service("b", R"(,"clusterIP":"10.96.0.5")"))),
-              testing::HasSubstr("spec.clusterIP: Invalid value: \"10.96.0.5\": provided IP is "
-                                 "already allocated"));
-  EXPECT_THAT(text(create(service("b", R"(,"clusterIP":"10.97.0.5")"))),
-              testing::HasSubstr("provided IP is not in the valid range (10.96.0.0/28"));
-  EXPECT_THAT(
-      text(patch("services", "a",
-                 R"({"spec":{"clusterIP":"10.96.0.6","clusterIPs":["10.96.0.6"]}})")),
-      testing::HasSubstr("spec.clusterIP: Invalid value: \"10.96.0.6\": field is immutable"));
-}
-
-TEST_F(WriterTest, AnAddressTakenMeanwhileIsReplacedByAnother) {
-  store_.rivals.push_back([this] {
-    // The rival takes every address but one.
-    store::Txn txn;
-    for (int i = 1; i < 14; ++i)
-      txn.ops.push_back({fmt::format("/alloc/cluster-ips/10.96.0.{}", i), "{}"});
-    store_.commit(txn);
-  });
-  const auto made = create(service("a"));
-  if (!made)  // each lost race brings news of the keys it lost only
-    EXPECT_EQ(made.error().reason, "Conflict") << text(made);
-  else
-    EXPECT_EQ(find_string(made->object->body, "spec.clusterIP"), "10.96.0.14");
-}
-
-TEST_F(WriterTest, LoadBalancerAddressesFollowTheType) {
-  const auto made = create(service("a", R"(,"type":"LoadBalancer")"));
-  ASSERT_TRUE(made) << text(made);
-  EXPECT_EQ(json::serialize(*find_path(made->object->body, "status.loadBalancer")),
-            R"({"ingress":[{"ip":"198.18.0.201","ipMode":"VIP"}]})");
-  ASSERT_TRUE(store_.values().contains("/alloc/load-balancer-ips/198.18.0.201"));
-  const auto moved = patch("services", "a", R"({"spec":{"loadBalancerIP":"198.18.0.202"}})");
-  ASSERT_TRUE(moved) << text(moved);
-  EXPECT_FALSE(store_.values().contains("/alloc/load-balancer-ips/198.18.0.201"));
-  EXPECT_TRUE(store_.values().contains("/alloc/load-balancer-ips/198.18.0.202"));
-  // A controller that writes the status cannot take the address away.
-  json::object report = moved->object->body;
-  report["status"] = json::object{{"conditions", json::array()}};
-  ASSERT_TRUE(status(report));
-  EXPECT_THAT(json::serialize(*find_path(replica_.get("services", "default", "a")->body, "status")),
-              testing::HasSubstr("198.18.0.202"));
-  ASSERT_TRUE(
-      patch("services", "a",
-            R"({"spec":{"type":"ClusterIP","loadBalancerIP":null,"externalTrafficPolicy":null}})"));
-  EXPECT_FALSE(store_.values().contains("/alloc/load-balancer-ips/198.18.0.202"));
-  ASSERT_TRUE(create(service("b", R"(,"type":"LoadBalancer")")));
-  ASSERT_TRUE(remove("services", "default", "b"));
-  for (const auto& [key, event] : store_.values())
-    EXPECT_EQ(key.find("/alloc/load-balancer-ips/"), std::string::npos) << key;
-  writer_ = make({.service_cidrs = options_.service_cidrs});
-  EXPECT_THAT(text(create(service("c", R"(,"type":"LoadBalancer")"))),
-              testing::HasSubstr("network.lb_pool was not set when it began"));
-}
+// ---- warnings
 
 TEST_F(WriterTest, WeightsThatSelectNothingAreAcceptedWithAWarning) {
   ASSERT_TRUE(create(pod("web")));

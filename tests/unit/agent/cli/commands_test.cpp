@@ -276,6 +276,48 @@ TEST_F(Commands, DeleteByNameAndFile) {
   EXPECT_FALSE(run_delete({api_, streams_}, {.what = {"po"}}));
 }
 
+TEST_F(Commands, CordonAndUncordonSayWhatChanged) {
+  api_.objects["/api/v1/nodes/h1"] =
+      json::parse(R"({"metadata":{"name":"h1"},"spec":{}})").as_object();
+  EXPECT_EQ(*run_cordon({api_, streams_}, "h1", true), 0);
+  EXPECT_EQ(api_.objects["/api/v1/nodes/h1"]["spec"], json::parse(R"({"unschedulable":true})"));
+  EXPECT_EQ(*run_cordon({api_, streams_}, "h1", true), 0);
+  EXPECT_EQ(*run_cordon({api_, streams_}, "h1", false), 0);
+  EXPECT_EQ(api_.objects["/api/v1/nodes/h1"]["spec"], json::object());
+  EXPECT_EQ(streams_.output, "node/h1 cordoned\nnode/h1 already cordoned\nnode/h1 uncordoned\n");
+  const Exit missing = run_cordon({api_, streams_}, "h9", true);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(exit_code_of(missing.error()), kExitNotFound);
+}
+
+TEST_F(Commands, DrainCordonsFirstAndKeepsPodsThatNobodyMakesAgain) {
+  const auto pod = [&](const char* name, bool owned) {
+    json::object body{{"metadata", json::object{{"name", name}, {"namespace", "default"}}}};
+    if (owned)
+      body["metadata"].as_object()["ownerReferences"] =
+          json::array{json::object{{"name", "web"}, {"controller", true}}};
+    api_.objects[fmt::format("/api/v1/namespaces/default/pods/{}", name)] = body;
+    return body;
+  };
+  api_.objects["/api/v1/nodes/h1"] =
+      json::parse(R"({"metadata":{"name":"h1"},"spec":{}})").as_object();
+  json::array items{pod("a", true), pod("bare", false)};
+  api_.canned["GET /api/v1/pods"] =
+      Response{200, json::serialize(json::object{{"items", items}}), {}};
+  api_.canned["GET /api/v1/namespaces/default/pods"] = Response{200, R"({"items":[]})", {}};
+  const Exit refused = run_drain({api_, streams_}, {.node = "h1"});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("default/bare"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("--force"));
+  EXPECT_EQ(api_.objects.size(), 3U);
+  EXPECT_THAT(api_.log, testing::Contains("GET /api/v1/pods?fieldSelector=spec.nodeName%3Dh1"));
+  streams_ = StringStreams();
+  EXPECT_EQ(*run_drain({api_, streams_}, {.node = "h1", .force = true}), 0);
+  EXPECT_EQ(streams_.output, "node/h1 already cordoned\npod \"a\" deleted\npod \"bare\" deleted\n"
+                             "node/h1 drained\n");
+  EXPECT_EQ(api_.objects.size(), 1U);
+}
+
 TEST_F(Commands, ServiceShow) {
   api_.canned["GET /shoal/v1/services/default/web"] = Response{
       200,
@@ -285,8 +327,25 @@ TEST_F(Commands, ServiceShow) {
         "counters":{"connects":7},"errors":["half"]}]})",
       {}};
   EXPECT_EQ(*run_service_show({api_, streams_}, "default", "web", false), 0);
-  for (const char* part : {"10.96.0.1:80 (ClusterIP)", "version=blue   90       90.0%",
-                           "default/web-1   10.244.1.2:8080   h1", "error: half"})
+  for (const char* part :
+       {"Port http TCP: 10.96.0.1:80 (ClusterIP)", "version=blue   90       90.0%",
+        "default/web-1   10.244.1.2:8080   h1", "error: half"})
+    EXPECT_THAT(streams_.output, HasSubstr(part));
+}
+
+TEST_F(Commands, ServiceShowTellsRingsApart) {
+  api_.canned["GET /shoal/v1/services/default/web"] =
+      Response{200,
+               R"({"namespace":"default","name":"web","ports":[
+        {"port_name":"http","protocol":"TCP","clients":"inside","frontends":[{"ip":"10.96.0.1","port":80,"kind":"ClusterIP"}]},
+        {"port_name":"http","protocol":"TCP","clients":"inside-external","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]},
+        {"port_name":"http","protocol":"TCP","clients":"outside","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]}]})",
+               {}};
+  EXPECT_EQ(*run_service_show({api_, streams_}, "default", "web", false), 0);
+  for (const char* part :
+       {"Port http TCP, clients inside: 10.96.0.1:80 (ClusterIP)",
+        "Port http TCP, clients inside of other addresses than the ClusterIP: 198.18.0.200:80",
+        "Port http TCP, clients outside: 198.18.0.200:80 (LoadBalancer)"})
     EXPECT_THAT(streams_.output, HasSubstr(part));
 }
 

@@ -41,7 +41,9 @@ TEST(Config, NothingGivesTheDefaults) {
     EXPECT_EQ(config.api.to_string(), "0.0.0.0:6443");
     EXPECT_EQ(config.gossip_probe_interval_ms, 500U);
     EXPECT_EQ(config.pod_cidr.to_string(), "10.244.0.0/16");
-    EXPECT_FALSE(config.lb_pool);
+    EXPECT_TRUE(config.lb_pools.empty());
+    EXPECT_EQ(config.node_port_range, kNodePortsDefault);
+    EXPECT_TRUE(config.node_port_addresses.empty());
     EXPECT_FALSE(config.mtu);
     EXPECT_TRUE(config.tcx);
     EXPECT_EQ(config.pod_replace_after_s, 30U);
@@ -61,7 +63,8 @@ TEST(Config, FileThenFlags) {
   EXPECT_EQ(file.node_name, "h7");
   EXPECT_EQ(file.uplink, "eth1");
   EXPECT_EQ(file.gossip.port, 7000);
-  EXPECT_EQ(file.lb_pool->to_string(), "198.18.0.192/27");
+  ASSERT_EQ(file.lb_pools.size(), 1U);
+  EXPECT_EQ(file.lb_pools[0].to_string(), "198.18.0.192/27");
   EXPECT_EQ(file.mtu, 1400U);
   EXPECT_FALSE(file.tcx);
   const Config flags = good(yaml, {{"--set", "gossip.port", "7001"},
@@ -117,6 +120,34 @@ TEST(Config, RelationsNameTheKeyAndWhereItWasSet) {
                                          HasSubstr("at most 250"), HasSubstr("at least 502"))));
   EXPECT_THAT(bad("metrics: {port: 6443}"), testing::ElementsAre(HasSubstr("api.port's already")));
   EXPECT_THAT(bad("network: {lb_pool: 10.96.1.0/24}"), testing::ElementsAre(HasSubstr("overlaps")));
+  EXPECT_THAT(
+      bad("network:\n  lb_pool: [198.18.0.0/24, 198.18.0.128/25]\n"),
+      testing::ElementsAre("f.yaml:2:12: network.lb_pool: 198.18.0.128/25 overlaps 198.18.0.0/24"));
+  EXPECT_THAT(bad("underlay: 198.18.0.11\nnetwork: {lb_pool: 198.18.0.0/24}"),
+              testing::ElementsAre(HasSubstr("198.18.0.0/24 has this host's own address")));
+  EXPECT_THAT(
+      bad("network: {node_port_range: 6000-7000}"),
+      testing::ElementsAre(HasSubstr("network.node_port_range: 6000-7000 holds 6443, which is "
+                                     "api.port")));
+}
+
+TEST(Config, PrefixesAreAListOrJoinedByCommas) {
+  for (const char* yaml : {"network: {lb_pool: [198.18.0.192/27, 198.18.9.0/24]}",
+                           "network:\n  lb_pool:\n    - 198.18.0.192/27\n    - 198.18.9.0/24\n",
+                           "network: {lb_pool: '198.18.0.192/27, 198.18.9.0/24'}"}) {
+    const Config config = good(yaml);
+    ASSERT_EQ(config.lb_pools.size(), 2U) << yaml;
+    EXPECT_EQ(config.lb_pools[1].to_string(), "198.18.9.0/24");
+  }
+  EXPECT_EQ(good("", {{"--set", "network.node_port_addresses", "198.18.0.0/24"}})
+                .node_port_addresses.size(),
+            1U);
+  EXPECT_THAT(bad("network: {lb_pool: [198.18.0.192/27, here]}"),
+              testing::ElementsAre(AllOf(HasSubstr("f.yaml:1:20: network.lb_pool"),
+                                         HasSubstr("as a list or joined by commas, or none"))));
+  EXPECT_THAT(bad("network: {lb_pool: []}"), testing::ElementsAre(HasSubstr("a list where")));
+  EXPECT_THAT(bad("network: {node_port_range: 40000-30000}"),
+              testing::ElementsAre(HasSubstr("is not a range of ports such as 30000-32767")));
 }
 
 // What start would refuse, --check-config refuses: each knob's whole range against the protocol's
@@ -213,7 +244,7 @@ TEST(Config, ShippedExampleIsTheTable) {
   const Config defaults = good("");
   EXPECT_EQ(from_example.gossip.to_string(), defaults.gossip.to_string());
   EXPECT_EQ(from_example.node_name, defaults.node_name);
-  EXPECT_EQ(from_example.lb_pool, defaults.lb_pool);
+  EXPECT_EQ(from_example.lb_pools, defaults.lb_pools);
 }
 
 TEST(Config, MissingFile) {

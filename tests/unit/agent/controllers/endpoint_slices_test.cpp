@@ -15,6 +15,14 @@ protected:
   Plan look() {
     return reconcile_service(world.world(), *world.view.get(view::kServices, "default", "web"));
   }
+  // How many writes of slices it comes to; the Endpoints object has tests of its own.
+  std::size_t slice_steps() {
+    const Plan plan = look();
+    return static_cast<std::size_t>(
+        std::count_if(plan.steps.begin(), plan.steps.end(), [](const Step& step) {
+          return target_of(step.op).resource == view::kEndpointSlices;
+        }));
+  }
   void put_pods(int from, int to) {
     for (int i = from; i < to; ++i)
       world.put(fakes::pod({.name = fmt::format("p{:03}", i),
@@ -64,7 +72,7 @@ TEST_F(SliceTest, HoldsAHundredAndChangesOneSliceForOnePod) {
   EXPECT_EQ(sizes(), (std::vector<std::size_t>{100, 100, 50}));
   EXPECT_TRUE(look().steps.empty());
   world.remove(view::kPods, "default", "p010");
-  EXPECT_EQ(look().steps.size(), 1u);
+  EXPECT_EQ(slice_steps(), 1u);
   carry_out(world, look());
   EXPECT_EQ(sizes(), (std::vector<std::size_t>{100, 99, 50}));
   put_pods(300, 302);
@@ -77,7 +85,7 @@ TEST_F(SliceTest, ReadinessFollowsMembership) {
   put_pods(0, 2);
   carry_out(world, look());
   world.members.set("h1", {false, world.mono});
-  EXPECT_EQ(look().steps.size(), 1u);
+  EXPECT_EQ(slice_steps(), 1u);
   carry_out(world, look());
   for (const auto& endpoint :
        world.view.list(view::kEndpointSlices)[0]->body.at("endpoints").as_array())
@@ -93,9 +101,71 @@ TEST_F(SliceTest, LeavesSlicesMadeByHandAlone) {
   EXPECT_TRUE(look().steps.empty());
   world.change(view::kServices, "default", "web",
                [](boost::json::object& body) { body["spec"].as_object().erase("selector"); });
-  const Plan plan = look();
-  ASSERT_EQ(plan.steps.size(), 1u);
-  EXPECT_NE(target_of(plan.steps[0].op).name, "mine");
+  for (const Step& step : look().steps)
+    EXPECT_NE(target_of(step.op).name, "mine");
+  carry_out(world, look());
+  EXPECT_TRUE(look().steps.empty());
+  EXPECT_NE(world.view.get(view::kEndpointSlices, "default", "mine"), nullptr);
+}
+
+TEST_F(SliceTest, CarryTheServicesLabelsAndWhereEndpointsAre) {
+  world.change(view::kNodes, "", "h1", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"].as_object()["topology.kubernetes.io/zone"] = "east";
+  });
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"] = boost::json::object{{"team", "a"}};
+    auto& spec = body["spec"].as_object();
+    spec["clusterIP"] = "None";
+    spec["trafficDistribution"] = "PreferClose";
+    spec["ports"] = boost::json::parse(
+        R"([{"name":"http","port":80,"targetPort":"http","appProtocol":"kubernetes.io/h2c"}])");
+  });
+  put_pods(0, 1);
+  carry_out(world, look());
+  const auto slices = world.view.list(view::kEndpointSlices);
+  ASSERT_EQ(slices.size(), 1u);
+  EXPECT_EQ(view::label(*slices[0], "team"), "a");
+  EXPECT_TRUE(view::labels(*slices[0])->contains("service.kubernetes.io/headless"));
+  const auto& endpoint = slices[0]->body.at("endpoints").at(0).as_object();
+  EXPECT_EQ(endpoint.at("zone"), "east");
+  EXPECT_EQ(boost::json::serialize(endpoint.at("hints")), R"({"forZones":[{"name":"east"}]})");
+  EXPECT_EQ(slices[0]->body.at("ports").at(0).at("appProtocol"), "kubernetes.io/h2c");
+  EXPECT_TRUE(look().steps.empty());
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["metadata"].as_object()["labels"] = boost::json::object{{"team", "b"}};
+  });
+  EXPECT_EQ(slice_steps(), 1u);
+  carry_out(world, look());
+  EXPECT_EQ(view::label(*world.view.list(view::kEndpointSlices)[0], "team"), "b");
+}
+
+TEST_F(SliceTest, AnotherNameHasNone) {
+  put_pods(0, 1);
+  carry_out(world, look());
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["spec"].as_object()["type"] = "ExternalName";
+  });
+  carry_out(world, look());
+  EXPECT_TRUE(world.view.list(view::kEndpointSlices).empty());
+}
+
+// publishNotReadyAddresses: the conditions are those of upstream's controller.
+TEST_F(SliceTest, UnreadyEndpointsCanBePublished) {
+  world.put(fakes::pod({.name = "unready",
+                        .labels = R"({"app":"web"})",
+                        .node = "h1",
+                        .ip = "10.244.1.1",
+                        .ready = false}));
+  const auto conditions = [&] {
+    carry_out(world, look());
+    return boost::json::serialize(
+        world.view.list(view::kEndpointSlices)[0]->body.at("endpoints").at(0).at("conditions"));
+  };
+  EXPECT_EQ(conditions(), R"({"ready":false,"serving":false,"terminating":false})");
+  world.change(view::kServices, "default", "web", [](boost::json::object& body) {
+    body["spec"].as_object()["publishNotReadyAddresses"] = true;
+  });
+  EXPECT_EQ(conditions(), R"({"ready":true,"serving":false,"terminating":false})");
 }
 
 }  // namespace

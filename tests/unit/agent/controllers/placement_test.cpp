@@ -91,5 +91,57 @@ TEST(Placement, HonoursTheNodeSelectorAndCapacity) {
             "node(s) had too many pods.");
 }
 
+// Upstream's "validates that there is no conflict between pods with same hostPort but different
+// hostIP and protocol", and what is one.
+TEST(Placement, AHostPortIsOnceOnAHost) {
+  TestWorld world;
+  const auto put = [&](std::string name, std::string_view ports, std::string node = "") {
+    boost::json::object body = fakes::pod({.name = std::move(name), .node = std::move(node)});
+    body["spec"].as_object()["containers"].as_array()[0].as_object()["ports"] =
+        boost::json::parse(ports);
+    body["spec"].as_object()["nodeSelector"] =
+        boost::json::object{{"kubernetes.io/hostname", "h1"}};
+    world.put(std::move(body));
+  };
+  constexpr std::string_view kFirst =
+      R"([{"containerPort":80,"hostPort":54321,"hostIP":"127.0.0.1"}])";
+  put("first", kFirst);
+  put("other-ip", R"([{"containerPort":80,"hostPort":54321,"hostIP":"198.18.0.11"}])");
+  put("other-protocol",
+      R"([{"containerPort":80,"hostPort":54321,"hostIP":"198.18.0.11","protocol":"UDP"}])");
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h1", 3}}));
+  carry_out(world, place_pods(world.world()));
+  put("same", kFirst);
+  put("any-ip", R"([{"containerPort":80,"hostPort":54321}])");
+  put("inner-port-only", R"([{"containerPort":54321}])");
+  const Plan plan = place_pods(world.world());
+  EXPECT_EQ(by_node(plan), (std::map<std::string, int>{{"h1", 1}}));
+  ASSERT_EQ(plan.notes.size(), 2U);
+  EXPECT_EQ(plan.notes[0].message,
+            "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod "
+            "ports, 2 node(s) didn't match Pod's node affinity/selector.");
+}
+
+TEST(Placement, ATemplateWithAHostPortFillsEachHostOnce) {
+  TestWorld world;
+  for (int i = 0; i < 4; ++i) {
+    boost::json::object body = fakes::pod({.name = fmt::format("p{}", i), .owner = "web"});
+    body["spec"].as_object()["containers"].as_array()[0].as_object()["ports"] =
+        boost::json::parse(R"([{"containerPort":80,"hostPort":8080}])");
+    world.put(std::move(body));
+  }
+  EXPECT_EQ(by_node(place_pods(world.world())),
+            (std::map<std::string, int>{{"h1", 1}, {"h2", 1}, {"h3", 1}}));
+  carry_out(world, place_pods(world.world()));
+  EXPECT_TRUE(by_node(place_pods(world.world())).empty());
+  // Its port is free when a pod is gone, not when it is going.
+  world.change(view::kPods, "default", "p0", [](boost::json::object& body) {
+    body["metadata"].as_object()["deletionTimestamp"] = "2026-01-01T00:01:00Z";
+  });
+  EXPECT_TRUE(by_node(place_pods(world.world())).empty());
+  world.remove(view::kPods, "default", "p0");
+  EXPECT_EQ(by_node(place_pods(world.world())).size(), 1U);
+}
+
 }  // namespace
 }  // namespace shoal::controllers

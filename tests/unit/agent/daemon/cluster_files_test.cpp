@@ -24,7 +24,9 @@ protected:
     files_.seeds = {*SocketAddress::parse("198.18.0.12:7946")};
     files_.settings.pod_cidr = *IpPrefix::parse("10.244.0.0/16");
     files_.settings.service_cidr = *IpPrefix::parse("10.96.0.0/16");
-    files_.settings.lb_pool = *IpPrefix::parse("198.18.0.192/27");
+    files_.settings.lb_pools = {*IpPrefix::parse("198.18.0.192/27"),
+                                *IpPrefix::parse("198.18.9.0/24")};
+    files_.settings.node_port_range = {31000, 31999};
     files_.ca_cert = files_.ca_key = files_.node_cert = files_.node_key = "PEM\n";
     files_.gossip_key = std::string(32, '\x07');
   }

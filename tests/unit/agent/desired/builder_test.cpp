@@ -3,6 +3,7 @@
 #include "agent/desired/desired.h"
 #include "netplane/base/random.h"
 #include "tests/fakes/objects.h"
+#include "tests/unit/agent/desired/desired_fixture.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -45,26 +46,49 @@ private:
   bool flip() { return random_.below(2) == 0; }
 
   void put_pod() {
-    test.put(fakes::pod({.name = pod_name(),
-                         .labels = fmt::format(R"({{"app":"a{}","version":"v{}"}})",
-                                               random_.below(3), random_.below(2)),
-                         .node = flip() ? host() : "",
-                         .ip = flip() ? fmt::format("10.244.1.{}", random_.below(200) + 1) : "",
-                         .ready = flip(),
-                         .terminating = random_.below(4) == 0,
-                         .phase = random_.below(8) == 0 ? "Failed" : "Running"}));
+    boost::json::object body =
+        fakes::pod({.name = pod_name(),
+                    .labels = fmt::format(R"({{"app":"a{}","version":"v{}"}})", random_.below(3),
+                                          random_.below(2)),
+                    .node = flip() ? host() : "",
+                    .ip = flip() ? fmt::format("10.244.1.{}", random_.below(200) + 1) : "",
+                    .ready = flip(),
+                    .terminating = random_.below(4) == 0,
+                    .phase = random_.below(8) == 0 ? "Failed" : "Running"});
+    if (random_.below(3) == 0) {
+      auto& port = body["spec"].as_object()["containers"].at(0).at("ports").at(0).as_object();
+      port["hostPort"] = 30000 + random_.below(4);
+      if (flip())
+        port["hostIP"] = flip() ? "198.18.0.11" : "198.18.0.203";
+    }
+    test.put(std::move(body));
+  }
+  std::string policies() {
+    std::string out;
+    if (random_.below(4) == 0)
+      out += R"("externalTrafficPolicy":"Local","healthCheckNodePort":31000,)";
+    if (random_.below(4) == 0)
+      out += R"("internalTrafficPolicy":"Local",)";
+    if (random_.below(3) == 0)
+      out +=
+          fmt::format(R"("trafficDistribution":"{}",)", flip() ? "PreferClose" : "PreferSameZone");
+    if (random_.below(3) == 0)
+      out += fmt::format(R"("externalIPs":["198.18.0.{}","198.18.0.1{}"],)", 200 + random_.below(5),
+                         random_.below(4) + 1);
+    return out;
   }
   void put_service() {
     const std::string name = service_name();
     test.put(fakes::json_object(fmt::format(
         R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}","annotations":{{{}}}}},
-            "spec":{{"type":"{}","clusterIP":"10.96.0.{}",{}"ports":[{{"port":80,"targetPort":"http"}}]}},
+            "spec":{{"type":"{}","clusterIP":"10.96.0.{}",{}{}
+                     "ports":[{{"port":80,"targetPort":"http","nodePort":3000{}}}]}},
             "status":{{"loadBalancer":{{"ingress":[{{"ip":"198.18.0.{}"}}]}}}}}})",
         name, flip() ? R"("shoal.dev/weights":"version=v0:1,version=v1:3")" : "",
-        flip() ? "LoadBalancer" : "ClusterIP", name.back(),
+        kTypes[random_.below(std::size(kTypes))], name.back(),
         random_.below(4) == 0 ? std::string()
                               : fmt::format(R"("selector":{{"app":"a{}"}},)", random_.below(3)),
-        200 + random_.below(5))));
+        policies(), random_.below(4), 200 + random_.below(5))));
   }
   void put_slice() {
     test.put(fakes::json_object(fmt::format(
@@ -85,9 +109,15 @@ private:
     const std::string name = host();
     if (random_.below(5) == 0)
       return test.remove(view::kNodes, "", name);
-    test.put(fakes::node(name, fmt::format("10.244.{}.0/24", name.back()),
-                         fmt::format("198.18.0.1{}", name.back()), flip()));
+    boost::json::object body =
+        fakes::node(name, fmt::format("10.244.{}.0/24", name.back()),
+                    fmt::format("198.18.0.1{}", random_.below(9) == 0 ? '9' : name.back()), flip());
+    body["spec"].as_object()["unschedulable"] = random_.below(4) == 0;
+    body["metadata"].as_object()["labels"].as_object()["topology.kubernetes.io/zone"] =
+        flip() ? "east" : "west";
+    test.put(std::move(body));
   }
+  static constexpr const char* kTypes[] = {"LoadBalancer", "ClusterIP", "NodePort", "ExternalName"};
 
   SeededRandom random_;
 };
@@ -96,12 +126,16 @@ TEST(Builder, SaysWhatTheWholeComputationSays) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     Chaos chaos(seed);
-    const Inputs inputs{"h1", {}};
+    Inputs inputs{"h1", {}, {}, {{L4Proto::kTcp, 30003}}};
     Builder builder(chaos.test.view, inputs);
     const auto subscription =
         chaos.test.view.subscribe([&](const view::Change& change) { builder.on_change(change); });
     for (int i = 0; i < 200; ++i) {
       chaos.step();
+      if (i % 50 == 10) {
+        inputs.node_addresses = {ip(fmt::format("198.18.0.1{}", i / 50 + 1))};
+        builder.set_inputs(inputs);
+      }
       if (i % 3 != 0)
         continue;  // several changes at once
       const Computed expected = compute_desired(chaos.test.view, chaos.members, inputs);
@@ -109,6 +143,8 @@ TEST(Builder, SaysWhatTheWholeComputationSays) {
       ASSERT_EQ(built.desired.services, expected.desired.services) << "step " << i;
       ASSERT_EQ(built.desired.nodes, expected.desired.nodes) << "step " << i;
       ASSERT_EQ(built.desired.announced_vips, expected.desired.announced_vips) << "step " << i;
+      ASSERT_EQ(built.health_checks, expected.health_checks) << "step " << i;
+      ASSERT_EQ(built.findings, expected.findings) << "step " << i;
       ASSERT_EQ(built, expected) << "step " << i;
       ASSERT_FALSE(builder.dirty(chaos.members));
     }
@@ -119,7 +155,7 @@ TEST(Builder, IsDirtyOnlyWhenSomethingCanDiffer) {
   fakes::TestView test;
   view::Members members;
   members.set("h1", {true, {}});
-  Builder builder(test.view, {"h1", {}});
+  Builder builder(test.view, {.self = "h1"});
   const auto subscription =
       test.view.subscribe([&](const view::Change& change) { builder.on_change(change); });
   builder.build(members);

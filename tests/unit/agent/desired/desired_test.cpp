@@ -1,74 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/desired/desired.h"
-
-#include "tests/fakes/objects.h"
-
-#include <fmt/format.h>
-#include <gtest/gtest.h>
+#include "tests/unit/agent/desired/desired_fixture.h"
 
 namespace shoal::desired {
 namespace {
-
-class DesiredTest : public ::testing::Test {
-protected:
-  DesiredTest() {
-    for (int i = 1; i <= 3; ++i) {
-      const std::string name = fmt::format("h{}", i);
-      test.put(fakes::node(name, fmt::format("10.244.{}.0/24", i), fmt::format("198.18.0.1{}", i)));
-      members.set(name, {true, {}});
-    }
-  }
-  void put_service(std::string_view weights = {}, std::string_view extra = {}) {
-    test.put(fakes::json_object(fmt::format(
-        R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"web","annotations":{{{}}}}},
-            "spec":{{"type":"LoadBalancer","clusterIP":"10.96.0.9","clusterIPs":["10.96.0.9"],
-                     "selector":{{"app":"web"}},"ports":[{{"name":"http","port":80,"targetPort":"http"}}]}},
-            "status":{{"loadBalancer":{{"ingress":[{{"ip":"198.18.0.200"}}]}}}}{}}})",
-        weights.empty() ? std::string() : fmt::format(R"("shoal.dev/weights":"{}")", weights),
-        extra)));
-  }
-  void put_pod(std::string name, std::string version, std::string node, bool ready = true,
-               bool terminating = false) {
-    test.put(fakes::pod({.name = name,
-                         .labels = fmt::format(R"({{"app":"web","version":"{}"}})", version),
-                         .node = node,
-                         .ip = fmt::format("10.244.{}.{}", node.back(), ++last_ip_),
-                         .ready = ready,
-                         .terminating = terminating,
-                         .generation = 3}));
-  }
-  Computed compute(std::string self = "h1") {
-    return compute_desired(test.view, members, {self, {*IpPrefix::parse("10.244.0.0/16")}});
-  }
-  std::string text() {
-    std::string out;
-    for (const auto& port : compute().desired.services) {
-      out += port.id();
-      for (const auto& frontend : port.frontends)
-        out += fmt::format(" {}:{}/{}", frontend.ip.to_string(), frontend.port,
-                           model::to_string(frontend.kind));
-      out += "\n";
-      for (const auto& group : port.groups)
-        out += fmt::format("  group {} {}\n", group.name, group.weight);
-      for (const auto& b : port.backends)
-        out += fmt::format("  {}:{} gen {} {} {} {} {}\n", b.ip.to_string(), b.port, b.generation,
-                           b.state == model::BackendState::kReady ? "ready" : "terminating",
-                           b.group.empty() ? "-" : b.group, b.host.empty() ? "-" : b.host,
-                           b.pod.empty() ? "-" : b.pod);
-    }
-    return out;
-  }
-  std::vector<std::string> findings() {
-    std::vector<std::string> out;
-    for (const auto& finding : compute().findings)
-      out.push_back(fmt::format("{}: {}", reason_of(finding.kind), finding.message));
-    return out;
-  }
-
-  fakes::TestView test;
-  view::Members members;
-  int last_ip_ = 1;
-};
 
 TEST_F(DesiredTest, PodsBecomeBackends) {
   put_service("version=blue:90,version=green:10");
@@ -90,7 +24,7 @@ TEST_F(DesiredTest, PodsBecomeBackends) {
   10.244.2.3:8080 gen 3 ready version=green h2 default/green-1
   10.244.2.4:8080 gen 3 ready - h2 default/other
   10.244.3.5:8080 gen 3 terminating version=blue h3 default/unready
-  10.244.3.6:8080 gen 3 terminating version=green h3 default/going
+  10.244.3.6:8080 gen 3 serving version=green h3 default/going
 )");
   EXPECT_TRUE(findings().empty());
 }
@@ -169,11 +103,19 @@ TEST_F(DesiredTest, AServiceWithoutSelectorHasItsSlices) {
                        {"addresses":["192.0.2.2"],"conditions":{"ready":false}},
                        {"addresses":["192.0.2.3"],"conditions":{"ready":false,"terminating":true}},
                        {"addresses":["127.0.0.1"]},
-                       {"addresses":["192.0.2.4"],"nodeName":"h2"}]})"));
+                       {"addresses":["192.0.2.4"],"nodeName":"h2"},
+                       {"addresses":["192.0.2.5"],"nodeName":"elsewhere"},
+                       {"addresses":["10.244.3.7"],"nodeName":"h3",
+                        "conditions":{"ready":false,"serving":true,"terminating":true}}]})"));
   members.set("h2", {false, {}});
+  // An address that is no pod's of its node is reached by routes, not by that node.
   EXPECT_EQ(text(), R"(default/db:sql/TCP 10.96.0.10:5432/ClusterIP
+  10.244.3.7:15432 gen 0 serving - h3 -
   192.0.2.1:15432 gen 0 ready - - -
+  192.0.2.2:15432 gen 0 terminating - - -
   192.0.2.3:15432 gen 0 terminating - - -
+  192.0.2.4:15432 gen 0 terminating - - -
+  192.0.2.5:15432 gen 0 ready - - -
 )");
   EXPECT_EQ(findings(),
             std::vector<std::string>{
@@ -193,16 +135,10 @@ TEST_F(DesiredTest, StoredSlicesOfASelectorServiceAreNotRead) {
 
 TEST_F(DesiredTest, OneReadyMemberAnnouncesAVip) {
   put_service();
-  const auto announcing = [&] {
-    std::vector<std::string> out;
-    for (const char* host : {"h1", "h2", "h3"})
-      if (!compute(host).desired.announced_vips.empty())
-        out.emplace_back(host);
-    return out;
-  };
   const auto first = announcing();
   ASSERT_EQ(first.size(), 1u);
-  EXPECT_EQ(first[0], announcer_of(*IpAddress::parse("198.18.0.200"), test.view, members));
+  EXPECT_EQ(first[0],
+            announcer_of({*IpAddress::parse("198.18.0.200"), false, {}, {}}, test.view, members));
   members.set(first[0], {false, {}});
   const auto second = announcing();
   ASSERT_EQ(second.size(), 1u);

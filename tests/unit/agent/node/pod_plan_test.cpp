@@ -143,7 +143,7 @@ TEST(NextStep, AContainerThatIsDoneIsCleanedWhileAnotherRuns) {
   EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
 }
 
-TEST(NextStep, StopsUnreadyThenDrainThenTermThenTeardown) {
+TEST(NextStep, StopsByDrainThenTermThenTeardown) {
   const PodSpec spec = pod();
   PodSeen state = seen({running()});
   EXPECT_EQ(next_step(spec, state, false, at(0)), Step{StepKind::kBeginStop});
@@ -348,12 +348,15 @@ TEST(PodStatus, ReasonsAreKubernetes) {
       "ContainerCreating");
 }
 
-TEST(PodStatus, APodThatIsToGoIsNotReady) {
+// Whether it gets connections is for those to say who see the deletion; whether it could is here.
+TEST(PodStatus, APodThatIsToGoIsReadyWhileItAnswers) {
   PodSeen state = seen({running()});
   state.containers[0].ready = true;
   PodSpec spec = pod();
   EXPECT_EQ(ready_of(status_of(spec, state)), "True");
   spec.deleting = true;
+  EXPECT_EQ(ready_of(status_of(spec, state)), "True");
+  state.containers[0].ready = false;
   EXPECT_EQ(ready_of(status_of(spec, state)), "False");
 }
 

@@ -90,5 +90,25 @@ TEST(LeaseGeneration, OutOfRangeIsNone) {
   EXPECT_EQ(lease_generation(*make_object(fakes::pod({.name = "a", .generation = 70000}))), 0);
 }
 
+TEST(HostPorts, AreReadFromEveryContainerAndCollideByAddress) {
+  const auto pod = make_object(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},
+      "spec":{"containers":[
+        {"ports":[{"containerPort":80,"hostPort":8080},{"containerPort":81}]},
+        {"ports":[{"containerPort":53,"hostPort":53,"protocol":"UDP","hostIP":"198.18.0.11"},
+                  {"containerPort":54,"hostPort":54,"hostIP":"0.0.0.0"}]}]}})");
+  const std::vector<HostPort> ports = host_ports(*pod);
+  const IpAddress ip = *IpAddress::parse("198.18.0.11");
+  EXPECT_EQ(ports, (std::vector<HostPort>{{std::nullopt, 8080, L4Proto::kTcp, 80},
+                                          {ip, 53, L4Proto::kUdp, 53},
+                                          {std::nullopt, 54, L4Proto::kTcp, 54}}));
+  const HostPort any{std::nullopt, 53, L4Proto::kUdp, 1};
+  EXPECT_TRUE(collide(ports[1], any));
+  EXPECT_TRUE(collide(any, ports[1]));
+  EXPECT_TRUE(collide(ports[1], ports[1]));
+  EXPECT_FALSE(collide(ports[1], {*IpAddress::parse("198.18.0.12"), 53, L4Proto::kUdp, 53}));
+  EXPECT_FALSE(collide(ports[1], {ip, 53, L4Proto::kTcp, 53}));
+  EXPECT_FALSE(collide(ports[1], {ip, 54, L4Proto::kUdp, 53}));
+}
+
 }  // namespace
 }  // namespace shoal::view

@@ -45,6 +45,12 @@ public:
   Result<> delete_frontends(std::span<const model::FrontendKey> keys) override {
     return write([&] { return to_.delete_frontends(keys); });
   }
+  Result<> put_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    return write([&] { return to_.put_source_range(service, range); });
+  }
+  Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) override {
+    return write([&] { return to_.delete_source_range(service, range); });
+  }
   Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {
     return write([&] { return to_.put_vip(ip, entry); });
   }

@@ -79,7 +79,7 @@ std::map<std::string, double> shares(const model::DataPlane& maps, const model::
   const auto frontend = maps.frontends.find(key);
   if (frontend == maps.frontends.end())
     return out;
-  const auto ring = maps.rings.find(frontend->second.service);
+  const auto ring = maps.rings.find(frontend->second.inside);
   if (ring == maps.rings.end())
     return out;
   for (const model::BackendId id : ring->second.backends) {
@@ -396,7 +396,7 @@ TEST_F(DataPlaneScenario, AnAuditFindsAndMends) {
   EXPECT_EQ(host_->network(), network);
 
   // A ring is written anew elsewhere.
-  const model::ServiceIndex index = host_->maps().frontends.at(kWeb).service;
+  const model::ServiceIndex index = host_->maps().frontends.at(kWeb).inside;
   ASSERT_TRUE(hands.switch_ring(index, {}));
   report = plane_->audit();
   EXPECT_EQ(report.findings.size(), 1U);

@@ -20,6 +20,8 @@ constexpr int kSteps = 25;
 constexpr unsigned kServicesMax = 6;
 
 using Endpoint = std::pair<IpAddress, std::uint16_t>;
+using Side = std::pair<FrontendKey, bool>;  // true: for clients outside
+using Serving = std::map<Side, std::set<Endpoint>>;
 
 class World {
 public:
@@ -31,6 +33,8 @@ public:
       desired_.nodes[1 + random_.below(2)].alive = random_.below(3) != 0;
     if (what <= 2 || desired_.services.empty())
       add_or_drop();
+    if (random_.below(4) == 0)
+      split_or_join();
     for (model::ServicePort& service : desired_.services)
       if (random_.below(3) == 0)
         change_service(service);
@@ -38,20 +42,30 @@ public:
   }
 
   // What a frontend may be answered by, read off the input by hand.
-  std::map<FrontendKey, std::set<Endpoint>> serving() const {
-    std::map<FrontendKey, std::set<Endpoint>> out;
-    for (const model::ServicePort& service : desired_.services)
-      for (const model::Frontend& f : service.frontends)
-        out[{f.ip, f.port, f.proto}] = eligible(service);
+  Serving serving() const {
+    Serving out;
+    for (const model::ServicePort& service : desired_.services) {
+      for (const model::Frontend& f : service.frontends) {
+        const FrontendKey key{f.ip, f.port, f.proto};
+        if (service.clients != model::Clients::kOutside)
+          out[{key, false}] = eligible(service);
+        if (service.clients != model::Clients::kInside && f.kind != model::FrontendKind::kClusterIp)
+          out[{key, true}] = eligible(service);
+      }
+    }
     return out;
   }
 
   std::set<Endpoint> eligible(const model::ServicePort& service) const {
-    std::set<Endpoint> out;
-    for (const model::Backend& b : service.backends)
-      if (b.state == model::BackendState::kReady && alive(b.host) && weight(service, b.group) > 0)
-        out.insert({b.ip, b.port});
-    return out;
+    for (const auto state : {model::BackendState::kReady, model::BackendState::kServing}) {
+      std::set<Endpoint> out;
+      for (const model::Backend& b : service.backends)
+        if (b.state == state && alive(b.host) && weight(service, b.group) > 0)
+          out.insert({b.ip, b.port});
+      if (!out.empty())
+        return out;
+    }
+    return {};
   }
 
   static std::uint32_t weight(const model::ServicePort& service, const std::string& group) {
@@ -94,15 +108,42 @@ private:
 
   void add_or_drop() {
     const auto n = static_cast<unsigned>(random_.below(kServicesMax));
-    const std::string id = service(n, 0).id();
-    if (std::erase_if(desired_.services, [&](const auto& s) { return s.id() == id; }) == 0)
+    const std::string name = service(n, 0).name;
+    if (std::erase_if(desired_.services, [&](const auto& s) { return s.name == name; }) == 0)
       desired_.services.push_back(service(n, static_cast<unsigned>(random_.below(5))));
+  }
+
+  // One ring for all clients becomes two, with fewer backends for those outside, or the other way.
+  void split_or_join() {
+    if (desired_.services.empty())
+      return;
+    const auto chosen = static_cast<std::size_t>(random_.below(desired_.services.size()));
+    const std::string name = desired_.services[chosen].name;
+    const auto outside = [&](const model::ServicePort& s) {
+      return s.name == name && s.clients == model::Clients::kOutside;
+    };
+    const bool was_split = std::erase_if(desired_.services, outside) > 0;
+    for (std::size_t i = 0; i < desired_.services.size(); i++) {
+      if (desired_.services[i].name != name)
+        continue;
+      desired_.services[i].clients = was_split ? model::Clients::kAll : model::Clients::kInside;
+      if (was_split)
+        return;
+      model::ServicePort twin = desired_.services[i];
+      twin.clients = model::Clients::kOutside;
+      std::erase_if(twin.frontends, [](const model::Frontend& f) {
+        return f.kind == model::FrontendKind::kClusterIp;
+      });
+      std::erase_if(twin.backends, [&](const model::Backend&) { return random_.below(2) == 0; });
+      desired_.services.push_back(twin);
+      return;
+    }
   }
 
   void change_service(model::ServicePort& service) {
     static const char* const kGroups[] = {"blue", "green", "red"};
     const auto n = static_cast<unsigned>(service.name[1] - '0');
-    switch (random_.below(6)) {
+    switch (random_.below(8)) {
     case 0:
       if (!service.backends.empty())
         service.backends.erase(service.backends.begin() +
@@ -118,9 +159,12 @@ private:
       break;
     }
     case 2:
-      for (model::Backend& b : service.backends)
-        b.state =
-            random_.below(4) == 0 ? model::BackendState::kTerminating : model::BackendState::kReady;
+      for (model::Backend& b : service.backends) {
+        const std::uint64_t state = random_.below(6);
+        b.state = state == 0   ? model::BackendState::kTerminating
+                  : state <= 2 ? model::BackendState::kServing
+                               : model::BackendState::kReady;
+      }
       break;
     case 3:
       service.groups.clear();
@@ -135,6 +179,15 @@ private:
         service.frontends.push_back(extra);
       break;
     }
+    case 5:
+      service.affinity_s = random_.below(2) == 0 ? 0 : 60;
+      break;
+    case 6:
+      service.source_ranges.clear();
+      for (std::uint64_t i = random_.below(4); i > 0; i--)
+        service.source_ranges.push_back(IpPrefix::containing(
+            IpAddress::v4(0xc6336400 + static_cast<std::uint32_t>(random_.below(4) << 6)), 26));
+      break;
     default:
       for (model::Backend& b : service.backends)
         b.group = kGroups[random_.below(3)];
@@ -148,33 +201,42 @@ private:
 class PlanFuzz : public testing::Test {
 protected:
   // One item after the other, with a look in between.
-  void apply(const Plan& plan, const std::map<FrontendKey, std::set<Endpoint>>& before,
-             const std::map<FrontendKey, std::set<Endpoint>>& after) {
+  void apply(const Plan& plan, const Serving& before, const Serving& after) {
     stamp_++;
     for (const Learned& learned : plan.learned)
       actual_.learn(learned);
     for (const Op& op : split_items(plan)) {
       maps_.apply(op);
       actual_.note(op, stamp_);
-      for (const auto& [key, was] : before)
-        if (const auto is = after.find(key);
+      for (const auto& [side, was] : before)
+        if (const auto is = after.find(side);
             is != after.end() && !was.empty() && !is->second.empty())
-          expect_serves(key, was, is->second);
-      for (const auto& [key, is] : after)  // a new frontend appears when it can serve
-        if (!is.empty() && !before.contains(key) && maps_.has_frontend(key))
-          expect_serves(key, {}, is);
+          expect_serves(side, allowed(side, was, after));
+      for (const auto& [side, is] : after)  // a new frontend appears when it can serve
+        if (!is.empty() && !before.contains(side) && maps_.has_frontend(side.first, side.second))
+          expect_serves(side, allowed(side, {}, after));
     }
   }
 
-  void expect_serves(const FrontendKey& key, const std::set<Endpoint>& before,
-                     const std::set<Endpoint>& after) {
-    const auto picks = maps_.picks(key);
-    ASSERT_FALSE(picks.empty()) << key.ip.to_string() << " refuses in between";
+  // Who may answer in between: whoever did or will. When one ring becomes two, or two one, the
+  // other side's backends too: a ring is switched before the entries that lead elsewhere are.
+  static std::set<Endpoint> allowed(const Side& side, std::set<Endpoint> before,
+                                    const Serving& after) {
+    for (const bool outside : {false, true})
+      if (const auto is = after.find({side.first, outside}); is != after.end())
+        before.insert(is->second.begin(), is->second.end());
+    return before;
+  }
+
+  void expect_serves(const Side& side, const std::set<Endpoint>& allowed) {
+    const auto picks = maps_.picks(side.first, side.second);
+    ASSERT_FALSE(picks.empty()) << side.first.ip.to_string() << " refuses "
+                                << (side.second ? "outside" : "inside") << " in between";
     for (const auto& [id, slots] : picks) {
       const BackendEntry* entry = maps_.backend(id);
       ASSERT_NE(entry, nullptr);
       const Endpoint at{entry->ip, entry->port};
-      ASSERT_TRUE(before.contains(at) || after.contains(at)) << "a stranger's backend";
+      ASSERT_TRUE(allowed.contains(at)) << "a stranger's backend";
     }
   }
 
@@ -193,7 +255,8 @@ protected:
         }
       }
       for (const model::Frontend& f : service.frontends) {
-        const auto picks = maps_.picks({f.ip, f.port, f.proto});
+        const bool outside = service.clients == model::Clients::kOutside;
+        const auto picks = maps_.picks({f.ip, f.port, f.proto}, outside);
         double slots = 0;
         for (const auto& [id, count] : picks)
           slots += count;
@@ -231,7 +294,9 @@ protected:
       ASSERT_THAT(maps_.violations(), testing::IsEmpty()) << render(plan);
       expect_shares(world);
       const Plan again = plan_services(world.desired(), actual_);
-      ASSERT_TRUE(again.empty()) << render(again);
+      ASSERT_TRUE(again.empty()) << render(again) << "after\n"
+                                 << render(plan) << "for\n"
+                                 << render(world.desired());
       if (world.below(3) == 0) {
         actual_.release(stamp_);
         maps_.grace();

@@ -66,7 +66,7 @@ void MapState::item(const OpenServices::Item& i) {
   if (const auto at = refs_.find(i.service); at != refs_.end() && !at->second.empty())
     violation(fmt::format("service index {} is given while it has a ring", i.service));
   for (const auto& [key, entry] : frontends_)
-    if (entry.service == i.service)
+    if (entry.inside == i.service || entry.outside == i.service)
       violation(fmt::format("service index {} is given while a frontend names it", i.service));
 }
 
@@ -112,16 +112,33 @@ void MapState::item(const SwitchRings::Item& i) {
 
 void MapState::item(const SetFrontends::Item& i) {
   if (const auto at = frontends_.find(i.key); at != frontends_.end())
-    hot_services_.insert(at->second.service);
-  hot_services_.erase(i.entry.service);
+    hot_services_.insert({at->second.inside, at->second.outside});
+  hot_services_.erase(i.entry.inside);
+  hot_services_.erase(i.entry.outside);
+  if (i.entry.restricted && !source_ranges_.contains(i.entry.outside))
+    violation("a frontend is held against source ranges that are not there");
   frontends_[i.key] = i.entry;
+}
+
+void MapState::item(const AddSourceRanges::Item& i) { source_ranges_[i.service].insert(i.range); }
+
+void MapState::item(const RemoveSourceRanges::Item& i) {
+  const auto at = source_ranges_.find(i.service);
+  if (at == source_ranges_.end() || at->second.erase(i.range) == 0)
+    return violation("a source range is removed that is not there");
+  if (!at->second.empty())
+    return;
+  source_ranges_.erase(at);
+  for (const auto& [key, entry] : frontends_)
+    if (entry.restricted && entry.outside == i.service)
+      violation(fmt::format("service index {} is restricted and takes nobody", i.service));
 }
 
 void MapState::item(const SetVips::Item& i) { vips_[i.ip] = i.entry; }
 
 void MapState::item(const DeleteFrontends::Item& i) {
   if (frontends_.erase(i.key) > 0)
-    hot_services_.insert(i.service);
+    hot_services_.insert({i.entry.inside, i.entry.outside});
 }
 
 void MapState::item(const DeleteVips::Item& i) { vips_.erase(i.ip); }
@@ -138,12 +155,12 @@ void MapState::item(const FreeBackends::Item& i) {
   hot_backends_.insert(i.id);
 }
 
-std::map<BackendId, std::uint32_t> MapState::picks(const FrontendKey& key) const {
+std::map<BackendId, std::uint32_t> MapState::picks(const FrontendKey& key, bool outside) const {
   std::map<BackendId, std::uint32_t> out;
   const auto frontend = frontends_.find(key);
   if (frontend == frontends_.end())
     return out;
-  const auto ref = refs_.find(frontend->second.service);
+  const auto ref = refs_.find(outside ? frontend->second.outside : frontend->second.inside);
   if (ref == refs_.end())
     return out;
   for (std::uint32_t slot = 0; slot < ref->second.slots; slot++)
@@ -161,6 +178,7 @@ model::DataPlane MapState::dump() const {
   model::DataPlane out;
   out.frontends = frontends_;
   out.vips = vips_;
+  out.source_ranges = source_ranges_;
   out.backends = backends_;
   for (const auto& [service, ref] : refs_) {
     if (ref.empty())

@@ -27,9 +27,17 @@ public:
   void grace();
 
   // Backends that the frontend's ring names, with their numbers of slots; nothing: refused.
-  std::map<BackendId, std::uint32_t> picks(const FrontendKey& key) const;
+  std::map<BackendId, std::uint32_t> picks(const FrontendKey& key, bool outside = false) const;
+  bool allows(ServiceIndex service, const IpPrefix& range) const {
+    const auto at = source_ranges_.find(service);
+    return at != source_ranges_.end() && at->second.contains(range);
+  }
   const BackendEntry* backend(BackendId id) const;
-  bool has_frontend(const FrontendKey& key) const { return frontends_.contains(key); }
+  bool has_frontend(const FrontendKey& key, bool outside = false) const {
+    const auto at = frontends_.find(key);
+    return at != frontends_.end() &&
+           (outside ? at->second.outside : at->second.inside) != model::kNoService;
+  }
   model::DataPlane dump() const;
   const std::vector<std::string>& violations() const { return violations_; }
 
@@ -38,6 +46,8 @@ private:
   void item(const SetBackends::Item& i);
   void item(const WriteRings::Item& i);
   void item(const SwitchRings::Item& i);
+  void item(const AddSourceRanges::Item& i);
+  void item(const RemoveSourceRanges::Item& i);
   void item(const SetFrontends::Item& i);
   void item(const SetVips::Item& i);
   void item(const DeleteFrontends::Item& i);
@@ -54,6 +64,7 @@ private:
   std::map<ServiceIndex, RingRef> refs_;
   std::map<FrontendKey, FrontendEntry> frontends_;
   std::map<IpAddress, VipEntry> vips_;
+  std::map<ServiceIndex, std::set<IpPrefix>> source_ranges_;
   std::map<BackendId, BackendEntry> backends_;
   // Read by programs that began before the last change: not to be reused.
   std::set<std::uint32_t> hot_blocks_;

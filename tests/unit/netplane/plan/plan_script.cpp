@@ -26,15 +26,21 @@ T good(Result<T> result, std::string_view what) {
 
 model::FrontendKind kind_of(const std::string& text) {
   for (const auto kind : {model::FrontendKind::kClusterIp, model::FrontendKind::kNodePort,
-                          model::FrontendKind::kLoadBalancer, model::FrontendKind::kExternalIp})
+                          model::FrontendKind::kLoadBalancer, model::FrontendKind::kExternalIp,
+                          model::FrontendKind::kHostPort})
     if (model::to_string(kind) == text)
       return kind;
   throw std::runtime_error("frontend kind " + text);
 }
 
-// "ns/name:port/PROTO"
-model::ServicePort service_of(const std::string& id) {
+// "ns/name:port/PROTO", "ns/name:port/PROTO@outside"
+model::ServicePort service_of(std::string id) {
+  constexpr std::string_view kOutside = "@outside";
   model::ServicePort service;
+  if (id.ends_with(kOutside)) {
+    service.clients = model::Clients::kOutside;
+    id.resize(id.size() - kOutside.size());
+  }
   const std::size_t slash = id.find('/');
   const std::size_t colon = id.find(':', slash);
   const std::size_t last = id.rfind('/');
@@ -60,6 +66,8 @@ model::Backend backend_of(const std::vector<std::string>& words) {
       backend.group = word.substr(6);
     else if (word == "terminating")
       backend.state = model::BackendState::kTerminating;
+    else if (word == "serving")
+      backend.state = model::BackendState::kServing;
     else
       throw std::runtime_error("backend: " + word);
   }
@@ -129,6 +137,12 @@ void PlanScript::service_line(const std::vector<std::string>& words) {
   if (words[0] == "frontend") {
     const SocketAddress at = good(SocketAddress::parse(words.at(1)), words[1]);
     service.frontends.push_back({at.ip, at.port, service.proto, kind_of(words.at(2))});
+  } else if (words[0] == "inside") {
+    service.clients = model::Clients::kInside;
+  } else if (words[0] == "affinity") {
+    service.affinity_s = static_cast<std::uint32_t>(std::stoul(words.at(1)));
+  } else if (words[0] == "from") {
+    service.source_ranges.push_back(good(IpPrefix::parse(words.at(1)), words[1]));
   } else if (words[0] == "group") {
     service.groups.push_back({words.at(1), static_cast<std::uint32_t>(std::stoul(words.at(2)))});
   } else if (words[0] == "backend") {

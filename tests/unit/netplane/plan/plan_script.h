@@ -3,10 +3,13 @@
 //
 //   self h1                                          input lines make up the desired state,
 //   node h1 198.18.0.11 10.244.1.0/24 [dead]         one after the other
-//   service default/web:http/TCP                     begins a service, or begins it anew
-//     frontend 10.96.0.10:80 ClusterIP               (NodePort, LoadBalancer, ExternalIP)
+//   service default/web:http/TCP[@outside]           begins a service, or begins it anew
+//     frontend 10.96.0.10:80 ClusterIP               (NodePort, LoadBalancer, ExternalIP, HostPort)
+//     inside                                         for clients inside only
+//     affinity 60
+//     from 198.51.100.0/24                           a source range
 //     group version=blue 90
-//     backend 10.244.1.5:8080 gen=1 host=h1 [group=G] [terminating]
+//     backend 10.244.1.5:8080 gen=1 host=h1 [group=G] [serving | terminating]
 //   drop service default/web:http/TCP
 //   announce 203.0.113.10        / withdraw 203.0.113.10
 //   cluster 10.244.0.0/16

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The addresses of this host that node ports are served on.
+#pragma once
+
+#include "netplane/base/ip.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::daemon {
+
+struct HostAddress {
+  std::string device;
+  IpAddress ip;
+  auto operator<=>(const HostAddress&) const = default;
+};
+// All IPv4 addresses of this network namespace, as the kernel has them now.
+std::vector<HostAddress> list_host_addresses();
+
+// Those in `prefixes`; without prefixes those of the uplink, and the underlay address in any case:
+// it is how the other hosts know this one. Loopback is never among them: each pod has its own.
+std::vector<IpAddress> node_port_addresses(const std::vector<HostAddress>& all,
+                                           std::string_view uplink, const IpAddress& underlay,
+                                           const std::vector<IpPrefix>& prefixes);
+
+}  // namespace shoal::daemon

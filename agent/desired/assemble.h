@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts the parts together. Internal to agent/desired.
+#pragma once
+
+#include "agent/desired/contest.h"
+#include "agent/desired/desired.h"
+
+#include <array>
+
+namespace shoal::desired {
+
+// Who may announce addresses, the best first.
+class Announcers {
+public:
+  Announcers(const view::View& view, const view::Members& members);
+  std::string of(const Vip& vip) const;  // "" when nobody can
+
+private:
+  std::array<std::vector<std::string>, 3> tiers_;
+};
+
+// Fills in everything of `out` but the nodes. Equal parts give equal results: their order is that
+// of the map.
+void assemble(const Builder::Parts& parts, const Announcers& announcers, const std::string& self,
+              Computed& out);
+
+inline bool is_empty(const Part& part) { return part.ports.empty() && part.findings.empty(); }
+
+}  // namespace shoal::desired

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/desired/assemble.h"
+#include "agent/desired/desired.h"
+#include "agent/view/facts.h"
+
+namespace shoal::desired {
+
+using store::ObjectPtr;
+
+Builder::Builder(const view::View& view, Inputs inputs) : view_(view), inputs_(std::move(inputs)) {
+  result_.desired.self = inputs_.self;
+  result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
+}
+
+void Builder::set_inputs(Inputs inputs) {
+  if (inputs == inputs_)
+    return;
+  inputs_ = std::move(inputs);
+  result_.desired.self = inputs_.self;
+  result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
+  all_dirty_ = true;
+}
+
+void Builder::touch_pod(const store::Object& pod) {
+  for (const ObjectPtr& service : view_.services_selecting(pod))
+    dirty_.insert(view::ref_of(*service));
+  if (view::node_of(pod) == inputs_.self && !view::host_ports(pod).empty())
+    dirty_.insert(view::ref_of(pod));
+}
+
+void Builder::touch_node(const view::Change& change) {
+  nodes_dirty_ = true;
+  // Endpoints made by hand are judged by whether their host is a member; zones and hosts' addresses
+  // are every service's matter.
+  if (change.kind != view::ChangeKind::kModified ||
+      view::node_zone(*change.object) != view::node_zone(*change.before) ||
+      view::node_underlay(*change.object) != view::node_underlay(*change.before))
+    all_dirty_ = true;
+}
+
+void Builder::on_change(const view::Change& change) {
+  const store::Object& object = *change.object;
+  if (object.resource == view::kPods) {
+    touch_pod(object);
+    if (change.before)
+      touch_pod(*change.before);
+  } else if (object.resource == view::kServices) {
+    dirty_.insert(view::ref_of(object));
+  } else if (object.resource == view::kNodes) {
+    touch_node(change);
+  } else if (object.resource == view::kEndpointSlices) {
+    for (const auto& slice : {change.object, change.before})
+      if (slice)
+        if (const auto service = view::label(*slice, "kubernetes.io/service-name");
+            !service.empty())
+          dirty_.insert({std::string(view::kServices), object.ns, std::string(service)});
+  }
+}
+
+void Builder::take_members(const view::Members& members) {
+  std::set<std::string> changed;
+  for (const auto& [name, member] : members.all())
+    if (members_.alive(name) != member.alive)
+      changed.insert(name);
+  for (const auto& [name, member] : members_.all())
+    if (member.alive && !members.find(name))
+      changed.insert(name);
+  members_ = members;
+  if (changed.empty())
+    return;
+  nodes_dirty_ = true;
+  for (const std::string& name : changed)
+    for (const ObjectPtr& pod : view_.pods_on(name))
+      touch_pod(*pod);
+  // Endpoints made by hand may name hosts too.
+  for (const ObjectPtr& service : view_.list(view::kServices))
+    if (!view::has_selector(*service))
+      dirty_.insert(view::ref_of(*service));
+}
+
+bool Builder::dirty(const view::Members& members) const {
+  if (all_dirty_ || nodes_dirty_ || !dirty_.empty())
+    return true;
+  for (const auto& [name, member] : members.all())
+    if (members_.alive(name) != member.alive)
+      return true;
+  for (const auto& [name, member] : members_.all())
+    if (member.alive && !members.find(name))
+      return true;
+  return false;
+}
+
+void Builder::recompute(const Scene& scene, const view::Ref& ref) {
+  const ObjectPtr object = view_.get(ref);
+  Part part;
+  if (object && ref.resource == view::kServices)
+    part = compute_service(scene, *object);
+  else if (object && view::node_of(*object) == inputs_.self)
+    part = compute_host_ports(scene, *object);
+  if (object && (ref.resource == view::kServices || !is_empty(part)))
+    parts_.insert_or_assign(ref, std::move(part));
+  else
+    parts_.erase(ref);
+}
+
+const Computed& Builder::build(const view::Members& members) {
+  take_members(members);
+  if (!all_dirty_ && !nodes_dirty_ && dirty_.empty())
+    return result_;
+  if (all_dirty_) {
+    parts_.clear();
+    for (const ObjectPtr& service : view_.list(view::kServices))
+      dirty_.insert(view::ref_of(*service));
+    for (const ObjectPtr& pod : view_.pods_on(inputs_.self))
+      dirty_.insert(view::ref_of(*pod));
+  }
+  const Scene scene = make_scene(view_, members_, inputs_);
+  for (const view::Ref& ref : dirty_)
+    recompute(scene, ref);
+  if (nodes_dirty_ || all_dirty_)
+    result_.desired.nodes = compute_nodes(view_, members_);
+  assemble(parts_, Announcers(view_, members_), inputs_.self, result_);
+  dirty_.clear();
+  all_dirty_ = nodes_dirty_ = false;
+  return result_;
+}
+
+}  // namespace shoal::desired

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Service conformance, the basics: who answers, and what each side sees. Topology: frame.py.
+
+Named after the upstream sig-network tests where there is one ("should ...").
+"""
+import subprocess
+import unittest
+
+from frame import CLIENTS, ServiceTest
+
+
+class Basic(ServiceTest):
+    def both_frontends(self, service):
+        """(client, address) for each kind of client: pods and hosts use both, outside clients the VIP."""
+        cluster_ip, vip = service["spec"]["clusterIP"], self.vip_of(service)
+        return [(c, a) for c in CLIENTS for a in (cluster_ip, vip) if c != "outside" or a == vip]
+
+    def test_serve_a_basic_endpoint_from_pods(self):
+        self.servers("a", "b", hosts=["h1", "h2"])
+        web = self.service(text="type: LoadBalancer")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a", "b"})
+        self.cluster.shoal("h1", "delete", "pod", "a", "-n", self.ns)
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"b"})
+        self.cluster.shoal("h1", "delete", "pod", "b", "-n", self.ns)
+        for client, to in self.both_frontends(web):
+            self.wait_refused(client, to, 80)
+
+    def test_serve_multiport_endpoints_from_pods(self):
+        self.servers("a", "b", hosts=["h1", "h2"], ports=("tcp:7000", "udp:7000", "tcp:7100"))
+        web = self.service(text="type: LoadBalancer",
+                           ports="[{name: one, port: 80, targetPort: 7000}, {name: two, port: 81, targetPort: 7100}]")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a", "b"})
+            self.wait_names(client, to, 81, {"a", "b"})
+            self.refused(client, to, 82)
+
+    def test_serve_endpoints_on_same_port_and_different_protocols(self):
+        self.servers("t", hosts=["h1"], ports=("tcp:7000",))
+        self.servers("u", hosts=["h2"], ports=("udp:7000",))
+        web = self.service(text="type: LoadBalancer", selector="{name: t}",
+                           ports="[{name: dns-tcp, port: 53, targetPort: 7000, protocol: TCP},"
+                                 " {name: dns-udp, port: 53, targetPort: 7000, protocol: UDP}]")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 53, {"t"}, "tcp")
+        self.service(text="type: LoadBalancer", selector="{name: u}",
+                     ports="[{name: dns-tcp, port: 53, targetPort: 7000, protocol: TCP},"
+                           " {name: dns-udp, port: 53, targetPort: 7000, protocol: UDP}]")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 53, {"u"}, "udp")
+
+    def test_named_target_ports(self):
+        container = "    ports: [{name: web, containerPort: %d}]\n"
+        self.servers("a", hosts=["h1"], ports=("tcp:7000",), container=container % 7000)
+        self.servers("b", hosts=["h2"], ports=("tcp:7001",), container=container % 7001)
+        web = self.service(text="type: LoadBalancer", ports="[{port: 80, targetPort: web}]")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a", "b"})
+
+    def test_the_client_sees_the_service_and_the_server_sees_the_client(self):
+        addresses = {"host": self.cluster.address("h1"), "outside": self.cluster.address("c1"),
+                     "pod": self.cluster.get("pod", "client")["status"]["podIP"]}
+        for name, host in (("a", "h1"), ("b", "h2")):
+            with self.subTest(server=host):
+                self.servers(name, hosts=[host])
+                web = self.service(name, "type: LoadBalancer", selector=f"{{name: {name}}}",
+                                   ports="[{name: t, port: 80, targetPort: 7000},"
+                                         " {name: u, port: 80, targetPort: 7000, protocol: UDP}]")
+                for client, to in self.both_frontends(web):
+                    for proto in ("tcp", "udp", "udp-connected"):
+                        self.wait_names(client, to, 80, {name}, proto, n=3)
+                        answer = self.ask(client, to, 80, proto)[0]
+                        self.assertEqual(answer["peer"], f"{to} 80", f"{client} {proto}")
+                        # A host's process may use any of its host's addresses; a pod and a client have one.
+                        if client != "host":
+                            self.assertEqual(answer["seen"].split()[0], addresses[client], f"{client} {proto}")
+
+    def test_refused_at_once_without_a_backend_and_on_other_ports(self):
+        web = self.service(text="type: LoadBalancer",
+                           ports="[{name: t, port: 80, targetPort: 7000},"
+                                 " {name: u, port: 80, targetPort: 7000, protocol: UDP}]")
+        for client, to in self.both_frontends(web):
+            self.wait_refused(client, to, 80)
+            self.refused(client, to, 80, "udp-connected")
+            self.refused(client, to, 81)
+            self.refused(client, to, 81, "udp-connected")
+
+    def test_readiness_decides(self):
+        self.servers("a", hosts=["h1"])
+        self.servers("b", hosts=["h2"], ready=False)
+        web = self.service(text="type: LoadBalancer")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a"})
+        self.cluster.shoal("h2", "exec", "b", "-n", self.ns, "--", "/bin/touch", "/tmp/ready")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a", "b"})
+        self.cluster.shoal("h2", "exec", "b", "-n", self.ns, "--", "/bin/rm", "/tmp/ready")
+        for client, to in self.both_frontends(web):
+            self.wait_names(client, to, 80, {"a"})
+
+    def test_a_pod_reaches_itself_through_its_service(self):
+        self.servers("a", hosts=["h1"])
+        web = self.service(text="type: LoadBalancer")
+        self.wait_names("host", web["spec"]["clusterIP"], 80, {"a"})
+        for to in (web["spec"]["clusterIP"], self.vip_of(web)):
+            done = self.cluster.shoal("h1", "exec", "a", "-n", self.ns, "--", "/bin/netprobe", "ask", "tcp", to, "80",
+                                      "-n", "20")
+            self.assertEqual(done.stdout.count('"ok":true'), 20, done.stdout)
+
+    def test_service_without_selector(self):
+        self.servers("a", hosts=["h2"])
+        ip = next(p for p in self.items("pods"))["status"]["podIP"]
+        self.apply(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: {self.ns}}}\n"
+                   "spec: {ports: [{port: 80, targetPort: 7000}]}\n")
+        self.apply("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1, namespace: "
+                   f"{self.ns}, labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\n"
+                   f"endpoints: [{{addresses: [{ip}], nodeName: h2, conditions: {{ready: true}}}}]\n"
+                   "ports: [{name: '', port: 7000, protocol: TCP}]\n")
+        to = self.get_service()["spec"]["clusterIP"]
+        for client in ("pod", "host"):
+            self.wait_names(client, to, 80, {"a"})
+
+    def test_bulk_bytes_pass_both_ways(self):
+        for name, host in (("a", "h1"), ("b", "h2")):
+            self.servers(name, hosts=[host])
+            web = self.service(name, "type: LoadBalancer", selector=f"{{name: {name}}}")
+            for client, to in self.both_frontends(web):
+                with self.subTest(server=host, client=client, to=to):
+                    self.wait_names(client, to, 80, {name}, n=3)
+                    done = subprocess.run(self.argv(client, "bulk", to, 80, 20_000_000, "--timeout", 20000),
+                                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                                          check=False)
+                    self.assertIn('"ok":true', done.stdout, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
