@@ -91,9 +91,9 @@ Result<UniqueFd> open_link(const std::filesystem::path& pin) {
   return fd;
 }
 
-// Detaches the pinned link, if there is one, and forgets it. Dropping a pin alone also detaches, but
-// the kernel does that later, from a work queue: the program would still see packets and connects
-// for a while after we returned.
+// Detaches the pinned link, if there is one, and forgets it. Dropping a pin alone also detaches,
+// but the kernel does that later, from a work queue: the program would still see packets and
+// connects for a while after we returned.
 Result<> remove_link(const std::filesystem::path& pin) {
   UniqueFd link = SHOAL_TRY(open_link(pin));
   if (!link)
