@@ -27,7 +27,7 @@ struct Context {
   view::View& view;
   api::Writer& writer;
   apply::DataPlane& data_plane;  // loop thread only
-  ipam::LeaseStore& leases;      // loop thread only
+  ipam::LeaseStore& leases;      // worker threads
   runtime::ImageStore& images;   // any thread
   runtime::SandboxEnv sandboxes;
   std::string node_name;

@@ -175,6 +175,8 @@ void Node::sweep() {
       uids.insert(std::move(uid));
     for (const std::string& holder : context.images.leases())
       uids.insert(holder.substr(0, holder.find('_')));
+    for (ipam::Lease& lease : context.leases.leases())
+      uids.insert(std::move(lease.owner));
     return uids;
   };
   asio::post(context_.workers, [this, alive = alive_, &loop = context_.loop, work] {
@@ -190,10 +192,7 @@ void Node::sweep() {
 }
 
 void Node::remove_left_overs(const std::set<std::string>& uids) {
-  std::set<std::string> left = uids;
-  for (const ipam::Lease& lease : context_.leases.pool().leases())
-    left.insert(lease.owner);
-  for (const std::string& uid : left) {
+  for (const std::string& uid : uids) {
     if (workers_.contains(uid))
       continue;
     spdlog::warn("pod {} is no longer wanted here: removing what is left of it", uid);

@@ -90,6 +90,7 @@ void PodWorker::poke() {
 }
 
 void PodWorker::run(const Step& step) {
+  taking_up_ = taking_up_ && step.kind == StepKind::kAttachNetwork;
   switch (step.kind) {
   case StepKind::kAdopt:
     return adopt();
@@ -149,7 +150,8 @@ void PodWorker::adopted(Result<TakenUp> result) {
     seen.unprobed = spec_.containers[i].readiness && seen.current &&
                     seen.current->phase == ContainerPhase::kRunning;
   }
-  seen_.adopted = true;  // from here on it is reported
+  seen_.adopted = true;
+  taking_up_ = seen_.sandbox;  // its network is there; what it is, is known once it is attached
   step_succeeded();
 }
 
@@ -180,18 +182,27 @@ void PodWorker::start_sandbox() {
 }
 
 void PodWorker::attach_network() {
-  auto lease = context_.leases.allocate(spec_.uid);
-  if (!lease)
-    return step_failed(lease.error(), "FailedCreatePodSandBox");
-  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), lease->ip,
-                                  lease->generation};
+  const auto work = [&context = context_, uid = spec_.uid] { return context.leases.allocate(uid); };
+  on_worker(work, [this](Result<ipam::Lease> lease) {
+    if (!lease)
+      return step_failed(lease.error(), "FailedCreatePodSandBox");
+    attach(*lease);
+  });
+}
+
+void PodWorker::attach(const ipam::Lease& lease) {
+  if (!seen_.sandbox)
+    return;  // it died meanwhile; the address stays this pod's
+  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), lease.ip,
+                                  lease.generation};
   auto local = context_.data_plane.attach_pod(attachment);
   if (!local)
     return step_failed(local.error(), "FailedCreatePodSandBox");
   local_ = std::move(*local);
   seen_.network = true;
-  seen_.ip = lease->ip;
-  seen_.generation = lease->generation;
+  seen_.ip = lease.ip;
+  seen_.generation = lease.generation;
+  taking_up_ = false;
   step_succeeded();
   context_.local_pods_changed({});
   for (std::size_t i = 0; i < seen_.containers.size(); i++)
@@ -247,16 +258,42 @@ void PodWorker::clean_one(std::size_t index) {
 
 // ---- taking it down
 
-void PodWorker::free_sandbox() {
-  let_go();
-  const auto work = [&context = context_, uid = spec_.uid] {
-    return teardown_pod(context.sandboxes, context.images, uid, runtime::Sweep::kKeepLogs);
+// Processes first, then the wire, then the address: nobody gets it while anything of this pod may
+// still use it. What fails is tried again from the beginning.
+void PodWorker::take_down(runtime::Sweep what, std::function<void()> done) {
+  events_ready_.reset();
+  events_.reset();
+  for (auto& prober : probers_)
+    prober.reset();
+  const auto sweep = [&context = context_, uid = spec_.uid,
+                      what]() -> Result<std::optional<ipam::Lease>> {
+    SHOAL_TRY(teardown_pod(context.sandboxes, context.images, uid, what));
+    return context.leases.find_owner(uid);
   };
-  on_worker(work, [this](Result<> result) {
-    if (result)
-      result = leave_network();
-    if (!result)
-      return step_failed(result.error(), "FailedKillPod");
+  on_worker(sweep, [this, done = std::move(done)](Result<std::optional<ipam::Lease>> lease) {
+    if (!lease)
+      return step_failed(lease.error(), "FailedKillPod");
+    seen_.sandbox = false;
+    seen_.network = false;
+    netns_.reset();
+    local_.reset();
+    if (auto detached =
+            context_.data_plane.detach_pod(spec_.uid, *lease ? (*lease)->ip : IpAddress());
+        !detached)
+      return step_failed(detached.error(), "FailedKillPod");
+    const auto release = [&context = context_, uid = spec_.uid] {
+      return context.leases.release_owner(uid);
+    };
+    on_worker(release, [this, done](Result<bool> released) {
+      if (!released)
+        return step_failed(released.error(), "FailedKillPod");
+      done();
+    });
+  });
+}
+
+void PodWorker::free_sandbox() {
+  take_down(runtime::Sweep::kKeepLogs, [this] {
     seen_.freed = true;
     for (ContainerSeen& container : seen_.containers)
       container.cleaned = true;
@@ -292,40 +329,8 @@ void PodWorker::stop_all() {
   });
 }
 
-// Nothing that the sandbox does is news any more.
-void PodWorker::let_go() {
-  events_ready_.reset();
-  events_.reset();
-  for (auto& prober : probers_)
-    prober.reset();
-}
-
 void PodWorker::teardown() {
-  let_go();
-  const auto work = [&context = context_, uid = spec_.uid] {
-    return teardown_pod(context.sandboxes, context.images, uid);
-  };
-  on_worker(work, [this](Result<> result) {
-    if (result)
-      result = leave_network();
-    if (result)
-      return finished();
-    // Tried again after a while; the pod's address stays taken until nothing of it is left.
-    step_failed(result.error(), "FailedKillPod");
-  });
-}
-
-// After the sandbox is gone: the address goes back last.
-Result<> PodWorker::leave_network() {
-  seen_.sandbox = false;
-  seen_.network = false;
-  netns_.reset();
-  local_.reset();
-  const auto lease = context_.leases.pool().find_owner(spec_.uid);
-  SHOAL_TRY(context_.data_plane.detach_pod(spec_.uid, lease ? lease->ip : IpAddress()));
-  if (lease)
-    SHOAL_TRY(context_.leases.release_owner(spec_.uid));
-  return {};
+  take_down(runtime::Sweep::kAll, [this] { finished(); });
 }
 
 void PodWorker::finished() {
@@ -419,7 +424,7 @@ void PodWorker::container_runs(std::size_t index) {
   const ContainerSpec& container = spec_.containers[index];
   if (!container.readiness)
     return set_ready(index, true);
-  if (!seen_.ip || probers_[index])
+  if (!seen_.network || probers_[index])
     return;
   const auto since = std::chrono::nanoseconds(seen_.containers[index].current->started_at_ns);
   const Duration age =
@@ -459,6 +464,7 @@ void PodWorker::set_ready(std::size_t index, bool ready) {
 void PodWorker::step_failed(const Error& error, std::string reason) {
   for (ContainerSeen& container : seen_.containers)
     container.unprobed = false;  // no probe will come soon: say what is known
+  taking_up_ = false;
   retry_ = retry_.count() ? std::min(retry_ * 2, kRetryMax) : kRetryFirst;
   seen_.retry_at = context_.clock.now() + retry_;
   Waiting why{std::move(reason), error.message()};
@@ -482,7 +488,7 @@ bool PodWorker::unprobed() const {
 }
 
 void PodWorker::report() {
-  if (abandoned_ || left_over() || !seen_.adopted || unprobed())
+  if (abandoned_ || left_over() || !seen_.adopted || taking_up_ || unprobed())
     return;
   const auto& before = reported_ ? reported_ : noted_;
   json::object status = pod_status(spec_, seen_, {context_.host_ip, context_.clock.wall()},

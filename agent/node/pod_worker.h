@@ -48,14 +48,14 @@ private:
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
+  void attach(const ipam::Lease& lease);
   void start_one(std::size_t index);
   void clean_one(std::size_t index);
   void free_sandbox();
   void begin_stop();
   void stop_all();
   void teardown();
-  void let_go();
-  Result<> leave_network();
+  void take_down(runtime::Sweep what, std::function<void()> done);
   void finished();
 
   void watch_events();
@@ -81,6 +81,7 @@ private:
   bool busy_ = false;
   bool again_ = false;
   bool abandoned_ = false;
+  bool taking_up_ = false;  // a living sandbox, as far as its network: nothing is reported before
   std::chrono::seconds retry_{0};
   boost::asio::steady_timer timer_;
 

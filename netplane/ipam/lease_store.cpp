@@ -108,7 +108,23 @@ Result<> LeaseStore::record(const IpAddress& ip) {
   return {};
 }
 
+std::optional<Lease> LeaseStore::find_owner(std::string_view owner) const {
+  const std::lock_guard guard(*mutex_);
+  return pool_.find_owner(owner);
+}
+
+std::vector<Lease> LeaseStore::leases() const {
+  const std::lock_guard guard(*mutex_);
+  return pool_.leases();
+}
+
+LeasePool LeaseStore::pool() const {
+  const std::lock_guard guard(*mutex_);
+  return pool_;
+}
+
 Result<Lease> LeaseStore::allocate(std::string_view owner) {
+  const std::lock_guard guard(*mutex_);
   const WallTime now = clock_->wall();
   const auto before = pool_.find_owner(owner);
   const IpAddress cursor = pool_.cursor();
@@ -148,6 +164,7 @@ Result<> LeaseStore::release_recorded(const Lease& lease) {
 }
 
 Result<> LeaseStore::release(const IpAddress& ip) {
+  const std::lock_guard guard(*mutex_);
   const auto lease = pool_.find_ip(ip);
   if (!lease)
     return fail(Errc::kNotFound, fmt::format("{} is not leased", ip.to_string()));
@@ -155,6 +172,7 @@ Result<> LeaseStore::release(const IpAddress& ip) {
 }
 
 Result<bool> LeaseStore::release_owner(std::string_view owner) {
+  const std::lock_guard guard(*mutex_);
   const auto lease = pool_.find_owner(owner);
   if (!lease)
     return false;

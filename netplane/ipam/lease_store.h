@@ -7,7 +7,8 @@
 // damage, and is refused with the line's number. A change is on disk (fdatasync) before it is
 // answered; when it cannot be written the pool is as before. The file is rewritten, atomically,
 // when it has grown past kJournalRecordsMax records. An flock on PATH.lock keeps a second process
-// out. Blocking: one fdatasync a change. Threading: one thread at a time.
+// out. Threading: any thread; calls take turns. Blocking: one fdatasync a change, some
+// milliseconds, and a tenth of a second when the disk is busy: worker threads only.
 #pragma once
 
 #include "netplane/base/clock.h"
@@ -15,7 +16,11 @@
 #include "netplane/ipam/lease_pool.h"
 
 #include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace shoal::ipam {
 
@@ -32,9 +37,10 @@ public:
   Result<> release(const IpAddress& ip);               // kNotFound when it is not leased
   Result<bool> release_owner(std::string_view owner);  // false: it had none
 
-  const LeasePool& pool() const { return pool_; }
+  std::optional<Lease> find_owner(std::string_view owner) const;
+  std::vector<Lease> leases() const;  // by address
+  LeasePool pool() const;             // a copy, as of now
   const std::string& boot_id() const { return boot_id_; }
-  PoolUsage usage() const { return pool_.usage(clock_->wall()); }
 
 private:
   LeaseStore(std::filesystem::path path, std::string boot_id, const Clock& clock, LeasePool pool)
@@ -46,6 +52,7 @@ private:
   Result<> record(const IpAddress& ip);
   Result<> release_recorded(const Lease& lease);
 
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // of all below
   std::filesystem::path path_;
   std::string boot_id_;
   const Clock* clock_;

@@ -166,6 +166,8 @@ def gone(name, host="h1"):
 class UnderLoad(unittest.TestCase):
     """kill -9 of an agent, again and again, on every host, the announcer of the VIP among them."""
 
+    maxDiff = None
+
     @classmethod
     def setUpClass(cls):
         cluster.apply(WEB)
@@ -479,7 +481,9 @@ class Reboot(unittest.TestCase):
             cluster.apply(pod(name, script, "h3", restart=restart))
         for name in ("re-always", "re-never", "re-gone"):
             wait_status(name, "to be ready", lambda s: Cluster.is_ready({"status": s}))
-        done = wait_phase("re-done", "Succeeded", host="h3")
+        wait_phase("re-done", "Succeeded", host="h3")
+        wait_clean("h3", kept=[cluster.get("pod", "re-done")["metadata"]["uid"]])
+        done = cluster.get("pod", "re-done", host="h3")["status"]
         cluster.lab("kill", "h3")
         cluster.wait_members("h1", {"h1", "h2"}, 30)
         cluster.shoal("h1", "delete", "--grace-period", "0", "pod", "re-gone")

@@ -14,6 +14,7 @@
 #include <set>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace shoal::ipam {
@@ -61,7 +62,7 @@ TEST_F(LeaseStoreTest, LeasesGenerationsAndTheTurnOutliveTheProcess) {
   auto store = open();
   ASSERT_TRUE(store) << store.error().message();
   EXPECT_EQ(store->pool().leases(), std::vector{second});
-  EXPECT_EQ(store->usage().quarantined, 1U);
+  EXPECT_EQ(store->pool().usage(clock_.wall()).quarantined, 1U);
   EXPECT_EQ(store->allocate("uid-3")->ip.to_string(), "10.244.1.3");
   EXPECT_EQ(*store->allocate("uid-2"), second);
   clock_.advance(hours(1));
@@ -167,6 +168,33 @@ TEST_F(LeaseStoreTest, LeasesOfAnEarlierBootAreKeptAndSaySo) {
   EXPECT_EQ(store->allocate("stays")->boot_id, "boot-2");
   EXPECT_TRUE(*store->release_owner("gone"));
   EXPECT_FALSE(*store->release_owner("gone"));
+}
+
+TEST_F(LeaseStoreTest, ThreadsTakeTurns) {
+  auto store = open();
+  ASSERT_TRUE(store);
+  std::vector<std::thread> threads;
+  for (int n = 0; n < 4; ++n)
+    threads.emplace_back([&store, n] {
+      for (int i = 0; i < 12; ++i) {
+        const std::string owner = fmt::format("uid-{}-{}", n, i);
+        EXPECT_TRUE(store->allocate(owner));
+        EXPECT_TRUE(store->find_owner(owner));
+        if (i % 2 == 0) {
+          EXPECT_TRUE(*store->release_owner(owner));
+        }
+      }
+    });
+  for (std::thread& thread : threads)
+    thread.join();
+  const auto leases = store->leases();
+  EXPECT_EQ(leases.size(), 24U);
+  std::set<IpAddress> addresses;
+  for (const Lease& lease : leases)
+    addresses.insert(lease.ip);
+  EXPECT_EQ(addresses.size(), leases.size());
+  store = fail(Errc::kInternal, "closed");
+  EXPECT_EQ(open()->leases(), leases);
 }
 
 TEST_F(LeaseStoreTest, ASecondProcessIsKeptOut) {
