@@ -74,7 +74,7 @@ enum class StepKind : std::uint8_t {
   kAttachNetwork,
   kCleanContainer,  // remove what is left of an ended attempt
   kStartContainer,
-  kFree,            // every container has ended for good: all goes but logs and status
+  kFree,       // every container has ended for good: all goes but logs and status
   kBeginStop,  // wait for the drain
   kStopAll,    // ask every container to end
   kTeardown,   // everything goes
