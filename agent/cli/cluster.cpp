@@ -321,8 +321,8 @@ Exit run_image_load(const Context& context, const std::string& path, const std::
                                         fd.get(), total, on_progress);
   if (progress)
     context.streams.err("\n");
-  const Response answer = SHOAL_TRY(std::move(response));
-  const json::value value = SHOAL_TRY(parse_body(answer));
+  const Response answer = SHOAL_TRY_WRAP(std::move(response), path);
+  const json::value value = SHOAL_TRY_WRAP(parse_body(answer), path);
   if (as_json) {
     print_json(context, object_of(value));
     return 0;

@@ -158,8 +158,8 @@ void Agent::Impl::create_token(const api::ExchangePtr& x) {
     const auto seconds = parse_uint(text, static_cast<std::uint64_t>(max.count()));
     if (!seconds || *seconds == 0)
       return x->reply_error(
-          Error(Errc::kInvalid,
-                fmt::format("ttl must be a number of seconds from 1 to {}", max.count())));
+          Error(Errc::kInvalid, fmt::format("ttl must be from 1 to {} seconds, which is {} days",
+                                            max.count(), kTokenLifetimeMax.count() / 24)));
     lifetime = std::chrono::seconds(*seconds);
   }
   admin->create_token(lifetime, [x, lifetime](Result<std::string> token) {
