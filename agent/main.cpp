@@ -6,6 +6,7 @@
 // configuration.
 #include "agent/config/config.h"
 #include "agent/daemon/agent.h"
+#include "agent/daemon/cleanup.h"
 #include "agent/daemon/cluster_files.h"
 #include "agent/daemon/lobby.h"
 #include "netplane/apply/uplink.h"
@@ -118,6 +119,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.data_plane.sizes.backends = config.backends_max;
   options.data_plane.sizes.flows = config.flows_max;
   options.data_plane.sizes.ring_blocks = config.ring_blocks_max;
+  options.data_plane.sizes.affinity = config.affinity_max;
   return options;
 }
 
@@ -155,6 +157,19 @@ Result<> run(const config::Config& config) {
   }
 }
 
+int clean_up(const config::Config& config, const config::CommandLine& command) {
+  daemon::CleanupOptions options;
+  options.state_dir = config.state_dir;
+  options.run_dir = config.run_dir;
+  options.bpffs = config.bpffs_dir;
+  options.dry_run = command.dry_run;
+  options.force = command.force;
+  const auto done = daemon::run_cleanup(options, [](std::string_view line) {
+    std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
+  });
+  return done ? 0 : complain(done.error().message(), 1);
+}
+
 int main_checked(int argc, char** argv) {
   const auto command =
       config::parse_command_line(std::span(argv + 1, static_cast<std::size_t>(argc - 1)));
@@ -177,6 +192,8 @@ int main_checked(int argc, char** argv) {
   if (::geteuid() != 0)
     return complain(
         "must run as root: it makes namespaces, loads BPF programs and mounts file systems", 1);
+  if (command->cleanup)
+    return clean_up(*config, *command);
   spdlog::set_level(spdlog::level::from_str(config->log_level));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
   spdlog::flush_on(spdlog::level::info);

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -111,6 +112,36 @@ Exit run_members(const Context& context, bool json);
 Exit run_status(const Context& context, bool json);
 Exit run_token_create(const Context& context, std::optional<std::uint64_t> ttl_s, bool json);
 Exit run_dump(const Context& context);
+
+// ---- looking into the live data plane of this host
+// Waits until the next look of --follow is due; false: no more. main's waits a second.
+using Pause = std::function<bool()>;
+struct DropsOptions {
+  bool all = false;  // reasons that nothing was dropped for too
+  bool follow = false;
+  bool json = false;
+};
+Exit run_drops(const Context& context, const DropsOptions& options, const Pause& pause);
+
+inline constexpr std::size_t kFollowFlowsDefault = 65'536;  // compared from look to look
+struct FlowsOptions {
+  std::string ns = "default";
+  std::string service;  // NAME or NAMESPACE/NAME
+  std::string pod;
+  std::optional<std::uint64_t> limit;
+  bool follow = false;
+  bool json = false;
+};
+Exit run_flows(const Context& context, const FlowsOptions& options, const Pause& pause);
+
+struct TraceOptions {
+  std::string ns = "default";
+  std::string from;  // POD, NAMESPACE/POD, "host", "outside", "outside:IP"
+  std::string to;    // ADDR:PORT, ADDR:PORT/udp
+  std::optional<std::uint16_t> source_port;
+  bool json = false;
+};
+Exit run_trace(const Context& context, const TraceOptions& options);
 Exit run_service_list(const Context& context, bool json);
 Exit run_service_show(const Context& context, const std::string& ns, const std::string& name,
                       bool json);

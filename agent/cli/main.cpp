@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fmt/format.h>
 #include <functional>
+#include <poll.h>
 
 namespace {
 
@@ -41,12 +42,21 @@ struct Options {
   DrainOptions drain;
   LogsOptions logs;
   ExecOptions exec;
+  DropsOptions drops;
+  FlowsOptions flows;
+  TraceOptions trace;
   std::string address, token, ttl, path, name;
   std::vector<std::string> references;
   bool now = false;
 };
 
 using Run = std::function<Exit(const Context&)>;
+
+// The next look of --follow is due after a second; a signal ends the command.
+bool wait_a_second() {
+  constexpr int kLookEveryMs = 1000;
+  return ::poll(nullptr, 0, kLookEveryMs) == 0;
+}
 
 class CommandLine {
 public:
@@ -256,6 +266,8 @@ private:
     command(&app_, "dump", "Show the data plane's maps as text",
             [](const Context& c) { return run_dump(c); });
 
+    looking(forms);
+
     CLI::App* image = app_.add_subcommand("image", "Images of this host");
     image->require_subcommand(1);
     CLI::App* load =
@@ -272,6 +284,53 @@ private:
                 [this](const Context& c) { return run_image_remove(c, o_.references, json()); });
     rm->add_option("image", o_.references, "Reference or digest")->required();
     output_option(rm, forms);
+  }
+
+  void looking(const std::vector<std::string>& forms) {
+    CLI::App* drops =
+        command(&app_, "drops", "Show what this host's programs dropped or refused, by reason",
+                [this](const Context& c) {
+                  o_.drops.json = json();
+                  return run_drops(c, o_.drops, wait_a_second);
+                });
+    drops->add_flag("--all", o_.drops.all, "Reasons with no packets too");
+    drops->add_flag("-f,--follow", o_.drops.follow,
+                    "And what is dropped from now on, with its rate");
+    output_option(drops, forms);
+
+    CLI::App* flows = command(&app_, "flows", "Show the balanced flows in this host's table",
+                              [this](const Context& c) {
+                                o_.flows.ns = ns();
+                                o_.flows.json = json();
+                                return run_flows(c, o_.flows, wait_a_second);
+                              });
+    flows->add_option("--service", o_.flows.service,
+                      "Only of this Service: NAME or NAMESPACE/NAME");
+    flows->add_option("--pod", o_.flows.pod, "Only with this pod, as backend or as client");
+    flows->add_flag("-f,--follow", o_.flows.follow, "Show those that begin and end from now on");
+    flows
+        ->add_option("--limit", o_.flows.limit, "At most so many (default 1000; of --follow 65536)")
+        ->check(CLI::PositiveNumber);
+    ns_option(flows);
+    output_option(flows, forms);
+
+    CLI::App* trace =
+        command(&app_, "trace", "Explain what the data plane does with a new connection",
+                [this](const Context& c) {
+                  o_.trace.ns = ns();
+                  o_.trace.json = json();
+                  return run_trace(c, o_.trace);
+                });
+    trace
+        ->add_option(
+            "--from", o_.trace.from,
+            "Who connects: a POD of this host (or NAMESPACE/POD), host, outside, outside:IP")
+        ->required();
+    trace->add_option("--to", o_.trace.to, "ADDR:PORT, or ADDR:PORT/udp")->required();
+    trace->add_option("--source-port", o_.trace.source_port,
+                      "The client's port: which backend its packets are hashed to");
+    ns_option(trace);
+    output_option(trace, forms);
   }
 
   CLI::App app_;

@@ -79,6 +79,11 @@ std::string usage() {
       "  --check-config           read the configuration, report every problem, exit (0 or 1)\n"
       "  --print-example-config   the example file, with every key and its default\n"
       "  --set KEY=VALUE          any key, as in --set gossip.port=7946\n"
+      "  --cleanup                take everything of Shoal out of this host's kernel; refused "
+      "while shoald\n"
+      "                           or pods run\n"
+      "    --dry-run              only list what there is\n"
+      "    --force                end running pods too\n"
       "  --version\n"
       "  --help\n\n"
       "Keys as flags; a flag wins over the file:\n";
@@ -102,9 +107,11 @@ Result<CommandLine> parse_command_line(std::span<const char* const> arguments) {
         return fail(Errc::kInvalid, fmt::format("{} needs a value", flag));
       return std::string(arguments[++i]);
     };
-    bool* const switches[] = {&line.check_config, &line.print_example, &line.version, &line.help};
-    constexpr std::string_view kSwitches[] = {"--check-config", "--print-example-config",
-                                              "--version", "--help"};
+    bool* const switches[] = {&line.check_config, &line.print_example, &line.version, &line.help,
+                              &line.cleanup,      &line.dry_run,       &line.force};
+    constexpr std::string_view kSwitches[] = {
+        "--check-config", "--print-example-config", "--version", "--help", "--cleanup", "--dry-run",
+        "--force"};
     if (const auto it = std::ranges::find(kSwitches, argument); it != std::end(kSwitches)) {
       *switches[it - std::begin(kSwitches)] = true;
     } else if (flag == "--config") {
@@ -122,6 +129,8 @@ Result<CommandLine> parse_command_line(std::span<const char* const> arguments) {
       return fail(Errc::kInvalid, fmt::format("unknown flag {}; see shoald --help", argument));
     }
   }
+  if ((line.dry_run || line.force) && !line.cleanup)
+    return fail(Errc::kInvalid, "--dry-run and --force go with --cleanup only");
   return line;
 }
 

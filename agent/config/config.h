@@ -59,6 +59,7 @@ struct Config {
   std::uint32_t backends_max = 0;
   std::uint32_t flows_max = 0;
   std::uint32_t ring_blocks_max = 0;
+  std::uint32_t affinity_max = 0;
   std::uint32_t pod_replace_after_s = 0;
 };
 
@@ -96,6 +97,9 @@ struct CommandLine {
   bool print_example = false;                 // --print-example-config
   bool version = false;
   bool help = false;
+  bool cleanup = false;  // --cleanup: see agent/daemon/cleanup.h; the next two are its own
+  bool dry_run = false;  // --dry-run
+  bool force = false;    // --force
 };
 // kInvalid: one line that says what is allowed.
 Result<CommandLine>

@@ -178,6 +178,10 @@ constexpr Key kKeys[] = {
      set_number<&Config::flows_max>},
     {"limits.ring_blocks", Type::kNumber, "262144", "", 1024, 4'194'304, "",
      "Blocks of slots for the rings that split traffic.", set_number<&Config::ring_blocks_max>},
+    {"limits.affinity", Type::kNumber, "65536", "", 1024, 16'777'216, "",
+     "Clients of services with session affinity that are remembered at a time; the least recently "
+     "used go first.",
+     set_number<&Config::affinity_max>},
 
     {"cluster.pod_replace_after_s", Type::kNumber, "30", "", 1, 86'400, "",
      "How long after a host is declared dead its pods are replaced on others. Its backends leave "

@@ -70,6 +70,7 @@ struct Agent::Impl {
 
   // ---- endpoints
   void routes();
+  void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
   void create_token(const api::ExchangePtr& x);

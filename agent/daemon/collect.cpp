@@ -57,6 +57,31 @@ void add_data_plane(std::vector<Family>& out, const apply::Counters& counters) {
   }
   out.push_back(std::move(used));
   out.push_back(std::move(size));
+  Family flow_states{
+      "shoal_flow_table_entries",
+      "Entries of a table that the programs fill, by state, as of the last pass over "
+      "it. active: seen within 180 s and not closing; closing: a FIN or RST was "
+      "seen; idle: the rest. Entries stay until their room is needed.",
+      Kind::kGauge,
+      {}};
+  Family pressure{"shoal_flow_table_pressure",
+                  "Active entries over the size of the table (0 to 1): near 1, entries of live "
+                  "connections are forgotten.",
+                  Kind::kGauge,
+                  {}};
+  Family age{"shoal_flow_table_age_seconds", "Age of that pass.", Kind::kGauge, {}};
+  for (const apply::LruUse& use : counters.lru) {
+    const kernel::Tally& tally = use.tally;
+    const std::uint32_t idle = tally.entries - tally.active - tally.closing;
+    for (const auto& [state, entries] :
+         {std::pair("active", tally.active), std::pair("closing", tally.closing),
+          std::pair("idle", idle)})
+      flow_states.samples.push_back({{{"table", use.table}, {"state", state}}, number(entries)});
+    pressure.samples.push_back({{{"table", use.table}}, use.pressure()});
+    age.samples.push_back({{{"table", use.table}}, number(use.age_s)});
+  }
+  for (Family* family : {&flow_states, &pressure, &age})
+    out.push_back(std::move(*family));
   out.push_back(one("shoal_plans_applied_total", "Plans applied to the kernel.", Kind::kCounter,
                     number(counters.plans)));
   out.push_back(one("shoal_plan_operations_total", "Operations of applied plans.", Kind::kCounter,

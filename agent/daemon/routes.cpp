@@ -6,6 +6,9 @@
 //   GET    /shoal/v1/services                   the data plane's own view
 //   GET    /shoal/v1/services/NAMESPACE/NAME
 //   GET    /shoal/v1/dataplane/dump             the maps, as sorted text
+//   GET    /shoal/v1/drops                      packets not forwarded, by reason
+//   GET    /shoal/v1/flows?service=NS/NAME&pod=NS/NAME&limit=N
+//   GET    /shoal/v1/trace?from=CLIENT&to=ADDR:PORT[/udp]&sourcePort=N   see inspect_views.h
 //   GET    /shoal/v1/images
 //   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
 //   DELETE /shoal/v1/images/REF
@@ -13,6 +16,7 @@
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
 #include "agent/daemon/agent_impl.h"
+#include "agent/daemon/inspect_views.h"
 #include "agent/daemon/pod_io.h"
 #include "agent/daemon/views.h"
 #include "netplane/base/fs.h"
@@ -84,6 +88,24 @@ void Agent::Impl::routes() {
     auto text = data_plane->dump();
     text ? x->reply_text(200, std::move(*text)) : x->reply_error(text.error());
   });
+  route("GET", "/shoal/v1/drops", [this](const api::ExchangePtr& x) {
+    if (!data_plane)
+      return x->reply_error(not_yet());
+    const auto drops = data_plane->drops();
+    drops ? x->reply(200, drops_view(*drops, clock.now())) : x->reply_error(drops.error());
+  });
+  route("GET", "/shoal/v1/flows", [this](const api::ExchangePtr& x) {
+    if (!data_plane)
+      return x->reply_error(not_yet());
+    const api::Request& asked = x->request();
+    auto filter =
+        read_flow_filter(asked.query_or("service"), asked.query_or("pod"), asked.query_or("limit"));
+    if (!filter)
+      return x->reply_error(filter.error());
+    const auto list = data_plane->flows(*filter);
+    list ? x->reply(200, flows_view(*list)) : x->reply_error(list.error());
+  });
+  route("GET", "/shoal/v1/trace", [this](const api::ExchangePtr& x) { trace(x); });
   route("GET", "/shoal/v1/images", [this](const api::ExchangePtr& x) {
     json::array list;
     for (const runtime::ImageInfo& image : images->list())
@@ -113,6 +135,31 @@ void Agent::Impl::routes() {
     });
 }
 
+void Agent::Impl::trace(const api::ExchangePtr& x) {
+  if (!data_plane)
+    return x->reply_error(not_yet());
+  const api::Request& asked = x->request();
+  const auto query =
+      read_trace_query(asked.query_or("from"), asked.query_or("to"), asked.query_or("sourcePort"));
+  if (!query)
+    return x->reply_error(query.error());
+  auto traced = data_plane->trace(*query);
+  if (traced)
+    return x->reply(200, trace_view(*query, *traced));
+  if (traced.error().code() != Errc::kNotFound)
+    return x->reply_error(traced.error());
+  // The pod may be another host's: its packets meet that host's data plane.
+  const std::size_t slash = query->pod.find('/');
+  const auto pod = view.get(view::kPods, query->pod.substr(0, slash), query->pod.substr(slash + 1));
+  if (!pod)
+    return x->reply_error(Error(Errc::kNotFound, fmt::format("there is no pod {}", query->pod)));
+  const std::string_view host = view::node_of(*pod);
+  x->reply_error(Error(Errc::kConflict,
+                       host.empty() || host == files.node_name
+                           ? fmt::format("pod {} has no network here yet", query->pod)
+                           : fmt::format("pod {} runs on {}: trace it there", query->pod, host)));
+}
+
 void Agent::Impl::status(const api::ExchangePtr& x) {
   json::array vips, limits, errors;
   if (driver) {
@@ -123,9 +170,15 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
     for (const std::string& error : health_server->errors())
       errors.emplace_back(error);
   }
-  if (data_plane)
+  json::array tables;
+  if (data_plane) {
     for (const std::string& limit : data_plane->limitations())
       limits.emplace_back(limit);
+    const auto use = data_plane->lru_use();
+    tables = tables_view(use);
+    for (const std::string& warning : pressure_warnings(use))
+      limits.emplace_back(warning);
+  }
   json::array cidrs;
   for (const IpPrefix& cidr : gossip->self().meta.pod_cidrs)
     cidrs.emplace_back(cidr.to_string());
@@ -142,6 +195,7 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
                              {"podCIDRs", std::move(cidrs)},
                              {"announced_vips", std::move(vips)},
                              {"membersAlive", bridge->members().live().size()},
+                             {"tables", std::move(tables)},
                              {"limitations", std::move(limits)},
                              {"errors", std::move(errors)}});
 }

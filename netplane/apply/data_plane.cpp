@@ -278,6 +278,8 @@ ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed) 
 void DataPlane::tick() {
   release_after_grace();
   announce_due(nullptr);
+  if (!census_.tick(*kernel_.maps, clock_.now()))
+    errors_++;
 }
 
 }  // namespace shoal::apply

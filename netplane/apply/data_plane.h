@@ -17,6 +17,7 @@
 #include "netplane/apply/config.h"
 #include "netplane/apply/kernel_ports.h"
 #include "netplane/apply/plan_runner.h"
+#include "netplane/apply/table_census.h"
 #include "netplane/apply/views.h"
 #include "netplane/base/clock.h"
 #include "netplane/base/result.h"
@@ -79,8 +80,8 @@ public:
   // What is gone already is fine; goes on past errors and returns the first.
   Result<> detach_pod(std::string_view uid, const IpAddress& ip);
 
-  // To be called a few times a second: repeats gratuitous ARP, and frees what has had its grace.
-  // Cheap when there is nothing to do.
+  // To be called a few times a second: repeats gratuitous ARP, frees what has had its grace, and
+  // counts the flow table bit by bit (about a millisecond).
   void tick();
 
   // Compares what the kernel holds with what it should, and mends it: somebody may have deleted a
@@ -94,7 +95,12 @@ public:
                                    std::string_view port_name, L4Proto proto) const;
   std::vector<std::string> service_names() const;  // ids, sorted
   Result<Counters> counters() const;
-  Result<std::vector<kernel::Flow>> flows(std::size_t limit) const;
+  Result<std::vector<kernel::DropCount>> drops() const { return kernel_.maps->drops(); }
+  std::vector<LruUse> lru_use() const;
+  // Reads the whole table when there is a filter: up to 100 ms.
+  Result<FlowList> flows(const FlowFilter& filter) const;
+  // Reads all maps. For a pod, `client` is filled in: kNotFound when this host has no such pod.
+  Result<Trace> trace(TraceQuery query) const;
   Result<std::string> dump() const;  // of the maps, as sorted text
 
   const kernel::Uplink& uplink() const { return uplink_; }
@@ -105,6 +111,10 @@ public:
 
 private:
   DataPlane(const Config& config, KernelPorts kernel, const Clock& clock);
+
+  // data_plane_inspect.cpp
+  std::map<IpAddress, std::string> pod_names() const;
+  std::map<model::BackendId, TraceBackend> backend_names() const;
 
   // data_plane_start.cpp
   Result<> start();
@@ -165,6 +175,7 @@ private:
     MonoTime next;
     unsigned sent = 0;
   };
+  TableCensus census_;
   std::unique_ptr<VipAnnouncer> announcer_;
   std::map<IpAddress, Announcement> announcements_;
   std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0, announced_ = 0;

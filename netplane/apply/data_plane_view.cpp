@@ -160,16 +160,15 @@ Result<Counters> DataPlane::counters() const {
       {"ring_blocks", used(actual_.block_pool()), limits.ring_blocks},
       {"services", used(actual_.service_pool()), limits.services},
       {"vips", static_cast<std::uint32_t>(actual_.vips().size()), limits.vips}};
+  out.lru = lru_use();
+  for (const LruUse& use : out.lru)
+    out.tables.push_back({use.table, use.tally.entries, use.size});
   out.plans = plans_;
   out.operations = operations_;
   out.errors = errors_;
   out.repairs = repairs_;
   out.announcements = announced_;
   return out;
-}
-
-Result<std::vector<kernel::Flow>> DataPlane::flows(std::size_t limit) const {
-  return kernel_.maps->flows(limit);
 }
 
 Result<std::string> DataPlane::dump() const {

@@ -2,6 +2,7 @@
 // What a DataPlane shows of itself: `shoal service show`, `shoal status` and the metrics.
 #pragma once
 
+#include "netplane/apply/trace.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/model/model.h"
 
@@ -53,15 +54,54 @@ struct ServiceCounters {
 
 // Entries in use of a table that can run full.
 struct TableUse {
-  std::string table;  // "backends", "ring_blocks", "services", "frontends", "vips"
+  std::string table;  // "backends", "ring_blocks", "services", "frontends", "vips"; once counted
+                      // also "flows", "affinity"
   std::uint32_t used = 0;
   std::uint32_t size = 0;
+};
+
+// A table that the programs fill, as counted by the last whole pass over it (table_census.h).
+struct LruUse {
+  std::string table;  // "flows", "affinity"
+  kernel::Tally tally;
+  std::uint32_t size = 0;
+  std::uint64_t age_s = 0;  // since the pass ended
+  double pressure() const { return size == 0 ? 0 : static_cast<double>(tally.active) / size; }
+};
+inline constexpr double kPressureHigh = 0.8;  // from here on `shoal status` says so
+
+// An entry of the flow table by the roles of its addresses, with the names that the desired state
+// has for them.
+struct FlowView {
+  kernel::Flow flow;
+  SocketAddress client;
+  SocketAddress frontend;
+  SocketAddress backend;
+  std::string service;     // "namespace/name"; empty: of none that is known
+  std::string pod;         // the backend's
+  std::string client_pod;  // when the client is a pod that is known here
+};
+
+struct FlowFilter {
+  std::string service;  // "namespace/name"; empty: all
+  std::string pod;      // "namespace/name", as backend or client; empty: all
+  std::size_t limit = 0;
+};
+
+// A bound on the work of one answer; a default table is read whole.
+inline constexpr std::size_t kFlowsReadMax = 262'144;
+
+struct FlowList {
+  std::vector<FlowView> flows;  // in the table's order
+  std::size_t read = 0;         // entries looked at
+  bool complete = true;         // false: the limit or kFlowsReadMax ended it
 };
 
 struct Counters {
   std::vector<ServiceCounters> services;  // by name
   std::vector<kernel::DropCount> drops;
   std::vector<TableUse> tables;
+  std::vector<LruUse> lru;  // once counted
   std::uint64_t plans = 0;
   std::uint64_t operations = 0;
   std::uint64_t errors = 0;

@@ -228,4 +228,21 @@ std::vector<std::string> list_pod_cgroups(const CgroupTree& tree, std::string_vi
   return {uids.begin(), uids.end()};
 }
 
+std::vector<fs::path> slice_cgroups(const CgroupTree& tree, std::string_view slice) {
+  std::vector<fs::path> roots = tree.v1;
+  if (!tree.v2.empty())
+    roots.push_back(tree.v2);
+  std::vector<fs::path> found;
+  for (const fs::path& root : roots)
+    if (::access((root / slice).c_str(), F_OK) == 0)
+      found.push_back(root / slice);
+  return found;
+}
+
+Result<> remove_slice(const fs::path& cgroup) {
+  if (::rmdir(cgroup.c_str()) != 0 && errno != ENOENT)
+    return fail_errno(fmt::format("remove cgroup {}", cgroup.string()));
+  return {};
+}
+
 }  // namespace shoal::runtime

@@ -46,5 +46,8 @@ Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);
 Result<> remove_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);
 // Pods that have a cgroup in any hierarchy, by uid, sorted.
 std::vector<std::string> list_pod_cgroups(const CgroupTree& tree, std::string_view slice);
+// The slice's own cgroup in each hierarchy that has one, and its removal once no pod is left in it.
+std::vector<std::filesystem::path> slice_cgroups(const CgroupTree& tree, std::string_view slice);
+Result<> remove_slice(const std::filesystem::path& cgroup);
 
 }  // namespace shoal::runtime

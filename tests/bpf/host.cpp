@@ -82,6 +82,7 @@ Host::Host(const std::string& name, const kernel::Features& allowed) {
   options_.root = sandbox() / name;
   options_.sizes = small_sizes();
   options_.allowed = allowed;
+  options_.hash_seed = 0x5ea5'1de5'90a7'0001;
   reopen();
 }
 

@@ -258,6 +258,67 @@ TEST_F(UplinkTest, HashedPicksFollowTheRing) {
       << testing::PrintToString(seen);
 }
 
+// `shoal trace` computes the hash again: it must name the backend that the program picks, for flows
+// that differ in every part of the key. Neighbouring slots have different backends, so a number
+// that is off by one in its upper bits is seen.
+TEST_F(UplinkTest, TheHashOfUserSpaceIsTheProgramsHash) {
+  constexpr std::uint32_t kSlots = 8192;
+  constexpr std::uint32_t kBackends = 128;
+  constexpr std::size_t kFlows = 2'000;
+  std::vector<model::BackendId> slots;
+  for (std::uint32_t slot = 0; slot < kSlots; ++slot)
+    slots.push_back(100 + slot % kBackends);
+  for (std::uint32_t id = 100; id < 100 + kBackends; ++id)
+    host.backend(id, fmt::format("10.244.2.{}:8080", id),
+                 {.generation = 1, .epoch = 1, .node = kOtherHost});
+  host.ring(1, slots, 32);
+  const std::uint64_t seed = SystemRandom().next();
+  SCOPED_TRACE(fmt::format("seed {}", seed));
+  SeededRandom random(seed);
+  const SocketAddress vips[] = {kVip, at("198.18.100.77:65535"), at("10.96.7.9:1")};
+  for (const SocketAddress& vip : vips)
+    for (const L4Proto proto : {L4Proto::kTcp, L4Proto::kUdp})
+      host.frontend(vip.to_string(), proto, 1, true);
+  const int program = host.program("shoal_uplink");
+  for (std::size_t i = 0; i < kFlows; ++i) {
+    const SocketAddress client{
+        IpAddress::v4(0xc6120000U + static_cast<std::uint32_t>(random.below(65536))),
+        static_cast<std::uint16_t>(1 + random.below(65535))};
+    const SocketAddress& vip = vips[random.below(std::size(vips))];
+    const bool is_tcp = random.below(2) == 0;
+    const kernel::FlowTuple tuple{is_tcp ? L4Proto::kTcp : L4Proto::kUdp, client, vip};
+    host.run_fd(program, from_lan(is_tcp ? tcp(client, vip, kSyn) : udp(client, vip)).frame(),
+                uplink);
+    const auto flow = host.maps().find_flow(tuple).value();
+    ASSERT_TRUE(flow) << client.to_string();
+    const std::uint32_t number = kernel::flow_hash(tuple, host.options().hash_seed);
+    ASSERT_EQ(flow->backend, slots[kernel::ring_slot(number, kSlots)]) << client.to_string();
+  }
+  EXPECT_FALSE(host.maps().find_flow({L4Proto::kTcp, at("192.0.2.1:1"), kVip}).value());
+}
+
+TEST_F(UplinkTest, TheFlowTableIsTalliedInSteps) {
+  host.ring(1, {kFarId}, 0);
+  constexpr std::uint16_t kFlows = 9'000;
+  const int program = host.program("shoal_uplink");
+  for (std::uint16_t i = 0; i < kFlows; ++i) {
+    const SocketAddress client{kClient.ip, static_cast<std::uint16_t>(10'000 + i)};
+    host.run_fd(program, from_lan(tcp(client, kVip, kSyn)).frame(), uplink);
+    if (i < 100)
+      host.run_fd(program, from_lan(tcp(client, kVip, kFin | kAck)).frame(), uplink);
+  }
+  kernel::TableWalk walk;
+  kernel::Tally tally;
+  unsigned steps = 1;
+  while (host.maps().tally(kernel::LruTable::kFlows, walk, tally).value())
+    ++steps;
+  EXPECT_EQ(tally.entries, kFlows);
+  EXPECT_EQ(tally.closing, 100U);
+  EXPECT_EQ(tally.active, kFlows - 100U);
+  EXPECT_GE(steps, kFlows / kernel::kTallyEntriesMax + 1);
+  EXPECT_TRUE(walk.at.empty());
+}
+
 TEST_F(UplinkTest, CountersCountPacketsBytesAndFlows) {
   host.ring(1, {kWebId}, 0);
   at_uplink(from_lan(tcp(kClient, kVip, kSyn)));

@@ -33,6 +33,7 @@ public:
   std::map<model::BackendId, kernel::BackendStats> backend_counters;
   std::map<std::string_view, std::uint64_t> drop_counters;
   std::vector<kernel::Flow> flow_table;
+  std::map<std::pair<model::ServiceIndex, IpAddress>, kernel::Affinity> affinity_table;
 
   // ---- DataMaps ------------------------------------------------------------------------------
   const kernel::MapSizes& sizes() const override { return sizes_; }
@@ -157,11 +158,46 @@ public:
       out.push_back({name, "", packets});
     return out;
   }
-  Result<std::vector<kernel::Flow>> flows(std::size_t limit) const override {
-    std::vector<kernel::Flow> out = flow_table;
-    if (out.size() > limit)
-      out.resize(limit);
-    return out;
+  Result<> each_flow(const std::function<bool(const kernel::Flow&)>& visit) const override {
+    for (const kernel::Flow& flow : flow_table)
+      if (!visit(flow))
+        break;
+    return {};
+  }
+  Result<std::optional<kernel::Flow>> find_flow(const kernel::FlowTuple& packet) const override {
+    for (const kernel::Flow& flow : flow_table)
+      if (!flow.reverse && kernel::FlowTuple{flow.proto, flow.source, flow.destination} == packet)
+        return std::optional(flow);
+    return std::optional<kernel::Flow>();
+  }
+  Result<std::optional<kernel::Affinity>> find_affinity(model::ServiceIndex service,
+                                                        const IpAddress& client) const override {
+    const auto found = affinity_table.find({service, client});
+    return found == affinity_table.end() ? std::nullopt : std::optional(found->second);
+  }
+  // One entry a step, so that a walk of several steps is seen.
+  Result<bool> tally(kernel::LruTable table, kernel::TableWalk& walk,
+                     kernel::Tally& tally) const override {
+    const auto step = [&](auto at, std::size_t size, auto&& idle_s, auto&& closing) {
+      if (walk.at.size() < size) {
+        std::advance(at, static_cast<std::ptrdiff_t>(walk.at.size()));
+        tally.entries++;
+        tally.closing += closing(*at) ? 1 : 0;
+        tally.active += !closing(*at) && idle_s(*at) <= kernel::kUdpIdle_s ? 1 : 0;
+        walk.at.push_back(0);
+      }
+      if (walk.at.size() < size)
+        return true;
+      walk.at.clear();
+      return false;
+    };
+    if (table == kernel::LruTable::kFlows)
+      return step(
+          flow_table.begin(), flow_table.size(), [](const auto& flow) { return flow.idle_s; },
+          [](const auto& flow) { return flow.closing; });
+    return step(
+        affinity_table.begin(), affinity_table.size(),
+        [](const auto& client) { return client.second.idle_s; }, [](const auto&) { return false; });
   }
 
 private:

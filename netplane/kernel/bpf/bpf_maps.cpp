@@ -20,6 +20,7 @@ namespace {
 
 static_assert(model::kRingBlockSlots == SHOAL_RING_BLOCK_SLOTS);
 static_assert(model::kRingSlotsMax == SHOAL_RING_SLOTS_MAX);
+static_assert(kUdpIdle_s == SHOAL_UDP_IDLE_S);
 
 constexpr std::string_view kDropNames[] = {
 #define SHOAL_DROP(name, text) #name,
@@ -144,8 +145,11 @@ std::uint32_t now_s() {
   return static_cast<std::uint32_t>(now.tv_sec);
 }
 
+std::uint32_t age_s(std::uint32_t now, std::uint32_t seen_s) {
+  return now > seen_s ? now - seen_s : 0;
+}
+
 Flow from_abi(const shoal_flow_key& key, const shoal_flow& flow) {
-  const std::uint32_t now = now_s();
   return {.reverse = key.dir == SHOAL_FLOW_REVERSE,
           .proto = static_cast<L4Proto>(key.proto),
           .source = {from_abi(key.saddr), ntohs(key.sport)},
@@ -156,7 +160,7 @@ Flow from_abi(const shoal_flow_key& key, const shoal_flow& flow) {
           .epoch = flow.epoch,
           .generation = flow.generation,
           .closing = (flow.flags & SHOAL_FLOW_CLOSING) != 0,
-          .idle_s = now > flow.seen_s ? now - flow.seen_s : 0};
+          .idle_s = age_s(now_s(), flow.seen_s)};
 }
 
 template <class T>
@@ -207,7 +211,7 @@ private:
 
 struct Fds {
   UniqueFd frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes, peers,
-      flows, udp_pick, service_stats, backend_stats, drops;
+      flows, udp_pick, affinity, service_stats, backend_stats, drops;
 };
 
 class BpfMaps final : public DataMaps {
@@ -316,7 +320,11 @@ public:
   Result<> clear_service_stats(model::ServiceIndex service) override;
   Result<> clear_backend_stats(model::BackendId backend) override;
   Result<std::vector<DropCount>> drops() const override;
-  Result<std::vector<Flow>> flows(std::size_t limit) const override;
+  Result<> each_flow(const std::function<bool(const Flow&)>& visit) const override;
+  Result<std::optional<Flow>> find_flow(const FlowTuple& packet) const override;
+  Result<std::optional<Affinity>> find_affinity(model::ServiceIndex service,
+                                                const IpAddress& client) const override;
+  Result<bool> tally(LruTable table, TableWalk& walk, Tally& tally) const override;
 
   // A crash between a node's two writes can leave a member that no CIDR names.
   Result<> prune_peers() {
@@ -373,6 +381,16 @@ private:
     if (bpf_map_delete_elem(fd.get(), &key) != 0 && errno != ENOENT)
       return fail_errno(fmt::format("delete from {}", map));
     return {};
+  }
+
+  template <class V, class K>
+  static Result<std::optional<V>> find(const UniqueFd& fd, const K& key, std::string_view map) {
+    V value{};
+    if (bpf_map_lookup_elem(fd.get(), &key, &value) == 0)
+      return std::optional(value);
+    if (errno == ENOENT)
+      return std::optional<V>();
+    return fail_errno(fmt::format("look up in {}", map));
   }
 
   // The values of all CPUs at one index; libbpf's count of possible CPUs is what the kernel writes.
@@ -530,18 +548,58 @@ Result<std::vector<DropCount>> BpfMaps::drops() const {
   return out;
 }
 
-Result<std::vector<Flow>> BpfMaps::flows(std::size_t limit) const {
-  std::vector<Flow> out;
-  if (limit == 0)
-    return out;
+Result<> BpfMaps::each_flow(const std::function<bool(const Flow&)>& visit) const {
   SHOAL_TRY_WRAP(for_each_entry(fds_.flows.get(), sizeof(shoal_flow_key), sizeof(shoal_flow),
                                 [&](const void* key, const void* value) {
-                                  out.push_back(
+                                  return visit(
                                       from_abi(load<shoal_flow_key>(key), load<shoal_flow>(value)));
-                                  return out.size() < limit;
                                 }),
                  "shoal_flows");
-  return out;
+  return {};
+}
+
+Result<std::optional<Flow>> BpfMaps::find_flow(const FlowTuple& packet) const {
+  const shoal_flow_key key{.saddr = to_abi(packet.source.ip),
+                           .daddr = to_abi(packet.destination.ip),
+                           .sport = htons(packet.source.port),
+                           .dport = htons(packet.destination.port),
+                           .proto = static_cast<__u8>(packet.proto),
+                           .dir = SHOAL_FLOW_FORWARD,
+                           .pad = 0};
+  const auto flow = SHOAL_TRY(find<shoal_flow>(fds_.flows, key, "shoal_flows"));
+  return flow ? std::optional(from_abi(key, *flow)) : std::nullopt;
+}
+
+Result<std::optional<Affinity>> BpfMaps::find_affinity(model::ServiceIndex service,
+                                                       const IpAddress& client) const {
+  const shoal_affinity_key key{
+      .client = to_abi(client), .service = service, .kind = SHOAL_AFFINITY_ADDRESS};
+  const auto last = SHOAL_TRY(find<shoal_affinity>(fds_.affinity, key, "shoal_affinity"));
+  if (!last)
+    return std::optional<Affinity>();
+  return std::optional(Affinity{last->backend, last->epoch, age_s(now_s(), last->seen_s)});
+}
+
+Result<bool> BpfMaps::tally(LruTable table, TableWalk& walk, Tally& tally) const {
+  static_assert(kTallyEntriesMax == kBatchEntriesMax);
+  const std::uint32_t now = now_s();
+  const auto add = [&](std::uint32_t seen_s, bool closing) {
+    tally.entries++;
+    tally.closing += closing ? 1 : 0;
+    tally.active += !closing && age_s(now, seen_s) <= kUdpIdle_s ? 1 : 0;
+  };
+  if (table == LruTable::kFlows)
+    return next_entries(fds_.flows.get(), sizeof(shoal_flow_key), sizeof(shoal_flow), walk.at,
+                        [&](const void*, const void* value) {
+                          const auto flow = load<shoal_flow>(value);
+                          add(flow.seen_s, (flow.flags & SHOAL_FLOW_CLOSING) != 0);
+                          return true;
+                        });
+  return next_entries(fds_.affinity.get(), sizeof(shoal_affinity_key), sizeof(shoal_affinity),
+                      walk.at, [&](const void*, const void* value) {
+                        add(load<shoal_affinity>(value).seen_s, false);
+                        return true;
+                      });
 }
 
 // Opens one map and holds its layout against the ABI's.
@@ -588,8 +646,8 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
       open_map(folder, "shoal_flows", sizeof(shoal_flow_key), sizeof(shoal_flow), &s.flows));
   f.udp_pick = SHOAL_TRY(open_map(folder, "shoal_udp_pick", sizeof(shoal_udp_key),
                                   sizeof(shoal_udp_pick), &s.udp_flows));
-  SHOAL_TRY(open_map(folder, "shoal_affinity", sizeof(shoal_affinity_key), sizeof(shoal_affinity),
-                     &s.affinity));
+  f.affinity = SHOAL_TRY(open_map(folder, "shoal_affinity", sizeof(shoal_affinity_key),
+                                  sizeof(shoal_affinity), &s.affinity));
   f.service_stats =
       SHOAL_TRY(open_map(folder, "shoal_service_stats", 4, sizeof(shoal_service_stats), nullptr));
   f.backend_stats =

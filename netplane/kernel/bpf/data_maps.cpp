@@ -37,6 +37,17 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
 
 }  // namespace
 
+Result<std::vector<Flow>> DataMaps::flows(std::size_t limit) const {
+  std::vector<Flow> out;
+  if (limit == 0)
+    return out;
+  SHOAL_TRY(each_flow([&](const Flow& flow) {
+    out.push_back(flow);
+    return out.size() < limit;
+  }));
+  return out;
+}
+
 std::string dump(const model::DataPlane& d) {
   std::vector<std::string> lines;
   for (const auto& [id, entry] : d.backends)

@@ -17,10 +17,13 @@
 #pragma once
 
 #include "netplane/base/result.h"
+#include "netplane/kernel/bpf/flow_hash.h"
 #include "netplane/model/data_plane.h"
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -98,6 +101,35 @@ struct Flow {
   std::uint16_t generation = 0;
   bool closing = false;
   std::uint32_t idle_s = 0;
+  bool operator==(const Flow&) const = default;
+};
+
+// A UDP flow that was idle for longer is over: SHOAL_UDP_IDLE_S.
+inline constexpr std::uint32_t kUdpIdle_s = 180;
+
+// What session affinity remembers of one client.
+struct Affinity {
+  model::BackendId backend = model::kNoBackend;
+  std::uint32_t epoch = 0;
+  std::uint32_t idle_s = 0;  // since the client's last new connection
+  bool operator==(const Affinity&) const = default;
+};
+
+// The tables that the programs themselves fill. The kernel does not count their entries, and makes
+// room by forgetting those that were not used for longest; it does so without a word, and entries
+// of what has ended stay until then. So a table being full says little; see Tally::active.
+enum class LruTable : std::uint8_t { kFlows, kAffinity };
+
+// A walk over one of them in steps of at most kTallyEntriesMax entries. Entries that come or go
+// meanwhile may be missed or not.
+inline constexpr std::size_t kTallyEntriesMax = 4096;
+struct TableWalk {
+  std::vector<std::uint8_t> at;  // the kernel's cursor; empty: at the beginning
+};
+struct Tally {
+  std::uint32_t entries = 0;
+  std::uint32_t active = 0;   // seen within kUdpIdle_s, and not closing
+  std::uint32_t closing = 0;  // flows that have seen a FIN or RST
 };
 
 class DataMaps {
@@ -138,8 +170,16 @@ public:
   virtual Result<> clear_backend_stats(model::BackendId backend) = 0;
   virtual Result<std::vector<DropCount>>
   drops() const = 0;  // every reason but NONE, in the .def's order
-  // At most `limit` flows, in the table's order.
-  virtual Result<std::vector<Flow>> flows(std::size_t limit) const = 0;
+  // Every flow in the table's order, until `visit` returns false.
+  virtual Result<> each_flow(const std::function<bool(const Flow&)>& visit) const = 0;
+  Result<std::vector<Flow>> flows(std::size_t limit) const;  // the first ones
+  // The flow of a packet of a client to a frontend, if there is one.
+  virtual Result<std::optional<Flow>> find_flow(const FlowTuple& packet) const = 0;
+  // What is remembered of a client that is known by its address, not by its network namespace.
+  virtual Result<std::optional<Affinity>> find_affinity(model::ServiceIndex service,
+                                                        const IpAddress& client) const = 0;
+  // The next step: adds to `tally`; false when that was the last one.
+  virtual Result<bool> tally(LruTable table, TableWalk& walk, Tally& tally) const = 0;
 };
 
 // One line an entry, sorted: the form of golden files and of `shoal` dumps. For example

@@ -6,6 +6,7 @@
 #include "netplane/kernel/bpf/bpf_maps.h"
 #include "netplane/kernel/bpf/syscalls.h"
 
+#include <algorithm>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <cerrno>
@@ -400,6 +401,22 @@ Result<> Loader::remove_old_versions() {
     return fail_errno(error.value(),
                       fmt::format("remove old maps below {}", impl_->options.root.string()));
   return {};
+}
+
+Result<std::vector<std::string>> list_data_plane(const std::filesystem::path& root) {
+  std::vector<std::string> out;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator at(root, error);
+  for (const std::filesystem::recursive_directory_iterator end; !error && at != end;
+       at.increment(error)) {
+    std::error_code ignored;
+    if (!at->is_directory(ignored))
+      out.push_back(at->path().lexically_relative(root).string());
+  }
+  if (error && error != std::errc::no_such_file_or_directory)
+    return fail_errno(error.value(), fmt::format("list {}", root.string()));
+  std::ranges::sort(out);
+  return out;
 }
 
 Result<> remove_data_plane(const std::filesystem::path& root) {

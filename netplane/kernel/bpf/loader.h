@@ -87,6 +87,8 @@ private:
   std::unique_ptr<Impl> impl_;
 };
 
+// What remove_data_plane() would remove, sorted: "links/tcx-7-ingress", "v2/shoal_flows".
+Result<std::vector<std::string>> list_data_plane(const std::filesystem::path& root);
 // Removes every attachment and map under root, loaded by whichever version. Nothing there is fine.
 Result<> remove_data_plane(const std::filesystem::path& root);
 

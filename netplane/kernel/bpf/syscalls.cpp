@@ -116,4 +116,26 @@ Result<> for_each_entry(int fd, std::size_t key_bytes, std::size_t value_bytes,
   }
 }
 
+Result<bool> next_entries(int fd, std::size_t key_bytes, std::size_t value_bytes,
+                          std::vector<std::uint8_t>& at,
+                          const std::function<bool(const void*, const void*)>& visit) {
+  std::vector<std::uint8_t> keys(key_bytes * kBatchEntriesMax),
+      values(value_bytes * kBatchEntriesMax);
+  const bool first = at.empty();
+  at.resize(std::max<std::size_t>(key_bytes, 8));
+  __u32 n = kBatchEntriesMax;
+  const int rc = bpf_map_lookup_batch(fd, first ? nullptr : at.data(), at.data(), keys.data(),
+                                      values.data(), &n, nullptr);
+  const int error = rc != 0 ? errno : 0;
+  if (error != 0 && error != ENOENT) {
+    at.clear();
+    return fail_errno(error, "read a BPF map in steps");
+  }
+  for (__u32 i = 0; i < n; ++i)
+    visit(keys.data() + i * key_bytes, values.data() + i * value_bytes);
+  if (error == ENOENT)
+    at.clear();
+  return error == 0;
+}
+
 }  // namespace shoal::kernel

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <vector>
 
 namespace shoal::kernel {
 
@@ -34,5 +35,11 @@ Result<> update_entries(int fd, const void* keys, std::size_t key_bytes, const v
 // Calls visit(key, value) for every entry until it returns false. Not for per-CPU maps.
 Result<> for_each_entry(int fd, std::size_t key_bytes, std::size_t value_bytes,
                         const std::function<bool(const void* key, const void* value)>& visit);
+// One step of the same over a hash map: at most kBatchEntriesMax entries from the cursor `at`
+// (empty: from the beginning), which is moved on. False when nothing is left, and `at` is empty
+// again.
+Result<bool> next_entries(int fd, std::size_t key_bytes, std::size_t value_bytes,
+                          std::vector<std::uint8_t>& at,
+                          const std::function<bool(const void* key, const void* value)>& visit);
 
 }  // namespace shoal::kernel

@@ -295,6 +295,16 @@ TEST(CommandLine, WrongOnesSaySo) {
   EXPECT_THAT(bad("", line({"--set", "a.b=1"}).overrides),
               testing::ElementsAre(HasSubstr("--set: a.b: unknown key")));
   EXPECT_THAT(usage(), HasSubstr("--network-lb-pool"));
+  EXPECT_FALSE(parse_command_line(std::vector<const char*>{"--force"}));
+  EXPECT_FALSE(parse_command_line(std::vector<const char*>{"--dry-run"}));
+}
+
+TEST(CommandLine, Cleanup) {
+  const CommandLine l = line({"--cleanup", "--dry-run"});
+  EXPECT_TRUE(l.cleanup && l.dry_run);
+  EXPECT_FALSE(l.force);
+  EXPECT_TRUE(line({"--force", "--cleanup"}).force);
+  EXPECT_FALSE(line({}).cleanup);
 }
 
 }  // namespace

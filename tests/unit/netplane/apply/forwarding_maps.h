@@ -85,8 +85,19 @@ public:
     return write([&] { return to_.clear_backend_stats(backend); });
   }
   Result<std::vector<kernel::DropCount>> drops() const override { return to_.drops(); }
-  Result<std::vector<kernel::Flow>> flows(std::size_t limit) const override {
-    return to_.flows(limit);
+  Result<> each_flow(const std::function<bool(const kernel::Flow&)>& visit) const override {
+    return to_.each_flow(visit);
+  }
+  Result<std::optional<kernel::Flow>> find_flow(const kernel::FlowTuple& packet) const override {
+    return to_.find_flow(packet);
+  }
+  Result<std::optional<kernel::Affinity>> find_affinity(model::ServiceIndex service,
+                                                        const IpAddress& client) const override {
+    return to_.find_affinity(service, client);
+  }
+  Result<bool> tally(kernel::LruTable table, kernel::TableWalk& walk,
+                     kernel::Tally& tally) const override {
+    return to_.tally(table, walk, tally);
   }
 
 private:

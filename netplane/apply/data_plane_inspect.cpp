@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking into the live data plane: flows, the tables' load, and what would become of a connection.
+#include "netplane/apply/data_plane.h"
+
+#include <fmt/format.h>
+
+namespace shoal::apply {
+namespace {
+
+FlowView by_roles(const kernel::Flow& flow) {
+  if (flow.reverse)
+    return {.flow = flow,
+            .client = flow.destination,
+            .frontend = flow.translated,
+            .backend = flow.source};
+  return {.flow = flow,
+          .client = flow.source,
+          .frontend = flow.destination,
+          .backend = flow.translated};
+}
+
+std::string name_of(const std::map<IpAddress, std::string>& names, const IpAddress& ip) {
+  const auto found = names.find(ip);
+  return found == names.end() ? std::string() : found->second;
+}
+
+}  // namespace
+
+// --- Names
+// ------------------------------------------------------------------------------------------
+
+std::map<IpAddress, std::string> DataPlane::pod_names() const {
+  std::map<IpAddress, std::string> names;
+  if (!desired_)
+    return names;
+  for (const model::ServicePort& service : desired_->services)
+    for (const model::Backend& backend : service.backends)
+      if (!backend.pod.empty())
+        names.emplace(backend.ip, backend.pod);
+  for (const model::LocalPod& pod : desired_->pods)
+    names[pod.ip] = pod.pod;
+  return names;
+}
+
+std::map<model::BackendId, TraceBackend> DataPlane::backend_names() const {
+  std::map<model::BackendId, TraceBackend> names;
+  if (!desired_)
+    return names;
+  for (const model::ServicePort& service : desired_->services) {
+    const auto index = index_of_.find(service.id());
+    const plan::ServiceState* state =
+        index == index_of_.end() ? nullptr : actual_.service(index->second);
+    if (state == nullptr)
+      continue;
+    std::map<plan::BackendKey, const model::Backend*> wanted;
+    for (const model::Backend& backend : service.backends)
+      wanted[{backend.ip, backend.port, backend.generation}] = &backend;
+    for (const plan::SlotCount& owned : state->backends) {
+      const auto found = wanted.find(plan::key_of(*actual_.backend(owned.id)));
+      if (found != wanted.end())
+        names[owned.id] = {found->second->pod, found->second->group, found->second->host};
+    }
+  }
+  return names;
+}
+
+// --- Tables
+// -----------------------------------------------------------------------------------------
+
+std::vector<LruUse> DataPlane::lru_use() const {
+  const kernel::MapSizes& sizes = kernel_.maps->sizes();
+  std::vector<LruUse> out;
+  const auto add = [&](kernel::LruTable table, std::string name, std::uint32_t size) {
+    if (const auto& count = census_.counted(table)) {
+      const auto age = std::chrono::duration_cast<std::chrono::seconds>(clock_.now() - count->at);
+      out.push_back({std::move(name), count->tally, size, static_cast<std::uint64_t>(age.count())});
+    }
+  };
+  add(kernel::LruTable::kFlows, "flows", sizes.flows);
+  add(kernel::LruTable::kAffinity, "affinity", sizes.affinity);
+  return out;
+}
+
+// --- Flows
+// ------------------------------------------------------------------------------------------
+
+Result<FlowList> DataPlane::flows(const FlowFilter& filter) const {
+  const auto pods = pod_names();
+  std::map<model::ServiceIndex, std::string> services;
+  for (const auto& [id, index] : index_of_)
+    services[index] = id.substr(0, id.find(':'));
+  // A reverse entry holds no service: its VIP tells.
+  const auto service_of = [&](const FlowView& view) {
+    model::ServiceIndex index = view.flow.service;
+    if (view.flow.reverse) {
+      const auto frontend =
+          actual_.frontends().find({view.frontend.ip, view.frontend.port, view.flow.proto});
+      if (frontend == actual_.frontends().end())
+        return std::string();
+      const bool outside = view.client_pod.empty() && frontend->second.outside != model::kNoService;
+      index = outside ? frontend->second.outside : frontend->second.inside;
+    }
+    const auto name = services.find(index);
+    return name == services.end() ? std::string() : name->second;
+  };
+  FlowList out;
+  SHOAL_TRY(kernel_.maps->each_flow([&](const kernel::Flow& flow) {
+    if (out.flows.size() >= filter.limit || out.read >= kFlowsReadMax) {
+      out.complete = false;
+      return false;
+    }
+    out.read++;
+    FlowView view = by_roles(flow);
+    view.pod = name_of(pods, view.backend.ip);
+    view.client_pod = name_of(pods, view.client.ip);
+    if (!filter.pod.empty() && view.pod != filter.pod && view.client_pod != filter.pod)
+      return true;
+    view.service = service_of(view);
+    if (filter.service.empty() || view.service == filter.service)
+      out.flows.push_back(std::move(view));
+    return true;
+  }));
+  return out;
+}
+
+// --- Trace
+// ------------------------------------------------------------------------------------------
+
+Result<Trace> DataPlane::trace(TraceQuery query) const {
+  if (!desired_)
+    return fail(Errc::kUnavailable, "nothing has been applied to the data plane yet");
+  if (query.origin == TraceOrigin::kPod) {
+    const auto pod = std::ranges::find(desired_->pods, query.pod, &model::LocalPod::pod);
+    if (pod == desired_->pods.end())
+      return fail(Errc::kNotFound, fmt::format("this host runs no pod {}", query.pod));
+    query.client = pod->ip;
+  }
+  TraceWorld world;
+  world.maps = SHOAL_TRY(kernel_.maps->read());
+  world.hash_seed = config_.hash_seed;
+  world.socket_hooks = config_.socket_hooks;
+  world.masquerade = config_.masquerade;
+  world.host = uplink_.address;
+  world.cluster = desired_->cluster_cidrs;
+  for (const auto& [id, index] : index_of_)
+    world.services[index] = id;
+  world.backends = backend_names();
+  world.pods = pod_names();
+  for (const model::Node& node : desired_->nodes)
+    world.hosts[node.underlay] = node.name;
+  if (const auto tuple = query.tuple())
+    world.flow = SHOAL_TRY(kernel_.maps->find_flow(*tuple));
+  if (const auto service = traced_service(query, world.maps); service && query.client)
+    world.affinity = SHOAL_TRY(kernel_.maps->find_affinity(*service, *query.client));
+  return apply::trace(query, world);
+}
+
+}  // namespace shoal::apply
