@@ -134,9 +134,11 @@ apiVersion: v1
 kind: Service
 metadata: {name: bad}
 spec:
-  type: ExternalName                #! spec.type: Shoal does not act on "ExternalName"
+  ipFamilyPolicy: PreferDualStack   #! spec.ipFamilyPolicy: Shoal does not act on "PreferDualStack"
   selector: {app: a}
-  ports: [{port: 80}]
+  ports:
+  - port: 80
+    protocol: SCTP                  #! spec.ports[0].protocol: Shoal does not act on "SCTP"
 """,
     "a name that cannot be": """
 apiVersion: v1
