@@ -18,13 +18,13 @@ from shoal_lab import web  # noqa: E402
 from shoal_lab.cluster import SHOALD, Cluster, wait_for  # noqa: E402
 
 HOST = "h1"
-# Everything that Shoal may leave, one thing a line.
+# Everything that Shoal may leave, one thing a line. (A new bpffs holds maps.debug and progs.debug of the kernel's own.)
 TRACES = """\
 ip -o link | grep -E 'shl|shoal'
 ip route show table all | grep -E 'shl|shoal|proto 83'
 ip rule | grep -i shoal
 nft list ruleset | grep -i shoal
-ls /sys/fs/bpf
+ls /sys/fs/bpf | grep -v '[.]debug$'
 bpftool net show | grep -i shoal
 tc filter show dev eth0 ingress
 for tree in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts); do

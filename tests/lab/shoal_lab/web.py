@@ -75,4 +75,4 @@ def announcer(cluster, vip):
 
 
 def ask(cluster, client, port, vip):
-    return cluster.run(client, "python3", "-c", ASK, str(port), vip).stdout.strip()
+    return cluster.run(client, "python3", "-c", ASK, str(port), vip).stdout.split()[0]
