@@ -58,7 +58,8 @@ protected:
   }
   std::vector<std::string> listed(const FlowFilter& filter) {
     std::vector<std::string> out;
-    for (const FlowView& view : plane->flows(filter)->flows)
+    const auto flows = plane->flows(filter);
+    for (const FlowView& view : flows->flows)
       out.push_back(fmt::format("{}{} > {} > {} {} {}", view.flow.reverse ? "reverse " : "",
                                 view.client.to_string(), view.frontend.to_string(),
                                 view.backend.to_string(), view.service, view.pod));
