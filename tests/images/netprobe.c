@@ -4,9 +4,10 @@
 // document a line.
 //
 //   netprobe serve [--name N] [--drain S] [--ready FILE] tcp:PORT|udp:PORT|http:PORT ...
-//       tcp, udp: "?" is answered by "NAME REMOTE-IP REMOTE-PORT"; tcp "put N" takes N bytes and
-//       "get N" gives N bytes; a udp answer is as long as its question, when that is longer. http:
-//       200, or 503 while FILE is absent. SIGTERM: goes on for S seconds (default 0).
+//       tcp, udp: "?" is answered by "NAME REMOTE-IP REMOTE-PORT"; tcp "put N" is answered by "go"
+//       and takes N bytes, "get N" gives N bytes; a udp answer is as long as its question, when
+//       that is longer. http: 200, or 503 while FILE is absent. SIGTERM: goes on for S seconds
+//       (default 0).
 //   netprobe ask tcp|udp|udp-connected IP PORT [-n N] [--timeout MS] [--one-socket] [--size BYTES]
 //   [--source-port P]
 //       {"ok":true,"name":"..","seen":"ip port","peer":"ip port","ms":1.2} or
@@ -20,7 +21,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -160,8 +160,9 @@ static bool give_bytes(int fd, long bytes) {
   return true;
 }
 
-// One command on a connection; false: it is over. Commands are short and come in one segment; a
-// connection is served alone for the time of its transfer, which a timeout bounds.
+// One command on a connection; false: it is over. Commands are short and come in one segment, with
+// nothing behind them: what a "put" gives follows when it has been answered. A connection is served
+// alone for the time of its transfer, which a timeout bounds.
 static bool serve_connection(const struct socket_of* c) {
   char line[512], seen[128], out[1024];
   struct sockaddr_storage peer;
@@ -178,7 +179,8 @@ static bool serve_connection(const struct socket_of* c) {
     return false;
   }
   if (strncmp(line, "put ", 4) == 0)
-    return take_bytes(c->fd, atol(line + 4)) && send_all(c->fd, "done\n", 5);
+    return send_all(c->fd, "go\n", 3) && take_bytes(c->fd, atol(line + 4)) &&
+           send_all(c->fd, "done\n", 5);
   if (strncmp(line, "get ", 4) == 0)
     return give_bytes(c->fd, atol(line + 4));
   snprintf(out, sizeof(out), "%s %s\n", name, show(&peer, seen, sizeof(seen)));
@@ -492,17 +494,7 @@ static int bulk(int argc, char** argv) {
     error = errno;
   } else {
     snprintf(line, sizeof(line), "put %ld", bytes);
-    // The command is a segment of its own: the server reads it as one.
-    bool ok = send_all(fd, line, strlen(line));
-    struct pollfd unsent = {.fd = fd, .events = POLLOUT};
-    for (int left = 1; ok && left != 0;) {
-      struct tcp_info info;
-      socklen_t size = sizeof(info);
-      if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || now_ms() - begun > timeout_ms)
-        ok = false;
-      left = (int)info.tcpi_unacked;
-      poll(&unsent, 0, 1);
-    }
+    bool ok = send_all(fd, line, strlen(line)) && recv(fd, done, 3, MSG_WAITALL) == 3;
     ok = ok && give_bytes(fd, bytes) && recv(fd, done, 5, MSG_WAITALL) == 5;
     snprintf(line, sizeof(line), "get %ld", bytes);
     ok = ok && send_all(fd, line, strlen(line)) && take_bytes(fd, bytes);
