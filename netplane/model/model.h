@@ -97,7 +97,8 @@ struct ServicePort {
   Clients clients = Clients::kAll;
   // How long a client stays with the backend that it had last; 0: each connection picks anew.
   std::uint32_t affinity_s = 0;
-  // The outside clients that may connect; empty: all. Others are dropped, as a firewall would.
+  // The outside clients that may connect to the LoadBalancer frontends; empty: all. Others are
+  // dropped, as a firewall would.
   std::vector<IpPrefix> source_ranges;
   auto operator<=>(const ServicePort&) const = default;
   // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside and "@external" for

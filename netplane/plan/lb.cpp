@@ -38,6 +38,7 @@ struct FrontendOwners {
   static constexpr std::uint32_t kNobody = UINT32_MAX;
   std::uint32_t inside = kNobody;
   std::uint32_t outside = kNobody;
+  bool restricted = false;  // outside clients are held against the outside service's ranges
 };
 
 class Planner {
@@ -162,6 +163,9 @@ void Planner::gather_frontends(DesiredService& wanted) {
     own.inside = model::for_inside(clients) && claim(owners.inside, wanted, key);
     own.outside = model::for_outside(clients, frontend.kind) &&
                   (own.inside || !model::for_inside(clients)) && claim(owners.outside, wanted, key);
+    // As Kubernetes has it: node ports and external IPs are not behind the ranges.
+    owners.restricted |= own.outside && frontend.kind == model::FrontendKind::kLoadBalancer &&
+                         !wanted.service->source_ranges.empty();
     if (own.inside || own.outside)
       wanted.frontends.push_back(own);
   }
@@ -442,7 +446,7 @@ std::optional<FrontendEntry> Planner::frontend_entry(const FrontendOwners& owner
   if (owners.outside != FrontendOwners::kNobody && services_[owners.outside].index) {
     const DesiredService& outside = services_[owners.outside];
     entry.outside = *outside.index;
-    entry.restricted = !outside.service->source_ranges.empty();
+    entry.restricted = owners.restricted;
     entry.affinity_s = outside.service->affinity_s;
   }
   if (owners.inside != FrontendOwners::kNobody && services_[owners.inside].index) {

@@ -184,6 +184,8 @@ class Policies(ServiceTest):
         wait_for("the client to be shut out", lambda: self.ask("outside", self.vip_of(web), 80, "tcp", 1, "--timeout",
                                                                "500")[0].get("error") == "TIMEOUT", 15)
         self.wait_names("pod", self.vip_of(web), 80, {"a"})
+        # A node port is not the load balancer's.
+        self.wait_names("outside", Cluster.address("h1"), web["spec"]["ports"][0]["nodePort"], {"a"})
 
     def test_terminating_backends_drain(self):
         self.servers("a", "b", hosts=["h1", "h2"], drain=8)
