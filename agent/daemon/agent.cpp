@@ -115,6 +115,12 @@ Result<> Agent::Impl::make_gossip() {
       runner->members_changed();
     if (driver)
       driver->members_changed();
+    if (pods)
+      pods->drains_changed();
+  });
+  bridge->on_drained([this](std::string_view host, const std::string* value) {
+    if (drains)
+      drains->told(host, value);
   });
   return {};
 }
@@ -167,6 +173,14 @@ Result<> Agent::Impl::make_api() {
 
 void Agent::Impl::make_controllers() {
   view.attach(replica, kViewed);
+  drains =
+      std::make_unique<DrainBoard>(files.node_name, view, [this](std::optional<std::string> value) {
+        return gossip->publish(kDrainedKey, std::move(value));
+      });
+  drains->on_news([this] {
+    if (pods)
+      pods->drains_changed();
+  });
   controllers::RunnerOptions running;
   running.self = files.node_name;
   running.controllers.pod_replace_after = options.pod_replace_after;
@@ -282,6 +296,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);
   };
+  inputs.applied = [this] { drains->applied(); };
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();
@@ -327,6 +342,7 @@ Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
       .memory_bytes = static_cast<std::int64_t>(host.totalram) * host.mem_unit,
       .oom_score_adj = static_cast<int>(own_score ? parse_int(trim(*own_score)).value_or(0) : 0),
       .report = {},
+      .drained = [this](const std::string& uid) { return drains->drained(uid, bridge->members()); },
       .local_pods_changed = {},
       .settled = {}};
   context.report = [this](const std::string& ns, const std::string& name, const std::string& uid,

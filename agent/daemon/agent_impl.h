@@ -9,6 +9,7 @@
 #include "agent/controllers/runner.h"
 #include "agent/daemon/agent.h"
 #include "agent/daemon/cluster_admin.h"
+#include "agent/daemon/drain_board.h"
 #include "agent/daemon/gossip_bridge.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
@@ -99,6 +100,7 @@ struct Agent::Impl {
   std::unique_ptr<api::Server> server;
   std::unique_ptr<ClusterAdmin> admin;  // on the store's host
   view::View view;
+  std::unique_ptr<DrainBoard> drains;
   std::unique_ptr<controllers::Runner> runner;
   std::unique_ptr<runtime::ImageStore> images;
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known

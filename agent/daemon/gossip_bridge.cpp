@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/gossip_bridge.h"
 
+#include "agent/daemon/drain_board.h"
 #include "netplane/base/strings.h"
 
 #include <boost/json.hpp>
@@ -104,6 +105,11 @@ void GossipBridge::on_entry(const gossip::EntryChanged& changed) {
       return;
     const store::Event event = to_store(changed.key, changed.entry);
     replica_.apply(std::span(&event, 1), 0);
+    return;
+  }
+  if (changed.key == kDrainedKey) {
+    if (drained_)
+      drained_(changed.origin, changed.entry.value.get());
     return;
   }
   apply_status_entry(changed.origin, changed.key, changed.entry.value.get());

@@ -81,6 +81,8 @@ void NetplaneDriver::run() {
   if (!view_.synced())
     return;
   note_errors(data_plane_.apply(desired_, settled_));
+  if (errors_.empty())
+    inputs_.applied();
   inputs_.show_health(computed.health_checks);
   if (settled_ && findings_ != computed.findings) {
     tell(computed.findings);

@@ -37,6 +37,7 @@ public:
     // What of desired::Inputs may change while the agent runs. Asked at start and with each audit.
     std::function<std::vector<IpAddress>()> node_addresses;
     std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
+    std::function<void()> applied;  // the data plane is what the view says, every object of it
   };
   NetplaneDriver(boost::asio::io_context& loop, view::View& view, apply::DataPlane& data_plane,
                  api::Writer& writer, const Clock& clock, desired::Inputs base, Inputs inputs);

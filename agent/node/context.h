@@ -39,6 +39,9 @@ struct Context {
   std::function<void(const std::string& ns, const std::string& name, const std::string& uid,
                      std::optional<boost::json::object> status)>
       report;
+  // No data plane leads anybody new to a pod that is being stopped; Node::drains_changed tells of
+  // new answers.
+  std::function<bool(const std::string& uid)> drained;
   std::function<void(std::vector<model::LocalPod>)> local_pods_changed;
   // Every pod that an earlier agent left has been taken up, and what belongs to no pod is gone.
   std::function<void()> settled;

@@ -36,6 +36,20 @@ void Node::start() {
   check_settled();
 }
 
+void Node::drains_changed() {
+  if (!drains_looked_at_)
+    return;
+  drains_looked_at_ = false;
+  // Not from within the caller: workers report.
+  asio::post(context_.loop, [this, alive = alive_] {
+    if (!*alive)
+      return;
+    drains_looked_at_ = true;
+    for (const auto& [uid, worker] : workers_)
+      worker->look_at_drain();
+  });
+}
+
 std::vector<model::LocalPod> Node::local_pods() const {
   std::vector<model::LocalPod> pods;
   for (const auto& [uid, worker] : workers_)

@@ -31,6 +31,7 @@ public:
   Node& operator=(const Node&) = delete;
 
   void start();
+  void drains_changed();  // Context::drained may have new answers
 
   std::vector<model::LocalPod> local_pods() const;
   std::size_t pods() const { return workers_.size(); }
@@ -56,6 +57,7 @@ private:
   std::set<std::string> refused_;                              // uids whose spec could not be read
   bool looked_ = false;                                        // at every pod of the synced replica
   bool settled_ = false;
+  bool drains_looked_at_ = true;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

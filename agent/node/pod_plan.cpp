@@ -41,6 +41,11 @@ Step stop_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
 
 }  // namespace
 
+std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited) {
+  const auto left = grace - std::chrono::duration_cast<std::chrono::seconds>(waited);
+  return std::max(left, std::min(grace, kGraceMin));
+}
+
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& state) {
   return policy == RestartPolicy::kAlways ||
          (policy == RestartPolicy::kOnFailure && state.exit_code != 0);

@@ -29,9 +29,13 @@ inline constexpr std::chrono::seconds kRetryMax{60};
 inline constexpr std::chrono::seconds kImageRetry{2};
 // While a container is being created by what an earlier agent asked for.
 inline constexpr std::chrono::milliseconds kTakeUpRetry{100};
-// After a pod's deletion was seen and before its processes are asked to end: so that the hosts that
-// balance over it have it out of their rings.
-inline constexpr std::chrono::milliseconds kDrainDelay{500};
+// After a pod's deletion was seen, and before its processes are asked to end, every host has it out
+// of its rings. A host that does not say so is not waited for longer than that, nor than the pod's
+// grace period.
+inline constexpr std::chrono::seconds kDrainMax{10};
+// From then on nothing new is led to it: for what was on its way.
+inline constexpr std::chrono::milliseconds kDrainSettle{100};
+inline constexpr std::chrono::seconds kGraceMin{2};
 
 struct Waiting {
   std::string reason;  // "ContainerCreating", "CrashLoopBackOff", "ErrImageNeverPull", ...
@@ -62,7 +66,8 @@ struct PodSeen {
   std::uint16_t generation = 0;
   WallTime started{};
   std::optional<Waiting> sandbox_error;
-  MonoTime retry_at{};                  // no step before that, but for stopping
+  MonoTime retry_at{};  // no step before that, but for stopping
+  MonoTime stop_began{};
   std::optional<MonoTime> drain_until;  // set when the stop began
   bool stop_sent = false;
   std::vector<ContainerSeen> containers;  // as in the spec
@@ -90,6 +95,10 @@ struct Step {
 
 // wanted: the object exists and this host shall run it. False: stop it and leave nothing.
 Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime now);
+
+// What the processes of a pod get of its grace period, when the stop began `waited` ago: all of it
+// if it is no longer than kGraceMin, and never less than that.
+std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited);
 
 // Whether a container that has ended is to be started again.
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);

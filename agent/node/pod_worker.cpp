@@ -304,16 +304,35 @@ void PodWorker::free_sandbox() {
 
 // Every host sees the deletion itself and takes the pod out of its rings. It is probed to its end:
 // a service that has nothing better goes on with it as long as it answers.
-void PodWorker::begin_stop() { seen_.drain_until = context_.clock.now() + kDrainDelay; }
+void PodWorker::begin_stop() {
+  seen_.stop_began = context_.clock.now();
+  seen_.drain_until = seen_.stop_began + std::min<Duration>(spec_.grace, kDrainMax);
+  take_drain();
+}
+
+bool PodWorker::take_drain() {
+  if (!seen_.drain_until || drained_ || !context_.drained(spec_.uid))
+    return false;
+  drained_ = true;
+  seen_.drain_until = std::min(*seen_.drain_until, context_.clock.now() + kDrainSettle);
+  return true;
+}
+
+void PodWorker::look_at_drain() {
+  if (!abandoned_ && take_drain())
+    poke();
+}
 
 void PodWorker::stop_all() {
   seen_.stop_sent = true;
+  const std::chrono::seconds grace =
+      grace_left(spec_.grace, context_.clock.now() - seen_.stop_began);
   std::vector<runtime::shim::ContainerRef> refs;
   for (const ContainerSeen& seen : seen_.containers)
     if (seen.current && seen.current->phase != ContainerPhase::kExited)
       refs.push_back(seen.current->ref);
   const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)), refs,
-                     grace = spec_.grace]() -> Result<> {
+                     grace]() -> Result<> {
     for (const auto& ref : refs)
       if (auto asked = client.stop(ref, SIGTERM, grace);
           !asked && asked.error().code() != Errc::kNotFound)

@@ -26,6 +26,7 @@ public:
 
   void start() { poke(); }
   void update(PodSpec spec);  // the object changed
+  void look_at_drain();       // Context::drained may have a new answer
   void gone();                // the object is no more, or no longer this host's
   // Nothing runs or is reported any more; the pod itself goes on.
   void abandon();
@@ -53,6 +54,7 @@ private:
   void clean_one(std::size_t index);
   void free_sandbox();
   void begin_stop();
+  bool take_drain();
   void stop_all();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
@@ -81,6 +83,7 @@ private:
   bool busy_ = false;
   bool again_ = false;
   bool abandoned_ = false;
+  bool drained_ = false;
   bool taking_up_ = false;  // a living sandbox, as far as its network: nothing is reported before
   std::chrono::seconds retry_{0};
   boost::asio::steady_timer timer_;

@@ -171,6 +171,15 @@ TEST(NextStep, StopsWithoutDetours) {
   EXPECT_EQ(next_step(pod(), nothing, false, at(0)), Step{StepKind::kAdopt});
 }
 
+TEST(GraceLeft, TheDrainCounts) {
+  using std::chrono::milliseconds;
+  EXPECT_EQ(grace_left(seconds(30), milliseconds(900)), seconds(30));
+  EXPECT_EQ(grace_left(seconds(30), seconds(10)), seconds(20));
+  EXPECT_EQ(grace_left(seconds(11), seconds(10)), kGraceMin);
+  EXPECT_EQ(grace_left(seconds(1), seconds(1)), seconds(1));
+  EXPECT_EQ(grace_left(seconds(0), seconds(5)), seconds(0));
+}
+
 // Whatever happens in whatever order, a pod that is to go is gone after a bounded number of steps,
 // and one that is to run runs: a worker in miniature, without time.
 TEST(NextStep, AlwaysComesToRest) {
