@@ -29,7 +29,7 @@ void NetplaneDriver::start() {
 }
 
 void NetplaneDriver::set_local_pods(std::vector<model::LocalPod> pods) {
-  local_pods_ = std::move(pods);
+  builder_.set_local_pods(std::move(pods));
   mark_dirty();
 }
 
@@ -75,12 +75,16 @@ void NetplaneDriver::run() {
   scheduled_ = false;
   check_settled();
   const desired::Computed& computed = builder_.build(inputs_.members());
-  desired_ = computed.desired;
-  desired_.pods = local_pods_;
   // Before the view is complete an empty one says nothing.
-  if (!view_.synced())
+  if (!view_.synced()) {
+    applied_ = false;
     return;
-  note_errors(data_plane_.apply(desired_, settled_));
+  }
+  std::optional<std::span<const std::size_t>> changed;
+  if (applied_ && builder_.changed())
+    changed = *builder_.changed();
+  applied_ = true;
+  note_errors(data_plane_.apply(computed.desired, settled_, changed));
   if (errors_.empty())
     inputs_.applied();
   inputs_.show_health(computed.health_checks);

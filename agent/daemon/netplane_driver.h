@@ -52,7 +52,7 @@ public:
   void set_local_pods(std::vector<model::LocalPod> pods);
   void local_pods_settled();
 
-  const model::Desired& current() const { return desired_; }
+  const model::Desired& current() const { return builder_.last().desired; }
   bool settled() const { return settled_; }
   const std::vector<std::string>& errors() const { return errors_; }
 
@@ -79,8 +79,7 @@ private:
   boost::asio::steady_timer retry_timer_;
   std::chrono::milliseconds retry_after_ = kApplyRetryFirst;
 
-  std::vector<model::LocalPod> local_pods_;
-  model::Desired desired_;
+  bool applied_ = false;  // what the builder built last
   std::vector<desired::Finding> findings_;
   std::vector<std::string> errors_;
   MonoTime next_audit_;

@@ -20,9 +20,9 @@ private:
 };
 
 // Fills in everything of `out` but the nodes. Equal parts give equal results: their order is that
-// of the map.
-void assemble(const Builder::Parts& parts, const Announcers& announcers, const std::string& self,
-              Computed& out);
+// of the map. Returns where each part's ports stand, in that order.
+std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& announcers,
+                                 const std::string& self, Computed& out);
 
 inline bool is_empty(const Part& part) { return part.ports.empty() && part.findings.empty(); }
 

@@ -7,6 +7,20 @@ namespace shoal::desired {
 
 using store::ObjectPtr;
 
+namespace {
+
+// What is put together from two parts differs in groups and backends alone.
+bool same_but_backends(const Part& a, const Part& b) {
+  return a.created == b.created && a.vips == b.vips && a.health == b.health &&
+         a.contestable == b.contestable && a.findings == b.findings &&
+         std::equal(a.ports.begin(), a.ports.end(), b.ports.begin(), b.ports.end(),
+                    [](const model::ServicePort& x, const model::ServicePort& y) {
+                      return model::same_but_backends(x, y);
+                    });
+}
+
+}  // namespace
+
 Builder::Builder(const view::View& view, Inputs inputs) : view_(view), inputs_(std::move(inputs)) {
   result_.desired.self = inputs_.self;
   result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
@@ -65,9 +79,9 @@ void Builder::take_members(const view::Members& members) {
   for (const auto& [name, member] : members_.all())
     if (member.alive && !members.find(name))
       changed.insert(name);
-  members_ = members;
   if (changed.empty())
     return;
+  members_ = members;
   nodes_dirty_ = true;
   for (const std::string& name : changed)
     for (const ObjectPtr& pod : view_.pods_on(name))
@@ -90,21 +104,53 @@ bool Builder::dirty(const view::Members& members) const {
   return false;
 }
 
-void Builder::recompute(const Scene& scene, const view::Ref& ref) {
+void Builder::set_local_pods(std::vector<model::LocalPod> pods) {
+  pods_dirty_ |= pods != result_.desired.pods;
+  result_.desired.pods = std::move(pods);
+}
+
+Part Builder::compute(const Scene& scene, const view::Ref& ref) const {
   const ObjectPtr object = view_.get(ref);
-  Part part;
   if (object && ref.resource == view::kServices)
-    part = compute_service(scene, *object);
-  else if (object && view::node_of(*object) == inputs_.self)
-    part = compute_host_ports(scene, *object);
-  if (object && (ref.resource == view::kServices || !is_empty(part)))
+    return compute_service(scene, *object);
+  if (object && view::node_of(*object) == inputs_.self)
+    return compute_host_ports(scene, *object);
+  return {};
+}
+
+void Builder::keep(const view::Ref& ref, Part part) {
+  if (ref.resource == view::kServices ? view_.get(ref) != nullptr : !is_empty(part))
     parts_.insert_or_assign(ref, std::move(part));
   else
     parts_.erase(ref);
 }
 
+// Puts a part's new groups and backends where the old ones stand, when that is all that differs.
+bool Builder::patch(const view::Ref& ref, Part& part) {
+  const auto at = parts_.find(ref);
+  if (at == parts_.end() || !same_but_backends(at->second, part))
+    return false;
+  const auto owned =
+      std::lower_bound(owned_.begin(), owned_.end(), ref,
+                       [](const OwnedPorts& a, const view::Ref& b) { return *a.owner < b; });
+  for (std::size_t i = 0; i < part.ports.size(); i++) {
+    model::ServicePort& port = result_.desired.services[owned->first + i];
+    if (port.groups == part.ports[i].groups && port.backends == part.ports[i].backends)
+      continue;
+    port.groups = part.ports[i].groups;
+    port.backends = part.ports[i].backends;
+    changed_->push_back(owned->first + i);
+  }
+  at->second = std::move(part);
+  return true;
+}
+
 const Computed& Builder::build(const view::Members& members) {
   take_members(members);
+  changed_.reset();
+  if (!pods_dirty_)
+    changed_.emplace();
+  pods_dirty_ = false;
   if (!all_dirty_ && !nodes_dirty_ && dirty_.empty())
     return result_;
   if (all_dirty_) {
@@ -115,11 +161,19 @@ const Computed& Builder::build(const view::Members& members) {
       dirty_.insert(view::ref_of(*pod));
   }
   const Scene scene = make_scene(view_, members_, inputs_);
-  for (const view::Ref& ref : dirty_)
-    recompute(scene, ref);
-  if (nodes_dirty_ || all_dirty_)
+  if (nodes_dirty_ || all_dirty_) {
     result_.desired.nodes = compute_nodes(view_, members_);
-  assemble(parts_, Announcers(view_, members_), inputs_.self, result_);
+    changed_.reset();
+  }
+  for (const view::Ref& ref : dirty_) {
+    Part part = compute(scene, ref);
+    if (changed_ && patch(ref, part))
+      continue;
+    changed_.reset();
+    keep(ref, std::move(part));
+  }
+  if (!changed_)
+    owned_ = assemble(parts_, Announcers(view_, members_), inputs_.self, result_);
   dirty_.clear();
   all_dirty_ = nodes_dirty_ = false;
   return result_;

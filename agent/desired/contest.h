@@ -12,11 +12,6 @@ namespace shoal::desired {
 
 // Takes lost frontends out of `services`, with a finding about the loser. `owners` are the parts'
 // objects in the order in which their ports stand there.
-struct OwnedPorts {
-  const view::Ref* owner;
-  store::Revision created;
-  std::size_t first, count;  // in Desired::services
-};
 void settle_contests(const std::set<model::FrontendKey>& contested,
                      const std::vector<OwnedPorts>& owners,
                      std::vector<model::ServicePort>& services, std::vector<Finding>& findings);

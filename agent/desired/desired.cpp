@@ -80,8 +80,8 @@ std::string announcer_of(const Vip& vip, const view::View& view, const view::Mem
   return Announcers(view, members).of(vip);
 }
 
-void assemble(const Builder::Parts& parts, const Announcers& announcers, const std::string& self,
-              Computed& out) {
+std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& announcers,
+                                 const std::string& self, Computed& out) {
   out.desired.services.clear();
   out.desired.announced_vips.clear();
   out.health_checks.clear();
@@ -106,6 +106,7 @@ void assemble(const Builder::Parts& parts, const Announcers& announcers, const s
   vips.erase(std::unique(vips.begin(), vips.end()), vips.end());
   std::sort(out.health_checks.begin(), out.health_checks.end());
   std::sort(out.findings.begin(), out.findings.end());
+  return owners;
 }
 
 Computed compute_desired(const view::View& view, const view::Members& members,

@@ -121,6 +121,13 @@ Part compute_service(const Scene& scene, const store::Object& service);
 Part compute_host_ports(const Scene& scene, const store::Object& pod);  // a pod of this host
 
 std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members);
+// Whose ports stand where.
+struct OwnedPorts {
+  const view::Ref* owner;
+  store::Revision created;
+  std::size_t first, count;  // in Desired::services
+};
+
 // Who answers ARP and NDP for a VIP: rendezvous over members that are alive, whose Node is ready
 // and takes pods; else over the ready ones; else over those merely alive. Empty: nobody.
 std::string announcer_of(const Vip& vip, const view::View& view, const view::Members& members);
@@ -134,6 +141,11 @@ public:
   void set_inputs(Inputs inputs);
   // Recomputes what is dirty. The reference holds until the next call.
   const Computed& build(const view::Members& members);
+  const Computed& last() const { return result_; }
+  // Where in Desired::services the last two builds differ, when nothing else of them does.
+  const std::optional<std::vector<std::size_t>>& changed() const { return changed_; }
+  // Goes into Desired::pods as it is.
+  void set_local_pods(std::vector<model::LocalPod> pods);
   // Something may differ since the last build.
   bool dirty(const view::Members& members) const;
 
@@ -144,7 +156,9 @@ private:
   void touch_pod(const store::Object& pod);
   void touch_node(const view::Change& change);
   void take_members(const view::Members& members);
-  void recompute(const Scene& scene, const view::Ref& ref);
+  Part compute(const Scene& scene, const view::Ref& ref) const;
+  void keep(const view::Ref& ref, Part part);
+  bool patch(const view::Ref& ref, Part& part);
 
   const view::View& view_;
   Inputs inputs_;
@@ -153,7 +167,10 @@ private:
   std::set<view::Ref> dirty_;
   bool all_dirty_ = true;
   bool nodes_dirty_ = true;
+  bool pods_dirty_ = false;
   Computed result_;
+  std::vector<OwnedPorts> owned_;  // by owner
+  std::optional<std::vector<std::size_t>> changed_;
 };
 
 }  // namespace shoal::desired

@@ -135,6 +135,25 @@ void DataPlane::apply_services(const model::Desired& desired, bool prune, ApplyR
   run(plan, report);
 }
 
+// Nothing unless only groups and backends of services that are served already differ.
+std::optional<std::vector<plan::KnownService>>
+DataPlane::known_services(const model::Desired& desired,
+                          std::span<const std::size_t> changed) const {
+  if (!clean_ || !desired_ || desired_->services.size() != desired.services.size())
+    return std::nullopt;
+  std::vector<plan::KnownService> known;
+  known.reserve(changed.size());
+  for (const std::size_t at : changed) {
+    const model::ServicePort& service = desired.services.at(at);
+    const auto index = index_of_.find(service.id());
+    if (index == index_of_.end() || actual_.service(index->second) == nullptr ||
+        !model::same_but_backends(desired_->services[at], service))
+      return std::nullopt;
+    known.push_back({&service, index->second});
+  }
+  return known;
+}
+
 void DataPlane::release_after_grace() {
   std::optional<plan::Stamp> due;
   while (!rounds_.empty() && clock_.now() - rounds_.front().second >= config_.grace) {
@@ -241,7 +260,18 @@ void DataPlane::announce_due(ApplyReport* report) {
 // --- All of it
 // --------------------------------------------------------------------------------------
 
-ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed) {
+void DataPlane::finish(const ApplyReport& report) {
+  plans_++;
+  operations_ += report.operations;
+  errors_ += report.errors.size();
+  clean_ = report.ok();
+  errors_of_.clear();
+  for (const ObjectError& error : report.errors)
+    errors_of_[error.object].push_back(error.error.message());
+}
+
+ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed,
+                             std::optional<std::span<const std::size_t>> changed) {
   ApplyReport report;
   if (desired.self != config_.node_name) {
     report.errors.push_back(
@@ -249,6 +279,14 @@ ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed) 
          Error(Errc::kInvalid, fmt::format("the desired state is for host '{}'", desired.self))});
     return report;
   }
+  if (changed && prune_allowed_ == prune_allowed)
+    if (const auto known = known_services(desired, *changed)) {
+      for (const std::size_t at : *changed)
+        desired_->services[at] = desired.services[at];
+      run(plan::plan_backends(desired, *known, actual_, {.prune = prune_allowed}), report);
+      finish(report);
+      return report;
+    }
   if (clean_ && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
     return report;
   desired_ = desired;
@@ -264,14 +302,7 @@ ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed) 
     if (Result<> done = attach_programs(); !done)
       report.errors.push_back({"BPF programs", std::move(done).error()});
   apply_announcements(desired, report);
-
-  plans_++;
-  operations_ += report.operations;
-  errors_ += report.errors.size();
-  clean_ = report.ok();
-  errors_of_.clear();
-  for (const ObjectError& error : report.errors)
-    errors_of_[error.object].push_back(error.error.message());
+  finish(report);
   return report;
 }
 

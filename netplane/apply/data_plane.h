@@ -23,6 +23,7 @@
 #include "netplane/base/result.h"
 #include "netplane/model/model.h"
 #include "netplane/plan/actual.h"
+#include "netplane/plan/lb.h"
 #include "netplane/plan/nft_policy.h"
 #include "netplane/plan/routes.h"
 
@@ -31,6 +32,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,7 +73,11 @@ public:
 
   // `prune_allowed` is false until the caller's view is complete: then nothing is deleted, and no
   // backend leaves a ring because it is missing from `desired` or its host is.
-  ApplyReport apply(const model::Desired& desired, bool prune_allowed);
+  // `changed`: where in desired.services something differs from what the last call was given, when
+  // nothing else does; without it, anything may. A change of backends then costs what it touches,
+  // however many services there are.
+  ApplyReport apply(const model::Desired& desired, bool prune_allowed,
+                    std::optional<std::span<const std::size_t>> changed = {});
 
   // May be repeated; mends what is missing. The pod answers when it returns. What a failed call
   // made is gone again. Programs and map entry stay until detach_pod, also when no desired state
@@ -129,6 +135,9 @@ private:
   void delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
   void apply_pods(const model::Desired& desired, bool prune, ApplyReport& report);
   void apply_services(const model::Desired& desired, bool prune, ApplyReport& report);
+  std::optional<std::vector<plan::KnownService>>
+  known_services(const model::Desired& desired, std::span<const std::size_t> changed) const;
+  void finish(const ApplyReport& report);
   void apply_nft(const model::Desired& desired, ApplyReport& report);
   kernel::NftRules nft_rules(const plan::NftPolicy& policy) const;
   void apply_announcements(const model::Desired& desired, ApplyReport& report);

@@ -4,6 +4,7 @@
 #include "netplane/model/data_plane.h"
 
 #include <fmt/format.h>
+#include <tuple>
 
 namespace shoal::model {
 
@@ -61,6 +62,14 @@ std::string ServicePort::id() const {
   else if (clients == Clients::kInsideExternal)
     side = "@external";
   return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
+}
+
+bool same_but_backends(const ServicePort& a, const ServicePort& b) {
+  const auto rest = [](const ServicePort& port) {
+    return std::tie(port.ns, port.name, port.port_name, port.proto, port.frontends, port.clients,
+                    port.affinity_s, port.source_ranges);
+  };
+  return rest(a) == rest(b);
 }
 
 }  // namespace shoal::model

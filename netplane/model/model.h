@@ -106,6 +106,9 @@ struct ServicePort {
   std::string id() const;
 };
 
+// Alike but for their groups and backends: what their connections come to is the same.
+bool same_but_backends(const ServicePort& a, const ServicePort& b);
+
 // A pod of this host that has a network namespace of its own.
 struct LocalPod {
   std::string pod;  // "namespace/name"

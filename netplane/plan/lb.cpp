@@ -49,6 +49,7 @@ public:
         block_pool_(actual.block_pool()), matched_(actual.services().size(), false) {}
 
   Plan run();
+  Plan run(std::span<const KnownService> known);
 
 private:
   void gather();
@@ -648,10 +649,27 @@ Plan Planner::run() {
   return std::move(plan_);
 }
 
+Plan Planner::run(std::span<const KnownService> known) {
+  services_.reserve(known.size());
+  for (const KnownService& is : known)
+    services_.push_back({is.service->id(), is.service, {}, is.index, actual_.service(is.index)});
+  std::sort(services_.begin(), services_.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  for (DesiredService& wanted : services_)
+    plan_service(wanted);
+  assemble();
+  return std::move(plan_);
+}
+
 }  // namespace
 
 Plan plan_services(const model::Desired& desired, const Actual& actual, const Options& options) {
   return Planner(desired, actual, options).run();
+}
+
+Plan plan_backends(const model::Desired& desired, std::span<const KnownService> services,
+                   const Actual& actual, const Options& options) {
+  return Planner(desired, actual, options).run(services);
 }
 
 Plan plan_frees(const Actual& actual) {

@@ -9,13 +9,15 @@
 // backend, and one whose host is away, keeps its entry, so that established flows go on, until it
 // disappears from the input. A service without any ready backend has an empty ring: it refuses.
 //
-// Cost: proportional to the input for looking at it; rings are built, and operations made, only for
-// services that changed. Pure: no IO, no clock, no random source.
+// Cost: plan_services is proportional to the input for looking at it; rings are built, and
+// operations made, only for services that changed. Pure: no IO, no clock, no random source.
 #pragma once
 
 #include "netplane/model/model.h"
 #include "netplane/plan/actual.h"
 #include "netplane/plan/ops.h"
+
+#include <span>
 
 namespace shoal::plan {
 
@@ -27,6 +29,17 @@ struct Options {
 
 Plan plan_services(const model::Desired& desired, const Actual& actual,
                    const Options& options = {});
+
+// A service whose entries in the maps are right but for its backends and its ring.
+struct KnownService {
+  const model::ServicePort* service = nullptr;
+  ServiceIndex index = 0;
+};
+// The operations that plan_services makes when nothing but these services' groups and backends
+// differs from what the maps hold, at the cost of looking at these alone. Of `desired` only the
+// nodes are read. Strays that are not theirs are left to plan_frees and to the next whole plan.
+Plan plan_backends(const model::Desired& desired, std::span<const KnownService> services,
+                   const Actual& actual, const Options& options = {});
 
 // What has had its grace and belongs to nobody, freed: no more than that, so it needs no input.
 Plan plan_frees(const Actual& actual);

@@ -122,7 +122,21 @@ private:
   SeededRandom random_;
 };
 
+// Where what it says is not what the build before said, as Builder::changed has it.
+void expect_changed(const Builder& builder, const Computed& before, const Computed& now) {
+  if (!builder.changed())
+    return;
+  ASSERT_EQ(before.desired.services.size(), now.desired.services.size());
+  Computed patched = before;
+  for (const std::size_t at : *builder.changed()) {
+    ASSERT_TRUE(model::same_but_backends(before.desired.services[at], now.desired.services[at]));
+    patched.desired.services[at] = now.desired.services[at];
+  }
+  ASSERT_EQ(patched, now);
+}
+
 TEST(Builder, SaysWhatTheWholeComputationSays) {
+  unsigned patched = 0;
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     Chaos chaos(seed);
@@ -139,7 +153,10 @@ TEST(Builder, SaysWhatTheWholeComputationSays) {
       if (i % 3 != 0)
         continue;  // several changes at once
       const Computed expected = compute_desired(chaos.test.view, chaos.members, inputs);
+      const Computed before = builder.last();
       const Computed& built = builder.build(chaos.members);
+      expect_changed(builder, before, built);
+      patched += builder.changed() && !builder.changed()->empty();
       ASSERT_EQ(built.desired.services, expected.desired.services) << "step " << i;
       ASSERT_EQ(built.desired.nodes, expected.desired.nodes) << "step " << i;
       ASSERT_EQ(built.desired.announced_vips, expected.desired.announced_vips) << "step " << i;
@@ -149,6 +166,23 @@ TEST(Builder, SaysWhatTheWholeComputationSays) {
       ASSERT_FALSE(builder.dirty(chaos.members));
     }
   }
+  EXPECT_GE(patched, 50U);
+}
+
+TEST(Builder, LocalPodsAreAChange) {
+  fakes::TestView test;
+  Builder builder(test.view, {.self = "h1"});
+  builder.build({});
+  builder.build({});
+  ASSERT_TRUE(builder.changed());
+  EXPECT_TRUE(builder.changed()->empty());
+  const model::LocalPod pod{.pod = "default/a", .uid = "a", .ip = ip("10.244.1.5")};
+  builder.set_local_pods({pod});
+  EXPECT_EQ(builder.build({}).desired.pods, std::vector{pod});
+  EXPECT_FALSE(builder.changed());
+  builder.set_local_pods({pod});
+  builder.build({});
+  EXPECT_TRUE(builder.changed());
 }
 
 TEST(Builder, IsDirtyOnlyWhenSomethingCanDiffer) {

@@ -156,6 +156,39 @@ TEST_F(DataPlaneScenario, ServicesComeChangeAndGo) {
     EXPECT_FALSE(entry.valid) << id;
 }
 
+// The caller may say where its input differs. Where the data plane knows better, it looks at all.
+TEST_F(DataPlaneScenario, AChangeOfBackendsCostsWhatItTouches) {
+  model::Desired desired = cluster();
+  apply(desired);
+  const auto apply_at = [&](std::vector<std::size_t> changed) {
+    const ApplyReport report = plane_->apply(desired, true, changed);
+    EXPECT_TRUE(report.ok()) << errors(report);
+    return report.operations;
+  };
+  EXPECT_EQ(apply_at({}), 0U);
+  desired.services[0] = web(50, 50);
+  EXPECT_EQ(apply_at({0}), 2U);  // a ring, and the switch to it
+  expect_shares(kWeb, {{"10.244.1.5", 0.5}, {"10.244.2.5", 0.25}, {"10.244.3.5", 0.25}});
+  desired.services[1].backends.push_back(backend("10.244.1.9", "h1"));
+  apply_at({1});
+  expect_shares(kDns, {{"10.244.1.9", 0.5}, {"10.244.2.9", 0.5}});
+  EXPECT_EQ(plane_->apply(desired, true).operations, 0U);
+
+  // Another frontend is more than backends.
+  desired.services[1].frontends[0].port = 54;
+  apply_at({1});
+  EXPECT_TRUE(host_->maps().frontends.contains({kDns.ip, 54, L4Proto::kUdp}));
+  EXPECT_FALSE(host_->maps().frontends.contains(kDns));
+
+  // After a failure all is looked at: what failed is nobody's change any more.
+  host_->faults->fail_from = host_->faults->writes + 1;
+  desired.services[0].backends.pop_back();
+  EXPECT_FALSE(plane_->apply(desired, true, std::vector<std::size_t>{0}).ok());
+  host_->faults->fail_from.reset();
+  apply_at({});
+  expect_shares(kWeb, {{"10.244.1.5", 0.5}, {"10.244.2.5", 0.5}});
+}
+
 TEST_F(DataPlaneScenario, NothingNewIsNothingDone) {
   apply(cluster());
   const std::string before = kernel::dump(host_->maps());
