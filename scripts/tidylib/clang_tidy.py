@@ -35,6 +35,7 @@ COMPILE_ERROR = "clang-diagnostic-error"
 # Warnings are the compiler's business, and g++'s names for them are not clang's.
 EXTRA_FLAGS = ["-Wno-ignored-gch", "-ferror-limit=0"]
 
+UNIMPORTANT = re.compile(r"-W|-g\d?$|-f(function|data)-sections$|--param=")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 FINDING = re.compile(r"^(?P<path>/[^:]+):(?P<line>\d+):(?P<column>\d+): (?:error|warning|fatal error): (?P<text>.*)$")
 
@@ -142,7 +143,7 @@ def _load(root, build, paths):
 
 
 def _flags(entry):
-    """What of a compile command says what the source means: no names of files, no warnings, no debug information."""
+    """What of a compile command says what the source means: no names of files, no warnings, nothing about how it is made."""
     words = list(entry.get("arguments") or shlex.split(entry["command"]))
     while words and not words[0].startswith("-"):  # the compiler, and what launches it
         words.pop(0)
@@ -151,7 +152,7 @@ def _flags(entry):
         word = words.pop(0)
         if word == "-o":
             words.pop(0)
-        elif word not in ("-c", entry["file"]) and not re.match(r"-W|-g\d?$|-f(function|data)-sections$", word):
+        elif word not in ("-c", entry["file"]) and not UNIMPORTANT.match(word):
             flags.append(word)
     return tuple(flags)
 
