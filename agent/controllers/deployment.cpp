@@ -247,7 +247,7 @@ void Look::size_set(std::size_t i, std::int64_t size) {
                        : std::nullopt;
   if ((before == size && !annotated) || plan_.full())
     return;
-  json::object body = annotated ? std::move(*annotated) : set.body;
+  json::object body = annotated ? std::move(*annotated) : json::object(set.body);
   std::optional<Note> note;
   if (before != size) {
     sub_object(body, "spec")["replicas"] = size;

@@ -36,11 +36,11 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
     const auto fields = split(line, ' ');
     if (fields.size() <= kFirstOptional)
       continue;
-    // The optional fields end with a lone "-"; the type follows.
+    // The optional fields end with a lone "-"; type, source and super options follow.
     const auto dash = std::find(fields.begin() + kFirstOptional, fields.end(), "-");
-    if (dash == fields.end() || dash + 1 == fields.end())
+    if (fields.end() - dash <= 3)
       continue;
-    out.push_back({unescape(fields[kMountPoint]), std::string(*(dash + 1))});
+    out.push_back({unescape(fields[kMountPoint]), std::string(dash[1]), std::string(dash[3])});
   }
   return out;
 }

@@ -22,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMountinfoBytesMax = 64 << 20;
 constexpr std::size_t kMountOptionsMax = 4095;  // mount(2) copies one page
 constexpr int kStackedMountsMax = 8;            // mounts found on top of each other at one place
 

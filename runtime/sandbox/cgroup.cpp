@@ -4,7 +4,7 @@
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "netplane/base/unique_fd.h"
-#include "runtime/sandbox/mounts.h"
+#include "runtime/rootfs/mountinfo.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -134,19 +134,19 @@ std::string_view to_string(CgroupLayout layout) {
 Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
   CgroupTree tree;
   std::set<fs::path> v1;
-  for (const MountEntry& mount : mounts_in(mountinfo)) {
+  for (const MountEntry& mount : parse_mountinfo(mountinfo)) {
     if (mount.type == "cgroup2") {
       // Where there are several, the ones that the OCI runtimes look for win.
-      if (tree.v2.empty() || mount.point == "/sys/fs/cgroup" ||
-          (mount.point == "/sys/fs/cgroup/unified" && tree.v2 != "/sys/fs/cgroup"))
-        tree.v2 = mount.point;
-    } else if (mount.type == "cgroup" && mount.point.starts_with("/sys/fs/cgroup/")) {
-      v1.insert(mount.point);
+      if (tree.v2.empty() || mount.mount_point == "/sys/fs/cgroup" ||
+          (mount.mount_point == "/sys/fs/cgroup/unified" && tree.v2 != "/sys/fs/cgroup"))
+        tree.v2 = mount.mount_point;
+    } else if (mount.type == "cgroup" && mount.mount_point.starts_with("/sys/fs/cgroup/")) {
+      v1.insert(mount.mount_point);
       for (const std::string_view option : split(mount.super_options, ',')) {
         if (option == "memory")
-          tree.memory_v1 = mount.point;
+          tree.memory_v1 = mount.mount_point;
         else if (option == "name=systemd")
-          tree.systemd_v1 = mount.point;
+          tree.systemd_v1 = mount.mount_point;
       }
     }
   }

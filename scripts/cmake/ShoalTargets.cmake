@@ -38,8 +38,9 @@ endif()
 # Release keeps assertions: what only a bug can do must stop the program, not corrupt a host's network.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g1")
-set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
-set(CMAKE_C_FLAGS_DEBUG "-O1 -g1")
+# With sanitizers -O1 takes half as long again to compile as -Og.
+set(CMAKE_CXX_FLAGS_DEBUG "-Og -g1")
+set(CMAKE_C_FLAGS_DEBUG "-Og -g1")
 
 add_library(shoal_options INTERFACE)
 
@@ -50,6 +51,8 @@ target_compile_options(shoal_options INTERFACE
   # g++ 12 is wrong about members of every std::expected that it inlines.
   -Wno-maybe-uninitialized -Wno-array-bounds
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+  # No source of ours fills a GiB, and g++ need not collect garbage before: a tenth of its time.
+  $<$<COMPILE_LANGUAGE:CXX>:--param=ggc-min-heapsize=1048576>
   -D_FILE_OFFSET_BITS=64)
 if(SHOAL_SANITIZE)
   target_compile_options(shoal_options INTERFACE -fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer

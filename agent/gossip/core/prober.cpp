@@ -32,10 +32,9 @@ void Prober::on_probe_timer() {
   if (!membership_.leaving()) {
     if (const auto name = next_target()) {
       const Node* node = membership_.table().find(*name);
-      probe_.emplace();
-      probe_->target = *name;
-      probe_->address = node->member.meta.gossip_address;
-      probe_->sequence = ctx_.random.next();
+      probe_ = Probe{.target = *name,
+                     .address = node->member.meta.gossip_address,
+                     .sequence = ctx_.random.next()};
       ++ctx_.stats.probes;
       send_ping(*node, probe_->sequence);
       timeout_timer_ = ctx_.arm(TimerKind::kProbeTimeout, stretched(ctx_.config.probe_timeout));

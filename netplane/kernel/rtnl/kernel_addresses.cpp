@@ -195,7 +195,7 @@ Result<std::vector<Route>> KernelRtnl::routes(Family family) {
   for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
        object = nl_cache_get_next(object))
     if (auto route = route_of(reinterpret_cast<rtnl_route*>(object)))
-      result.push_back(std::move(*route));
+      result.push_back(*route);
   std::ranges::sort(result);
   return result;
 }

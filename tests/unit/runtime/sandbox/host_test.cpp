@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a sandbox reads of its host: mount tables, cgroup layouts, the shim's record.
+// What a sandbox reads of its host: cgroup layouts, the shim's record.
 #include "runtime/sandbox/cgroup.h"
-#include "runtime/sandbox/mounts.h"
 #include "runtime/sandbox/sandbox.h"
 
 #include <fmt/format.h>
@@ -43,15 +42,6 @@ TEST(Cgroups, ASubtreeMountedOverTheTreeCountsOnce) {
   const auto tree = parse_cgroup_mounts(text);
   EXPECT_EQ(tree->v2, "/sys/fs/cgroup/unified");
   EXPECT_EQ(tree->v1.size(), 2U);
-}
-
-TEST(Mountinfo, UndoesEscapesAndSkipsNoise) {
-  const auto mounts = mounts_in(
-      "36 35 98:0 /a /mnt/with\\040blank\\134x rw,noatime master:1 shared:2 - ext3 /dev/root rw\n"
-      "garbage\n1 2 - x\n");
-  ASSERT_EQ(mounts.size(), 1U);
-  EXPECT_EQ(mounts[0].point, "/mnt/with blank\\x");
-  EXPECT_EQ(mounts[0].type, "ext3");
 }
 
 TEST(ShimRecord, IsReadStrictly) {
