@@ -24,7 +24,7 @@ static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt 
 	if (pod) {
 		if (p->ttl <= 1)
 			return SHOAL_PASS; /* the stack says so to the sender */
-		if (ttl_decrement(skb, p, v6))
+		if (ttl_decrement(skb, v6))
 			return drop(SHOAL_DROP_REWRITE);
 		return to_pod(skb, pod);
 	}
@@ -131,16 +131,11 @@ int shoal_ovl_in(struct __sk_buff *skb)
 	/* The inner addresses are not the device's own, which makes the frame somebody else's until
 	 * we say so. */
 	bpf_skb_change_type(skb, PACKET_HOST);
-	if (skb->vlan_present)
-		return SHOAL_PASS;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
+	if (likely(is_frame(skb, ETH_P_IP)))
 		return from_overlay(skb, false, key.tunnel_id);
-	case bpf_htons(ETH_P_IPV6):
+	if (is_frame(skb, ETH_P_IPV6))
 		return from_overlay(skb, true, key.tunnel_id);
-	default:
-		return SHOAL_PASS;
-	}
+	return SHOAL_PASS;
 }
 
 /* From the stack, without a key. What stays without one is dropped by the device: neighbour discovery and the like. */
@@ -172,16 +167,11 @@ int shoal_ovl_out(struct __sk_buff *skb)
 	__builtin_memset(&key, 0, sizeof(key));
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
 		return SHOAL_PASS; /* one of our own programs has set it */
-	if (skb->vlan_present)
-		return SHOAL_PASS;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
+	if (likely(is_frame(skb, ETH_P_IP)))
 		return to_overlay(skb, false);
-	case bpf_htons(ETH_P_IPV6):
+	if (is_frame(skb, ETH_P_IPV6))
 		return to_overlay(skb, true);
-	default:
-		return SHOAL_PASS;
-	}
+	return SHOAL_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

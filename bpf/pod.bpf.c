@@ -92,7 +92,7 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 	}
 	if (v6 && p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, self->host_mac, &verdict))
 		return verdict;
-	if (is_balanced_proto(p.key.proto) && p.frag != FRAG_LATER) {
+	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET)) {
 		if (parse_l4(skb, &p) != PARSE_OK)
 			return drop(SHOAL_DROP_MALFORMED);
 		flow = flow_of_reply(&p);
@@ -112,16 +112,11 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 SEC("tc")
 int shoal_pod(struct __sk_buff *skb)
 {
-	if (skb->vlan_present)
-		return SHOAL_PASS;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
+	if (likely(is_frame(skb, ETH_P_IP)))
 		return from_pod(skb, false);
-	case bpf_htons(ETH_P_IPV6):
+	if (is_frame(skb, ETH_P_IPV6))
 		return from_pod(skb, true);
-	default:
-		return SHOAL_PASS;
-	}
+	return SHOAL_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

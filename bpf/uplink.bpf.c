@@ -82,18 +82,13 @@ static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 SEC("tc")
 int shoal_uplink(struct __sk_buff *skb)
 {
-	if (skb->vlan_present)
-		return SHOAL_PASS;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
+	if (likely(is_frame(skb, ETH_P_IP)))
 		return from_lan(skb, false);
-	case bpf_htons(ETH_P_IPV6):
+	if (is_frame(skb, ETH_P_IPV6))
 		return from_lan(skb, true);
-	case bpf_htons(ETH_P_ARP):
+	if (is_frame(skb, ETH_P_ARP))
 		return answer_arp(skb);
-	default:
-		return SHOAL_PASS;
-	}
+	return SHOAL_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -9,7 +9,8 @@
 
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
-static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, __u32 reason)
+static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					 __u32 reason)
 {
 	int rc;
 

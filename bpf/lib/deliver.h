@@ -101,7 +101,7 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
 		return SHOAL_PASS; /* the stack resolves the neighbour */
 	if (p->ttl <= 1)
 		return drop(SHOAL_DROP_TTL);
-	if (ttl_decrement(skb, p, v6))
+	if (ttl_decrement(skb, v6))
 		return drop(SHOAL_DROP_REWRITE);
 	if (rc == BPF_FIB_LKUP_RET_SUCCESS) {
 		if (set_macs(skb, fib.dmac, fib.smac))
@@ -121,7 +121,8 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
  * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
  * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
  */
-static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, int *verdict)
+static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					 int *verdict)
 {
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;
@@ -133,12 +134,12 @@ static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct sho
 			return false;
 		if (p->ttl <= 1)
 			return false;
-		*verdict = ttl_decrement(skb, p, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
+		*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
 		return true;
 	}
 	if (p->ttl <= 1)
 		return false;
-	*verdict = ttl_decrement(skb, p, v6) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
+	*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
 	return true;
 }
 

@@ -5,8 +5,8 @@
  * the device).
  *
  * The third state is the delicate one: skb->csum sums everything from the IP header on. Changing an IPv4 header
- * leaves that sum as it was, since the header's own checksum changes along; an IPv6 header has none, so there every
- * store says BPF_F_RECOMPUTE_CSUM.
+ * leaves that sum as it was, since the header's own checksum changes along; an IPv6 header has none, so there
+ * bpf_csum_update adds the difference. (BPF_F_RECOMPUTE_CSUM does so too, for some 40 ns in every state.)
  */
 #ifndef SHOAL_LIB_NAT_H
 #define SHOAL_LIB_NAT_H
@@ -48,13 +48,16 @@ static __always_inline __u64 addr_sum_negated(const struct shoal_addr *a)
 static __always_inline int nat_addr(struct __sk_buff *skb, const bool v6, const bool destination, __u32 check_off,
 				    __u64 mangled, const struct shoal_addr *from, const struct shoal_addr *to)
 {
-	__u32 off;
+	__u32 off, diff;
 
 	if (v6) {
 		off = L3_OFF + (destination ? offsetof(struct ipv6hdr, daddr) : offsetof(struct ipv6hdr, saddr));
-		return bpf_l4_csum_replace(skb, check_off, 0, sum_fold32(addr_sum_negated(from) + addr_sum(to)),
-					   BPF_F_PSEUDO_HDR | mangled) ||
-		       bpf_skb_store_bytes(skb, off, to, sizeof(*to), BPF_F_RECOMPUTE_CSUM);
+		diff = sum_fold32(addr_sum_negated(from) + addr_sum(to));
+		if (bpf_l4_csum_replace(skb, check_off, 0, diff, BPF_F_PSEUDO_HDR | mangled) ||
+		    bpf_skb_store_bytes(skb, off, to, sizeof(*to), 0))
+			return -1;
+		bpf_csum_update(skb, diff); /* fails where there is nothing to update */
+		return 0;
 	}
 	off = L3_OFF + (destination ? offsetof(struct iphdr, daddr) : offsetof(struct iphdr, saddr));
 	return bpf_l4_csum_replace(skb, check_off, addr_low(from), addr_low(to), BPF_F_PSEUDO_HDR | mangled | 4) ||
@@ -95,15 +98,23 @@ static __always_inline int nat(struct __sk_buff *skb, struct shoal_pkt *p, const
 }
 
 /* One hop less. The caller has seen that ttl > 1. */
-static __always_inline int ttl_decrement(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6)
+static __always_inline int ttl_decrement(struct __sk_buff *skb, const bool v6)
 {
 	struct iphdr *ip;
-	__u8 left = p->ttl - 1;
 	__u32 sum;
 
-	if (v6)
-		return (int)bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct ipv6hdr, hop_limit), &left, 1,
-						BPF_F_RECOMPUTE_CSUM);
+	if (v6) {
+		struct ipv6hdr *ip6;
+
+		if (!reach(skb, L3_OFF + sizeof(*ip6)))
+			return -1;
+		ip6 = pkt_data(skb) + L3_OFF;
+		if ((void *)(ip6 + 1) > pkt_end(skb))
+			return -1;
+		ip6->hop_limit--;
+		bpf_csum_update(skb, ~(__u32)bpf_htons(1)); /* fails where there is nothing to update */
+		return 0;
+	}
 	if (!reach(skb, L3_OFF + sizeof(*ip)))
 		return -1;
 	ip = pkt_data(skb) + L3_OFF;

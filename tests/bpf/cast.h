@@ -21,8 +21,6 @@
 
 namespace shoal::bpftest {
 
-enum class Family : std::uint8_t { kV4, kV6 };
-
 inline const IpAddress kOtherHost = ip("198.18.0.12");
 inline const MacAddress kUplinkMac = mac("02:00:00:00:00:11");
 inline const MacAddress kClientMac = mac("02:00:00:00:01:01");

@@ -16,6 +16,8 @@ namespace shoal::bpftest {
 
 using Frame = std::vector<std::uint8_t>;
 
+enum class Family : std::uint8_t { kV4, kV6 };
+
 inline constexpr std::uint8_t kFin = 0x01, kSyn = 0x02, kRst = 0x04, kAck = 0x10;
 inline constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kDestination = 60;
 
