@@ -60,7 +60,8 @@ std::string ServicePort::id() const {
     side = "@outside";
   else if (clients == Clients::kInsideExternal)
     side = "@external";
-  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
+  return fmt::format("{}/{}:{}/{}{}{}", ns, name, port_name, to_string(proto), side,
+                     family == IpFamily::kV6 ? "@v6" : "");
 }
 
 }  // namespace shoal::model
