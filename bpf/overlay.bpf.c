@@ -17,14 +17,14 @@ static __always_inline bool from_member(__u32 remote_host_order)
 	return bpf_map_lookup_elem(&shoal_peers, &node) != NULL;
 }
 
-static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt *p)
+static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	const struct shoal_pod *pod = pod_by_addr(&p->key.daddr);
 
 	if (pod) {
 		if (p->ttl <= 1)
 			return SHOAL_PASS; /* the stack says so to the sender */
-		if (ttl_decrement(skb))
+		if (ttl_decrement(skb, v6))
 			return drop(SHOAL_DROP_REWRITE);
 		return to_pod(skb, pod);
 	}
@@ -39,13 +39,13 @@ static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt 
  * The pod that the sender meant is gone. A connection is told at once; a SYN is not answered, since
  * the client sends it again and by then the sender knows.
  */
-static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p)
+static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	struct shoal_pkt back;
 	int verdict;
 
 	count_drop(SHOAL_DROP_STALE_BACKEND);
-	if (p->key.proto != IPPROTO_TCP || is_syn(p) || reply_rst(skb, p))
+	if (p->key.proto != IPPROTO_TCP || is_syn(p) || reply_rst(skb, p, v6))
 		return TC_ACT_SHOT;
 	__builtin_memset(&back, 0, sizeof(back));
 	addr_copy(&back.key.saddr, &p->key.daddr);
@@ -54,18 +54,34 @@ static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p)
 	back.key.dport = p->key.sport;
 	back.key.proto = IPPROTO_TCP;
 	back.ttl = REPLY_TTL;
-	if (to_known_pod(skb, &back, &verdict))
+	if (to_known_pod(skb, &back, v6, &verdict))
 		return verdict;
-	return by_fib(skb, &back);
+	return by_fib(skb, &back, v6);
 }
 
-static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt *p)
+/* The address that the frame's low 32 bits mean here. */
+static __always_inline void dsr_target(struct shoal_addr *addr, const struct shoal_dsr_eth *eth, const bool v6)
+{
+	const struct shoal_config *cfg;
+	__be32 low;
+
+	__builtin_memcpy(&low, eth->addr_low, sizeof(low));
+	addr_from_v4(addr, low);
+	if (!v6)
+		return;
+	cfg = config();
+	if (cfg) {
+		addr_copy(addr, &cfg->pod_net6);
+		((__be32 *)addr->b)[3] = low;
+	}
+}
+
+static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	const struct shoal_pod *pod;
 	struct shoal_dsr_eth eth;
 	struct shoal_addr addr;
 	__be16 port;
-	__be32 low;
 
 	if (!is_balanced_proto(p->key.proto))
 		return drop(SHOAL_DROP_UNSUPPORTED_PROTO);
@@ -76,25 +92,36 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 	if (eth.dst_magic[0] != 0x02 || eth.dst_magic[1] != 'd' || eth.src_magic[0] != 0x02 ||
 	    eth.src_magic[1] != 'D')
 		return drop(SHOAL_DROP_MALFORMED);
-	__builtin_memcpy(&low, eth.addr_low, sizeof(low));
-	addr_from_v4(&addr, low);
+	dsr_target(&addr, &eth, v6);
 	port = eth.target_port;
 	pod = pod_by_addr(&addr);
 	if (!pod || pod->generation != bpf_ntohs(eth.generation))
-		return stale(skb, p);
+		return stale(skb, p, v6);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
 	flow_expect_reply(p, &addr, port);
-	if (nat(skb, p, true, &addr, port))
+	if (nat(skb, p, v6, true, &addr, port))
 		return drop(SHOAL_DROP_REWRITE);
 	return to_pod(skb, pod);
+}
+
+static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, __u32 vni)
+{
+	struct shoal_pkt p;
+
+	if (parse_l3(skb, &p, v6) != PARSE_OK)
+		return drop(SHOAL_DROP_MALFORMED);
+	if (vni == SHOAL_VNI_POD)
+		return from_pod_net(skb, &p, v6);
+	if (vni == SHOAL_VNI_DSR)
+		return from_balancer(skb, &p, v6);
+	return drop(SHOAL_DROP_TUNNEL);
 }
 
 SEC("tc")
 int shoal_ovl_in(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key;
-	struct shoal_pkt p;
 
 	__builtin_memset(&key, 0, sizeof(key));
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
@@ -104,35 +131,24 @@ int shoal_ovl_in(struct __sk_buff *skb)
 	/* The inner addresses are not the device's own, which makes the frame somebody else's until
 	 * we say so. */
 	bpf_skb_change_type(skb, PACKET_HOST);
-	switch (parse_l3(skb, &p)) {
-	case PARSE_OK:
-		break;
-	case PARSE_OTHER:
-		return SHOAL_PASS;
-	default:
-		return drop(SHOAL_DROP_MALFORMED);
-	}
-	if (key.tunnel_id == SHOAL_VNI_POD)
-		return from_pod_net(skb, &p);
-	if (key.tunnel_id == SHOAL_VNI_DSR)
-		return from_balancer(skb, &p);
-	return drop(SHOAL_DROP_TUNNEL);
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return from_overlay(skb, false, key.tunnel_id);
+	if (is_frame(skb, ETH_P_IPV6))
+		return from_overlay(skb, true, key.tunnel_id);
+	return SHOAL_PASS;
 }
 
-SEC("tc")
-int shoal_ovl_out(struct __sk_buff *skb)
+/* From the stack, without a key. What stays without one is dropped by the device: neighbour discovery and the like. */
+static __always_inline int to_overlay(struct __sk_buff *skb, const bool v6)
 {
 	const __u8 dst[ETH_ALEN] = SHOAL_OVERLAY_MAC, src[ETH_ALEN] = SHOAL_OVERLAY_SRC_MAC;
 	const struct shoal_node *node;
-	struct bpf_tunnel_key key;
 	struct shoal_pkt p;
 
-	__builtin_memset(&key, 0, sizeof(key));
-	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
-		return SHOAL_PASS; /* one of our own programs has set it */
-	if (parse_l3(skb, &p) != PARSE_OK)
-		return SHOAL_PASS; /* without a key the device drops it: neighbour discovery and the
-				      like */
+	if (parse_l3(skb, &p, v6) != PARSE_OK)
+		return SHOAL_PASS;
+	if (v6 && (addr_is_multicast6(&p.key.daddr) || addr_is_link_local(&p.key.daddr)))
+		return SHOAL_PASS;
 	node = node_by_addr(&p.key.daddr);
 	if (!node || !node->node)
 		return drop(SHOAL_DROP_UNKNOWN_POD);
@@ -140,6 +156,21 @@ int shoal_ovl_out(struct __sk_buff *skb)
 		return drop(SHOAL_DROP_REWRITE);
 	if (tunnel(skb, node->node, SHOAL_VNI_POD))
 		return drop(SHOAL_DROP_TUNNEL);
+	return SHOAL_PASS;
+}
+
+SEC("tc")
+int shoal_ovl_out(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key;
+
+	__builtin_memset(&key, 0, sizeof(key));
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
+		return SHOAL_PASS; /* one of our own programs has set it */
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return to_overlay(skb, false);
+	if (is_frame(skb, ETH_P_IPV6))
+		return to_overlay(skb, true);
 	return SHOAL_PASS;
 }
 

@@ -4,41 +4,94 @@
  * source address; the reply of a balanced flow gets the VIP back and leaves by the shortest way; a
  * service address that no socket hook translated is balanced here; pods here and on other hosts are
  * reached directly; the rest is the stack's.
+ *
+ * IPv6 has neighbour discovery among its packets. The pod's gateway is fe80::1, and questions for it are answered
+ * here, so that it needs to be no address of the host's.
  */
 #include "lib/balance.h"
+#include "lib/ndp.h"
 
-static __always_inline int send_reply(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_flow *flow)
+static __always_inline int send_reply(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				      const struct shoal_flow *flow)
 {
 	struct shoal_addr vip;
 	int verdict;
 
 	addr_copy(&vip, &flow->addr);
-	if (nat(skb, p, false, &vip, flow->port))
+	if (nat(skb, p, v6, false, &vip, flow->port))
 		return drop(SHOAL_DROP_REWRITE);
-	if (to_known_pod(skb, p, &verdict))
+	if (to_known_pod(skb, p, v6, &verdict))
 		return verdict;
-	return by_fib(skb, p);
+	return by_fib(skb, p, v6);
 }
 
-SEC("tc")
-int shoal_pod(struct __sk_buff *skb)
+static __always_inline bool is_gateway(const struct shoal_addr *a)
+{
+	const struct shoal_addr gateway = SHOAL_POD_GATEWAY6;
+
+	return addr_equal(a, &gateway);
+}
+
+/* Answers a question for the gateway with the veth's own address. Returns true with the verdict in *verdict. */
+static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal_pkt *p, const __u8 *host_mac,
+				       int *verdict)
+{
+	struct shoal_addr asked;
+	__u8 mac[ETH_ALEN];
+
+	if (!ndp_read_solicitation(skb, p, &asked) || !is_gateway(&asked))
+		return false;
+	__builtin_memcpy(mac, host_mac, ETH_ALEN);
+	if (reply_ndp(skb, p, &asked, mac, NDP_ROUTER))
+		*verdict = drop(SHOAL_DROP_REWRITE);
+	else
+		*verdict = bpf_redirect(skb->ifindex, 0);
+	return true;
+}
+
+/*
+ * What a pod may send from an address that no lease gave it, a link-local one or none: neighbour discovery as a
+ * host does it, not as a router, and multicast listener reports. No router forwards these.
+ */
+static __always_inline bool is_for_the_link(__u8 icmp_type)
+{
+	return icmp_type == NDP_SOLICITATION || icmp_type == NDP_ADVERTISEMENT ||
+	       icmp_type == NDP_ROUTER_SOLICITATION || icmp_type == MLD_REPORT || icmp_type == MLD_DONE ||
+	       icmp_type == MLD2_REPORT;
+}
+
+static __always_inline int from_link_local(struct __sk_buff *skb, const struct shoal_pkt *p)
+{
+	__u8 host_mac[ETH_ALEN];
+	int verdict;
+
+	if (p->key.proto != IPPROTO_ICMPV6 || p->frag || !is_for_the_link(icmp6_type(skb, p)))
+		return drop(SHOAL_DROP_SPOOFED_SOURCE);
+	/* A unicast frame names the veth's address itself; of a multicast one the stack knows it. */
+	if (bpf_skb_load_bytes(skb, 0, host_mac, sizeof(host_mac)))
+		return drop(SHOAL_DROP_MALFORMED);
+	if (!(host_mac[0] & 1) && answer_ndp(skb, p, host_mac, &verdict))
+		return verdict;
+	return SHOAL_PASS;
+}
+
+static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 {
 	const struct shoal_flow *flow;
 	const struct shoal_pod *self;
 	struct shoal_pkt p;
 	int verdict;
 
-	switch (parse_l3(skb, &p)) {
-	case PARSE_OK:
-		break;
-	case PARSE_OTHER:
-		return SHOAL_PASS;
-	default:
+	if (parse_l3(skb, &p, v6) != PARSE_OK)
 		return drop(SHOAL_DROP_MALFORMED);
-	}
 	self = pod_by_addr(&p.key.saddr);
-	if (!self || self->ifindex != skb->ifindex)
+	if (!self || self->ifindex != skb->ifindex) {
+		if (v6 && (addr_is_link_local(&p.key.saddr) || addr_is_unspecified6(&p.key.saddr)))
+			return from_link_local(skb, &p);
 		return drop(SHOAL_DROP_SPOOFED_SOURCE);
+	}
+	if (v6 && p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, self->host_mac, &verdict))
+		return verdict;
 	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET)) {
 		if (parse_l4(skb, &p) != PARSE_OK)
 			return drop(SHOAL_DROP_MALFORMED);
@@ -46,13 +99,23 @@ int shoal_pod(struct __sk_buff *skb)
 		if (flow) {
 			if (p.frag)
 				return drop(SHOAL_DROP_FRAGMENT);
-			return send_reply(skb, &p, flow);
+			return send_reply(skb, &p, v6, flow);
 		}
 	}
-	if (balance(skb, &p, false, &verdict))
+	if (balance(skb, &p, v6, false, &verdict))
 		return verdict;
-	if (to_known_pod(skb, &p, &verdict))
+	if (to_known_pod(skb, &p, v6, &verdict))
 		return verdict;
+	return SHOAL_PASS;
+}
+
+SEC("tc")
+int shoal_pod(struct __sk_buff *skb)
+{
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return from_pod(skb, false);
+	if (is_frame(skb, ETH_P_IPV6))
+		return from_pod(skb, true);
 	return SHOAL_PASS;
 }
 

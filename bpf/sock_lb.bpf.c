@@ -5,7 +5,7 @@
  * the application asked for is kept beside the socket and given back by getpeername and recvmsg.
  *
  * The IPv6 hooks serve IPv4-mapped destinations with the same code: sixteen bytes are sixteen
- * bytes.
+ * bytes, and a frontend's backends are of its own family.
  */
 #include "lib/lb.h"
 #include "lib/maps_sock.h"
@@ -204,7 +204,7 @@ static __always_inline int do_connect(struct bpf_sock_addr *ctx, bool v6)
 		return PROCEED;
 	}
 	be = sock_pick(ctx, fe, &id);
-	if (!be || (!v6 && !addr_is_v4(&be->addr))) {
+	if (!be || addr_is_v4(&be->addr) != addr_is_v4(&vip)) {
 		count_refused(fe->inside);
 		return refuse(SHOAL_DROP_NO_BACKEND);
 	}
@@ -259,7 +259,7 @@ static __always_inline int do_sendmsg(struct bpf_sock_addr *ctx, bool v6)
 		return PROCEED;
 	}
 	be = udp_pick(ctx, fe, &vip, port);
-	if (!be || (!v6 && !addr_is_v4(&be->addr))) {
+	if (!be || addr_is_v4(&be->addr) != addr_is_v4(&vip)) {
 		count_refused(fe->inside);
 		return refuse(SHOAL_DROP_NO_BACKEND);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * tc ingress of the uplink: north-south. Answers ARP for the VIPs that this host announces,
- * balances what comes to a VIP, and leaves everything else to the stack.
+ * tc ingress of the uplink: north-south. Answers ARP and neighbour solicitations for the VIPs that this host
+ * announces, balances what comes to a VIP, and leaves everything else to the stack.
  *
  *   client --> uplink --+-- backend here:  address rewritten, into the pod
  *                       +-- elsewhere:     unchanged from IP on, over the overlay; the backend's
@@ -9,43 +9,85 @@
  *                       +-- none, or no such port: refused at once
  */
 #include "lib/balance.h"
+#include "lib/ndp.h"
+
+#define PACKET_HOST 0
+
+/* The address of this uplink, when `asked` is a VIP to be answered for; else NULL. */
+static __always_inline const struct shoal_uplink *announces(__u32 ifindex, const struct shoal_addr *asked)
+{
+	const struct shoal_vip *vip = vip_lookup(asked);
+
+	if (!vip || !(vip->flags & SHOAL_VIP_ANNOUNCED))
+		return NULL;
+	return bpf_map_lookup_elem(&shoal_uplinks, &ifindex);
+}
 
 static __always_inline int answer_arp(struct __sk_buff *skb)
 {
 	const struct shoal_uplink *uplink;
-	const struct shoal_vip *vip;
-	__u32 ifindex = skb->ifindex;
 	struct shoal_addr asked;
 	struct arp_frame f;
 
-	if (skb->vlan_present || !arp_read_request(skb, &f))
+	if (!arp_read_request(skb, &f))
 		return SHOAL_PASS;
 	addr_from_v4(&asked, f.target_ip);
-	vip = vip_lookup(&asked);
-	if (!vip || !(vip->flags & SHOAL_VIP_ANNOUNCED))
-		return SHOAL_PASS;
-	uplink = bpf_map_lookup_elem(&shoal_uplinks, &ifindex);
+	uplink = announces(skb->ifindex, &asked);
 	if (!uplink)
 		return SHOAL_PASS;
 	if (reply_arp(skb, &f, uplink->mac))
 		return drop(SHOAL_DROP_REWRITE);
-	return bpf_redirect(ifindex, 0);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* Returns true when it was a solicitation for one of our VIPs, with the verdict in *verdict. */
+static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal_pkt *p, int *verdict)
+{
+	const struct shoal_uplink *uplink;
+	struct shoal_addr asked;
+
+	if (!ndp_read_solicitation(skb, p, &asked))
+		return false;
+	uplink = announces(skb->ifindex, &asked);
+	if (!uplink)
+		return false;
+	if (reply_ndp(skb, p, &asked, uplink->mac, 0))
+		*verdict = drop(SHOAL_DROP_REWRITE);
+	else
+		*verdict = bpf_redirect(skb->ifindex, 0);
+	return true;
+}
+
+static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
+{
+	struct shoal_pkt p;
+	int verdict;
+
+	if (!v6 && skb->pkt_type != PACKET_HOST)
+		return SHOAL_PASS;
+	if (parse_l3(skb, &p, v6) != PARSE_OK)
+		return SHOAL_PASS; /* the stack counts what is malformed */
+	if (v6) {
+		/* Solicitations come by multicast, mostly. */
+		if (p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, &verdict))
+			return verdict;
+		if (skb->pkt_type != PACKET_HOST)
+			return SHOAL_PASS;
+	}
+	if (balance(skb, &p, v6, true, &verdict))
+		return verdict;
+	return SHOAL_PASS;
 }
 
 SEC("tc")
 int shoal_uplink(struct __sk_buff *skb)
 {
-	struct shoal_pkt p;
-	int verdict;
-
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return from_lan(skb, false);
+	if (is_frame(skb, ETH_P_IPV6))
+		return from_lan(skb, true);
+	if (is_frame(skb, ETH_P_ARP))
 		return answer_arp(skb);
-	if (skb->pkt_type != 0 /* PACKET_HOST */)
-		return SHOAL_PASS;
-	if (parse_l3(skb, &p) != PARSE_OK)
-		return SHOAL_PASS; /* the stack counts what is malformed */
-	if (balance(skb, &p, true, &verdict))
-		return verdict;
 	return SHOAL_PASS;
 }
 

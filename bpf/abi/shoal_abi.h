@@ -170,16 +170,25 @@ struct shoal_node {
  * space (a set, so that an overlay packet's sender is checked in one lookup).
  */
 
+/* The pods' IPv6 gateway, an address of no host: fe80::1. An initialiser of struct shoal_addr. */
+#define SHOAL_POD_GATEWAY6 {{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}
+
 /* ---- this host: shoal_config, ARRAY of one; shoal_uplinks, HASH from ifindex ------------------------------- */
 
 struct shoal_config {
 	__u32 abi_version;
 	__u32 overlay_ifindex; /* 0: no overlay, other hosts are not reached */
 	__u64 hash_seed; /* the same on every host of a cluster, or a takeover moves flows */
+	/*
+	 * This host's own IPv6 pod CIDR, its first address; :: when it has none. Derived from shoal_nodes by user space.
+	 * What DSR frames leave out of a backend's address, the upper 96 bits, are this one's: all of a host's IPv6 pods
+	 * share them.
+	 */
+	struct shoal_addr pod_net6;
 };
 
 struct shoal_uplink {
-	__u8 mac[6]; /* what ARP replies say */
+	__u8 mac[6]; /* what ARP replies and neighbour advertisements say */
 	__u16 pad;
 };
 
@@ -274,8 +283,8 @@ struct shoal_udp_pick {
  *   VNI     SHOAL_VNI_DSR
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
  *   dest    02, 'd', then the low 32 bits of the backend's address
- * The receiver completes the address from its own pod CIDR of that family and compares the generation
- * with its lease. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
+ * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config) and compares the
+ * generation with its lease. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
  * never the VXLAN device's own MAC: the kernel drops those as loops.
  */
 #define SHOAL_VNI_POD 1
@@ -338,7 +347,7 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow_key) == 40, "shoal_flow_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow) == 44, "shoal_flow");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 16, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 32, "shoal_config");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");

@@ -9,19 +9,21 @@
 
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
-static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, __u32 reason)
+static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					 __u32 reason)
 {
 	int rc;
 
 	count_drop(reason);
 	if (p->key.proto == IPPROTO_TCP)
-		rc = reply_rst(skb, p);
+		rc = reply_rst(skb, p, v6);
 	else
-		rc = reply_port_unreachable(skb, p);
+		rc = reply_port_unreachable(skb, p, v6);
 	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 }
 
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_backend *be)
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				      const struct shoal_backend *be)
 {
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
@@ -30,7 +32,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	if (!(be->flags & SHOAL_BE_LOCAL)) {
 		if (!be->node)
 			return drop(SHOAL_DROP_FIB);
-		return to_node_dsr(skb, be);
+		return to_node_dsr(skb, v6, be);
 	}
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
@@ -39,7 +41,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
 	flow_expect_reply(p, &addr, port);
-	if (nat(skb, p, true, &addr, port))
+	if (nat(skb, p, v6, true, &addr, port))
 		return drop(SHOAL_DROP_REWRITE);
 	return to_pod(skb, pod);
 }
@@ -48,7 +50,8 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
  * Returns true when the packet was for a service address, with the verdict in *verdict. `outside`:
  * it comes from the LAN.
  */
-static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, bool outside, int *verdict)
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
+				    int *verdict)
 {
 	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe = NULL;
@@ -68,8 +71,8 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 			*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
 			return true;
 		}
-		be = flow_backend(skb, p, fe, service);
-		*verdict = be ? to_backend(skb, p, be) : refuse_packet(skb, p, SHOAL_DROP_NO_BACKEND);
+		be = flow_backend(skb, p, v6, fe, service);
+		*verdict = be ? to_backend(skb, p, v6, be) : refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
 		return true;
 	}
 	vip = vip_lookup(&p->key.daddr);
@@ -80,8 +83,8 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 	else if (p->frag)
 		*verdict = drop(SHOAL_DROP_FRAGMENT);
 	else if (is_balanced_proto(p->key.proto))
-		*verdict = refuse_packet(skb, p, SHOAL_DROP_NO_FRONTEND);
-	else if (p->key.proto == IPPROTO_ICMP && reply_echo(skb, p) == 0)
+		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_FRONTEND);
+	else if (p->key.proto == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && reply_echo(skb, p, v6) == 0)
 		*verdict = bpf_redirect(skb->ifindex, 0);
 	else
 		*verdict = drop(SHOAL_DROP_UNSUPPORTED_PROTO);

@@ -21,6 +21,7 @@
 
 #define SHOAL_PASS TC_ACT_UNSPEC
 #define AF_INET 2
+#define AF_INET6 10
 
 #ifndef likely
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -58,7 +59,18 @@ static __always_inline void addr_from_v4(struct shoal_addr *a, __be32 v4)
 	w[3] = v4;
 }
 
-static __always_inline __be32 addr_v4(const struct shoal_addr *a)
+static __always_inline void addr_from_v6(struct shoal_addr *a, const __be32 *v6)
+{
+	__u32 *w = (__u32 *)a->b;
+
+	w[0] = v6[0];
+	w[1] = v6[1];
+	w[2] = v6[2];
+	w[3] = v6[3];
+}
+
+/* The IPv4 address; of an IPv6 address the low 32 bits. */
+static __always_inline __be32 addr_low(const struct shoal_addr *a)
 {
 	return ((const __u32 *)a->b)[3];
 }
@@ -87,6 +99,24 @@ static __always_inline bool addr_equal(const struct shoal_addr *a, const struct 
 	const __u32 *y = (const __u32 *)b->b;
 
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+/* Of IPv6 addresses: fe80::/10, ff00::/8, ::. */
+static __always_inline bool addr_is_link_local(const struct shoal_addr *a)
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
+static __always_inline bool addr_is_multicast6(const struct shoal_addr *a)
+{
+	return a->b[0] == 0xff;
+}
+
+static __always_inline bool addr_is_unspecified6(const struct shoal_addr *a)
+{
+	const __u32 *w = (const __u32 *)a->b;
+
+	return !(w[0] | w[1] | w[2] | w[3]);
 }
 
 #endif

@@ -47,7 +47,7 @@ static __always_inline int to_node(struct __sk_buff *skb, __be32 node)
 
 /* To a backend of another host, with the pick written into the Ethernet header (shoal_abi.h, DSR).
  */
-static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal_backend *be)
+static __always_inline int to_node_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be)
 {
 	const struct shoal_config *cfg = config();
 	struct shoal_dsr_eth eth = {
@@ -55,9 +55,9 @@ static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal
 		.src_magic = {0x02, 'D'},
 		.generation = bpf_htons(be->generation),
 		.target_port = be->port,
-		.ethertype = bpf_htons(ETH_P_IP),
+		.ethertype = v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP),
 	};
-	__be32 low = addr_v4(&be->addr);
+	__be32 low = addr_low(&be->addr);
 
 	if (!cfg || !cfg->overlay_ifindex)
 		return drop(SHOAL_DROP_TUNNEL);
@@ -74,19 +74,25 @@ static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal
  * their source, which masquerading must not see. What is for this host, or what the table cannot
  * forward, goes to the stack, which also writes the ICMP errors.
  */
-static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt *p)
+static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6)
 {
 	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
+		.family = v6 ? AF_INET6 : AF_INET,
 		.l4_protocol = p->key.proto,
 		.sport = p->key.sport,
 		.dport = p->key.dport,
-		.ipv4_src = addr_v4(&p->key.saddr),
-		.ipv4_dst = addr_v4(&p->key.daddr),
 		.ifindex = skb->ifindex,
 	};
-	long rc = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	long rc;
 
+	if (v6) {
+		__builtin_memcpy(fib.ipv6_src, &p->key.saddr, sizeof(fib.ipv6_src));
+		__builtin_memcpy(fib.ipv6_dst, &p->key.daddr, sizeof(fib.ipv6_dst));
+	} else {
+		fib.ipv4_src = addr_low(&p->key.saddr);
+		fib.ipv4_dst = addr_low(&p->key.daddr);
+	}
+	rc = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (rc < 0)
 		return drop(SHOAL_DROP_FIB);
 	if (rc != BPF_FIB_LKUP_RET_SUCCESS && rc != BPF_FIB_LKUP_RET_NO_NEIGH)
@@ -95,7 +101,7 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
 		return SHOAL_PASS; /* the stack resolves the neighbour */
 	if (p->ttl <= 1)
 		return drop(SHOAL_DROP_TTL);
-	if (ttl_decrement(skb))
+	if (ttl_decrement(skb, v6))
 		return drop(SHOAL_DROP_REWRITE);
 	if (rc == BPF_FIB_LKUP_RET_SUCCESS) {
 		if (set_macs(skb, fib.dmac, fib.smac))
@@ -115,7 +121,8 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
  * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
  * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
  */
-static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, int *verdict)
+static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					 int *verdict)
 {
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;
@@ -127,12 +134,12 @@ static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct sho
 			return false;
 		if (p->ttl <= 1)
 			return false;
-		*verdict = ttl_decrement(skb) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
+		*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
 		return true;
 	}
 	if (p->ttl <= 1)
 		return false;
-	*verdict = ttl_decrement(skb) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
+	*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
 	return true;
 }
 

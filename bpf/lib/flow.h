@@ -43,12 +43,13 @@ static __always_inline void flow_count(__u32 service, __u32 bytes, bool fresh)
 }
 
 /*
- * The backend of a packet to a frontend. A flow keeps its backend for as long as that is the same
+ * The backend of a packet to a frontend, of the packet's family. A flow keeps its backend for as long as that is the same
  * backend, in the ring or not; what is not in the table picks by its hash, a TCP packet in mid-flow
  * too, so that a host that takes over a VIP finds the backends of flows it has never seen.
  */
 static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff *skb, struct shoal_pkt *p,
-								const struct shoal_frontend *fe, __u32 service)
+								const bool v6, const struct shoal_frontend *fe,
+								__u32 service)
 {
 	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
 	struct shoal_backend_stats *stats;
@@ -72,7 +73,7 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	cfg = config();
 	addr_copy(&client.client, &p->key.saddr);
 	be = pick(fe, service, &client, flow_hash(&p->key, cfg ? cfg->hash_seed : 0), now, &id);
-	if (!be) {
+	if (!be || addr_is_v4(&be->addr) == v6) {
 		count_refused(service);
 		return NULL;
 	}

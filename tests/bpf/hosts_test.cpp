@@ -11,14 +11,9 @@
 namespace shoal::bpftest {
 namespace {
 
-const SocketAddress kVip = at("198.18.100.1:80");
-const SocketAddress kClusterIp = at("10.96.0.10:80");
-const SocketAddress kPodA = at("10.244.1.5:8080");
-const SocketAddress kPodB = at("10.244.2.7:8080");
-
 // Everything that this kernel has, and nothing that it could lack: the fallbacks carry the same
 // traffic.
-class HostsTest : public testing::TestWithParam<bool> {
+class HostsTest : public testing::TestWithParam<std::tuple<bool, Family>> {
 protected:
   static kernel::Features allowed(bool fallbacks) {
     if (!fallbacks)
@@ -31,9 +26,18 @@ protected:
             .coarse_clock = false};
   }
 
-  NetBox net{allowed(GetParam())};
+  NetBox net{std::get<1>(GetParam()), allowed(std::get<0>(GetParam()))};
+  const Places& places = net.places;
   Server poda{"poda", "poda", 8080};
   Server podb{"podb", "podb", 8080};
+
+  // "poda 198.18.0.101:", whatever the port.
+  static std::string answer_of(const std::string& pod, const IpAddress& asker) {
+    std::string out = pod + " " + SocketAddress{asker, 0}.to_string();
+    out.pop_back();
+    return out;
+  }
+  UniqueFd udp() const { return udp_socket(domain_of(places.vip)); }
 
   std::string drops() {
     std::string out;
@@ -48,24 +52,28 @@ protected:
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Kernel, HostsTest, testing::Bool(),
-                         [](const auto& which) { return which.param ? "Fallbacks" : "AsItIs"; });
+INSTANTIATE_TEST_SUITE_P(
+    Kernel, HostsTest, testing::Combine(testing::Bool(), testing::Values(Family::kV4, Family::kV6)),
+    [](const auto& which) {
+      return std::string(std::get<1>(which.param) == Family::kV4 ? "V4" : "V6") +
+             (std::get<0>(which.param) ? "Fallbacks" : "AsItIs");
+    });
 
 TEST_P(HostsTest, OutsideClientReachesBackendsOnBothHostsThroughTheVip) {
   NetBox::in_client([&] {
     net.ring({1});
-    Answer answer = tcp_ask(kVip);
+    Answer answer = tcp_ask(places.vip);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_THAT(answer.text, testing::StartsWith("poda 198.18.0.101:"));
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("poda", places.client)));
     net.ring({2});
-    answer = tcp_ask(kVip);  // over the overlay, and straight back
+    answer = tcp_ask(places.vip);  // over the overlay, and straight back
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.101:"));
-    UniqueFd fd = udp_socket();
-    answer = udp_ask(fd.get(), kVip);
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("podb", places.client)));
+    UniqueFd fd = udp();
+    answer = udp_ask(fd.get(), places.vip);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_EQ(answer.peer, "198.18.100.1:80");
-    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.101:"));
+    EXPECT_EQ(answer.peer, places.vip.to_string());
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("podb", places.client)));
   });
   EXPECT_EQ(drops(), "");
 }
@@ -74,9 +82,9 @@ TEST_P(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
   NetBox::in_client([&] {
     int error = 0;
     net.ring({1});
-    UniqueFd on_a = tcp_connect(kVip, &error);
+    UniqueFd on_a = tcp_connect(places.vip, &error);
     net.ring({2});
-    UniqueFd on_b = tcp_connect(kVip, &error);
+    UniqueFd on_b = tcp_connect(places.vip, &error);
     for (const std::vector<model::BackendId>& slots :
          {std::vector<model::BackendId>{1}, {2, 1}, {2}, {1, 1, 2}}) {
       net.ring(slots);
@@ -84,18 +92,19 @@ TEST_P(HostsTest, OpenConnectionsKeepTheirBackendAndNewOnesMove) {
       EXPECT_THAT(exchange(on_b.get()).text, testing::StartsWith("podb "));
     }
     net.ring({2});
-    EXPECT_THAT(tcp_ask(kVip).text, testing::StartsWith("podb "));
+    EXPECT_THAT(tcp_ask(places.vip).text, testing::StartsWith("podb "));
   });
 }
 
 TEST_P(HostsTest, RefusalsAreImmediate) {
   NetBox::in_client([&] {
-    EXPECT_EQ(tcp_ask(kVip).error, ECONNREFUSED);  // no backend
-    EXPECT_EQ(tcp_ask(at("198.18.100.1:81")).error, ECONNREFUSED);
-    UniqueFd fd = udp_socket();
+    EXPECT_EQ(tcp_ask(places.vip).error, ECONNREFUSED);  // no backend
+    EXPECT_EQ(tcp_ask({places.vip.ip, 81}).error, ECONNREFUSED);
+    UniqueFd fd = udp();
     const int on = 1;
     setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
-    EXPECT_EQ(udp_ask(fd.get(), kVip).error, ECONNREFUSED);
+    setsockopt(fd.get(), IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
+    EXPECT_EQ(udp_ask(fd.get(), places.vip).error, ECONNREFUSED);
   });
 }
 
@@ -103,46 +112,48 @@ TEST_P(HostsTest, BackendWhosePodIsGoneResetsTheConnection) {
   NetBox::in_client([&] {
     net.ring({2});
     int error = 0;
-    UniqueFd fd = tcp_connect(kVip, &error);
+    UniqueFd fd = tcp_connect(places.vip, &error);
     ASSERT_EQ(error, 0);
     EXPECT_EQ(exchange(fd.get()).error, 0);
-    ASSERT_TRUE(net.h2->maps().delete_pod(kPodB.ip));
+    ASSERT_TRUE(net.h2->maps().delete_pod(places.pod_b.ip));
     EXPECT_EQ(exchange(fd.get()).error, ECONNRESET);
   });
-  EXPECT_EQ(drops(), "h2 STALE_BACKEND 1\n");
+  // On a busy machine the question is sent again before the reset is there.
+  EXPECT_THAT(drops(), testing::MatchesRegex("h2 STALE_BACKEND [0-9]+\n"));
 }
 
 // A pod's sockets are not below a hooked cgroup here: tc balances.
 TEST_P(HostsTest, PodsReachPodsAndServices) {
   in_netns("poda", [&] {
-    Answer answer = tcp_ask(kPodB);
+    Answer answer = tcp_ask(places.pod_b);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_THAT(answer.text, testing::StartsWith("podb 10.244.1.5:"));
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("podb", places.pod_a.ip)));
     net.ring({2});
-    answer = tcp_ask(kClusterIp);
+    answer = tcp_ask(places.cluster);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_THAT(answer.text, testing::StartsWith("podb 10.244.1.5:"));
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("podb", places.pod_a.ip)));
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     net.ring({});
-    EXPECT_EQ(tcp_ask(kClusterIp).error, ECONNREFUSED);
-    UniqueFd fd = udp_socket();
+    EXPECT_EQ(tcp_ask(places.cluster).error, ECONNREFUSED);
+    UniqueFd fd = udp();
     net.ring({2});
-    answer = udp_ask(fd.get(), kClusterIp);
+    answer = udp_ask(fd.get(), places.cluster);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
   });
   EXPECT_EQ(drops(), "h1 NO_BACKEND 1\n");
 }
 
 TEST_P(HostsTest, HostsReachPodsHereAndElsewhere) {
   in_netns("h1", [&] {
-    EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda "));
-    Answer answer = tcp_ask(kPodB);
+    EXPECT_THAT(tcp_ask(places.pod_a).text, testing::StartsWith("poda "));
+    Answer answer = tcp_ask(places.pod_b);
     EXPECT_EQ(answer.error, 0) << drops();
-    EXPECT_THAT(answer.text, testing::StartsWith("podb 198.18.0.11:"));
+    EXPECT_THAT(answer.text, testing::StartsWith(answer_of("podb", places.self_a)));
   });
-  in_netns("h2",
-           [&] { EXPECT_THAT(tcp_ask(kPodA).text, testing::StartsWith("poda 198.18.0.12:")); });
+  in_netns("h2", [&] {
+    EXPECT_THAT(tcp_ask(places.pod_a).text, testing::StartsWith(answer_of("poda", places.self_b)));
+  });
 }
 
 TEST_P(HostsTest, TakeoverOfTheVipKeepsConnections) {
@@ -151,20 +162,21 @@ TEST_P(HostsTest, TakeoverOfTheVipKeepsConnections) {
     net.ring({1, 2});
     std::vector<UniqueFd> open;
     for (int i = 0; i < 16; ++i)
-      open.push_back(tcp_connect(kVip, &error));
+      open.push_back(tcp_connect(places.vip, &error));
     std::vector<std::string> before;
     for (const UniqueFd& fd : open)
       before.push_back(exchange(fd.get()).text);
     // The other host announces; the client's neighbour entry is what a gratuitous ARP would change.
-    ASSERT_TRUE(net.h1->maps().put_vip(kVip.ip, {false}));
-    ASSERT_TRUE(net.h2->maps().put_vip(kVip.ip, {true}));
+    ASSERT_TRUE(net.h1->maps().put_vip(places.vip.ip, {false}));
+    ASSERT_TRUE(net.h2->maps().put_vip(places.vip.ip, {true}));
     sh("ip neigh flush dev eth0");
+    sh("ip -6 neigh flush dev eth0");
     for (std::size_t i = 0; i < open.size(); ++i) {
       Answer after = exchange(open[i].get());
       EXPECT_EQ(after.error, 0) << drops();
       EXPECT_EQ(after.text, before[i]);
     }
-    EXPECT_EQ(tcp_ask(kVip).error, 0);
+    EXPECT_EQ(tcp_ask(places.vip).error, 0);
   });
 }
 
@@ -172,7 +184,7 @@ TEST_P(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
   NetBox::in_client([&] {
     net.ring({2});
     int error = 0;
-    UniqueFd fd = tcp_connect(kVip, &error);
+    UniqueFd fd = tcp_connect(places.vip, &error);
     ASSERT_EQ(error, 0);
     timeval wait{2, 0};
     setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
@@ -199,7 +211,7 @@ TEST_P(HostsTest, AgentRestartUnderLoadLosesNothing) {
   std::thread load([&] {
     NetBox::in_client([&] {
       while (!stop) {
-        failed += tcp_ask(kVip).error == 0 ? 0 : 1;
+        failed += tcp_ask(places.vip).error == 0 ? 0 : 1;
         ++asked;
       }
     });

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kWait_ms = 2000;
 
-// An address as connect(2) takes it; AF_INET6 gives the IPv4-mapped form.
+// An address as connect(2) takes it; AF_INET6 gives an IPv4 address in its mapped form.
 socklen_t to_sockaddr(const SocketAddress& address, int family, sockaddr_storage* out) {
   *out = {};
   if (family == AF_INET6) {
@@ -47,6 +47,20 @@ std::string from_sockaddr(const sockaddr_storage& address) {
   return out.to_string();
 }
 
+int own_domain(int fd) {
+  int domain = 0;
+  socklen_t bytes = sizeof(domain);
+  EXPECT_EQ(getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes), 0);
+  return domain;
+}
+
+// Addresses are good at once: nobody else is here to have them.
+void add_netns(const std::string& name) {
+  sh("ip netns add " + name);
+  sh("ip netns exec " + name +
+     " sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
+}
+
 bool readable(int fd) {
   pollfd p{fd, POLLIN, 0};
   return poll(&p, 1, kWait_ms) == 1;
@@ -61,10 +75,12 @@ Server::Server(const std::string& netns, std::string name, std::uint16_t port)
     : name_(std::move(name)) {
   in_netns(netns, [&] {
     sockaddr_storage any;
-    const socklen_t bytes = to_sockaddr({IpAddress::v4(0), port}, AF_INET, &any);
-    tcp_.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    udp_.reset(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    const int on = 1;
+    const socklen_t bytes = to_sockaddr({IpAddress(), port}, AF_INET6, &any);
+    tcp_.reset(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    udp_.reset(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const int on = 1, off = 0;
+    for (const UniqueFd* fd : {&tcp_, &udp_})  // both families
+      setsockopt(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     setsockopt(tcp_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     EXPECT_EQ(bind(tcp_.get(), reinterpret_cast<sockaddr*>(&any), bytes), 0);
     EXPECT_EQ(bind(udp_.get(), reinterpret_cast<sockaddr*>(&any), bytes), 0);
@@ -118,7 +134,7 @@ void Server::serve() {
 }
 
 UniqueFd tcp_connect(const SocketAddress& to, int* error, int family) {
-  const int af = family != 0 ? family : AF_INET;
+  const int af = family != 0 ? family : domain_of(to);
   UniqueFd fd(socket(af, SOCK_STREAM | SOCK_CLOEXEC, 0));
   timeval wait{kWait_ms / 1000, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
@@ -162,13 +178,21 @@ Answer tcp_ask(const SocketAddress& to, int family) {
   return exchange(fd.get());
 }
 
-UniqueFd udp_socket() { return UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
+int domain_of(const SocketAddress& address) { return address.ip.is_v4() ? AF_INET : AF_INET6; }
+
+UniqueFd udp_socket(int family) { return UniqueFd(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
+
+int connect_fd(int fd, const SocketAddress& to) {
+  sockaddr_storage address;
+  const socklen_t bytes = to_sockaddr(to, own_domain(fd), &address);
+  return connect(fd, reinterpret_cast<sockaddr*>(&address), bytes) == 0 ? 0 : errno;
+}
 
 Answer udp_ask(int fd, const SocketAddress& to) {
   Answer out;
   char buffer[256];
   sockaddr_storage address;
-  socklen_t bytes = to_sockaddr(to, AF_INET, &address);
+  socklen_t bytes = to_sockaddr(to, own_domain(fd), &address);
   if (sendto(fd, "?", 1, 0, reinterpret_cast<sockaddr*>(&address), bytes) != 1) {
     out.error = errno;
     return out;
@@ -192,20 +216,40 @@ Answer udp_ask(int fd, const SocketAddress& to) {
 // ---- the network
 // ---------------------------------------------------------------------------------
 
-NetBox::NetBox(const kernel::Features& allowed) {
+const Places& places_of(Family family) {
+  static const Places kV4{.vip = at("198.18.100.1:80"),
+                          .cluster = at("10.96.0.10:80"),
+                          .pod_a = at("10.244.1.5:8080"),
+                          .pod_b = at("10.244.2.7:8080"),
+                          .client = ip("198.18.0.101"),
+                          .self_a = ip("198.18.0.11"),
+                          .self_b = ip("198.18.0.12")};
+  static const Places kV6{.vip = at("[2001:db8:64::1]:80"),
+                          .cluster = at("[fd00:96::10]:80"),
+                          .pod_a = at("[fd00:10:244:1::5]:8080"),
+                          .pod_b = at("[fd00:10:244:2::7]:8080"),
+                          .client = ip("2001:db8:18::101"),
+                          .self_a = ip("2001:db8:18::11"),
+                          .self_b = ip("2001:db8:18::12")};
+  return family == Family::kV4 ? kV4 : kV6;
+}
+
+NetBox::NetBox(Family family, const kernel::Features& allowed) : places(places_of(family)) {
   sandbox();
   sh("ip netns add switch");
   sh("ip -n switch link add br0 type bridge");
   sh("ip -n switch link set br0 up");
-  sh("ip netns add client");
+  add_netns("client");
   sh("ip link add eth0 netns client type veth peer name client netns switch");
   sh("ip -n switch link set client master br0 up");
   sh("ip -n client link set lo up");
   sh("ip -n client link set eth0 up");
   sh("ip -n client addr add 198.18.0.101/24 dev eth0");
+  sh("ip -n client addr add 2001:db8:18::101/64 dev eth0");
   sh("ip -n client route add 198.18.100.0/24 dev eth0");
-  make_host("h1", "198.18.0.11", "poda", "pa", "10.244.1.5");
-  make_host("h2", "198.18.0.12", "podb", "pb", "10.244.2.7");
+  sh("ip -n client route add 2001:db8:64::/64 dev eth0");
+  make_host({"h1", "11", "poda", "pa", "10.244.1.5", "fd00:10:244:1::5"});
+  make_host({"h2", "12", "podb", "pb", "10.244.2.7", "fd00:10:244:2::7"});
   h1 = std::make_unique<Host>("h1", allowed);
   h2 = std::make_unique<Host>("h2", allowed);
   program(*h1, "h1", "pa", true);
@@ -219,30 +263,36 @@ NetBox::~NetBox() {
     sh(std::string("ip netns del ") + name);
 }
 
-void NetBox::make_host(const std::string& name, const std::string& underlay,
-                       const std::string& pod_name, const std::string& device,
-                       const std::string& pod_ip) {
-  sh("ip netns add " + name);
+void NetBox::make_host(const Plot& plot) {
+  const std::string& name = plot.name;
+  const std::string& device = plot.device;
+  const std::string& pod = plot.pod_name;
+  add_netns(name);
   sh("ip link add eth0 netns " + name + " type veth peer name " + name + " netns switch");
   sh("ip -n switch link set " + name + " master br0 up");
   sh("ip -n " + name + " link set lo up");
   sh("ip -n " + name + " link set eth0 up");
-  sh("ip -n " + name + " addr add " + underlay + "/24 dev eth0");
-  sh("ip netns exec " + name + " sysctl -qw net.ipv4.ip_forward=1");
+  sh("ip -n " + name + " addr add 198.18.0." + plot.last + "/24 dev eth0");
+  sh("ip -n " + name + " addr add 2001:db8:18::" + plot.last + "/64 dev eth0");
+  sh("ip netns exec " + name + " sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
   sh("ip -n " + name + " link add shoal-vxlan mtu 1450 type vxlan external dstport 4789");
   sh("ip -n " + name + " link set shoal-vxlan arp off up");
   sh("ip -n " + name + " route add 10.244.0.0/16 dev shoal-vxlan");
-  sh("ip netns add " + pod_name);
+  sh("ip -n " + name + " route add fd00:10:244::/48 dev shoal-vxlan");
+  add_netns(pod);
   sh("ip -n " + name + " link add " + device +
-     " mtu 1450 type veth peer name eth0 mtu 1450 netns " + pod_name);
+     " mtu 1450 type veth peer name eth0 mtu 1450 netns " + pod);
   sh("ip -n " + name + " link set " + device + " up");
-  sh("ip -n " + name + " route add " + pod_ip + "/32 dev " + device);
+  sh("ip -n " + name + " route add " + plot.pod_ip + "/32 dev " + device);
+  sh("ip -n " + name + " route add " + plot.pod_ip6 + "/128 dev " + device);
   sh("ip -n " + name + " addr add 169.254.1.1/32 dev " + device);
-  sh("ip -n " + pod_name + " link set lo up");
-  sh("ip -n " + pod_name + " link set eth0 up");
-  sh("ip -n " + pod_name + " addr add " + pod_ip + "/32 dev eth0");
-  sh("ip -n " + pod_name + " route add 169.254.1.1 dev eth0");
-  sh("ip -n " + pod_name + " route add default via 169.254.1.1");
+  sh("ip -n " + pod + " link set lo up");
+  sh("ip -n " + pod + " link set eth0 up");
+  sh("ip -n " + pod + " addr add " + plot.pod_ip + "/32 dev eth0");
+  sh("ip -n " + pod + " addr add " + plot.pod_ip6 + "/128 dev eth0");
+  sh("ip -n " + pod + " route add 169.254.1.1 dev eth0");
+  sh("ip -n " + pod + " route add default via 169.254.1.1");
+  sh("ip -n " + pod + " route add default via fe80::1 dev eth0");  // nobody's: the program answers
 }
 
 void NetBox::program(Host& host, const std::string& name, const std::string& device, bool first) {
@@ -258,21 +308,22 @@ void NetBox::program(Host& host, const std::string& name, const std::string& dev
       const std::size_t at = line.find(':');
       return mac(line.substr(at - 2, 17).c_str());
     };
-    ASSERT_TRUE(host.maps().put_pod(ip(first ? "10.244.1.5" : "10.244.2.7"),
+    ASSERT_TRUE(host.maps().put_pod(first ? places.pod_a.ip : places.pod_b.ip,
                                     {veth, 5, mac_in(*in_pod), mac_in(*out)}));
   });
-  const IpPrefix cidr_a = IpPrefix::parse("10.244.1.0/24").value(),
-                 cidr_b = IpPrefix::parse("10.244.2.0/24").value();
+  const unsigned bits = places.pod_a.ip.is_v4() ? 24 : 64;
+  const IpPrefix cidr_a = IpPrefix::containing(places.pod_a.ip, bits),
+                 cidr_b = IpPrefix::containing(places.pod_b.ip, bits);
   const IpAddress a = ip("198.18.0.11"), b = ip("198.18.0.12");
   ASSERT_TRUE(host.maps().put_node(first ? cidr_a : cidr_b, {}));
   ASSERT_TRUE(host.maps().put_node(first ? cidr_b : cidr_a, {first ? b : a}));
-  host.backend(1, "10.244.1.5:8080",
+  host.backend(1, places.pod_a.to_string(),
                {.generation = 5, .epoch = 1, .local = first, .node = first ? IpAddress() : a});
-  host.backend(2, "10.244.2.7:8080",
+  host.backend(2, places.pod_b.to_string(),
                {.generation = 5, .epoch = 1, .local = !first, .node = first ? b : IpAddress()});
   for (L4Proto proto : {L4Proto::kTcp, L4Proto::kUdp}) {
-    host.frontend("198.18.100.1:80", proto, 1, true, first);
-    host.frontend("10.96.0.10:80", proto, 1, false);
+    host.frontend(places.vip.to_string(), proto, 1, true, first);
+    host.frontend(places.cluster.to_string(), proto, 1, false);
   }
 }
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two hosts with a pod each and a client outside, as network namespaces on a bridge, with real
-// sockets.
+// sockets. Everything has addresses of both families; the service has those of one.
 //
 //              [ client .101 ]
 //                    |
-//      ------- br0 in `switch` -------  198.18.0.0/24
+//      ------- br0 in `switch` -------  198.18.0.0/24, 2001:db8:18::/64
 //          |                       |
 //   [ h1 .11  announces ]    [ h2 .12 ]
-//     | pa    \-- vxlan 4789 --/   | pb
-//   [ poda 10.244.1.5 ]      [ podb 10.244.2.7 ]
+//     | pa    \-- vxlan 4789 --/   | pb       (over IPv4)
+//   [ poda ]                 [ podb ]
+//   10.244.1.5               10.244.2.7
+//   fd00:10:244:1::5         fd00:10:244:2::7
 #pragma once
 
 #include "netplane/base/unique_fd.h"
@@ -44,27 +46,40 @@ struct Answer {
 };
 
 // A connected TCP socket; invalid with errno in *error when it was refused or timed out (2 s).
+// `family` 0: the address's own; AF_INET6 with an IPv4 address: mapped.
 UniqueFd tcp_connect(const SocketAddress& to, int* error, int family = 0);
 std::string peer_of(int fd);
 Answer tcp_ask(const SocketAddress& to, int family = 0);
 Answer exchange(int fd);                          // on an open TCP connection: one more question
 Answer udp_ask(int fd, const SocketAddress& to);  // unconnected
-UniqueFd udp_socket();
+int connect_fd(int fd, const SocketAddress& to);  // errno, or 0
+int domain_of(const SocketAddress& address);      // AF_INET or AF_INET6
+UniqueFd udp_socket(int family);
+
+struct Places {
+  SocketAddress vip, cluster, pod_a, pod_b;
+  IpAddress client, self_a, self_b;
+};
+const Places& places_of(Family family);
 
 class NetBox {
 public:
-  explicit NetBox(const kernel::Features& allowed = {});
+  explicit NetBox(Family family, const kernel::Features& allowed = {});
   ~NetBox();
   static void in_client(const std::function<void()>& f) { in_netns("client", f); }
   // Both hosts know the service's backends; `slots` is the ring of both.
   void ring(const std::vector<model::BackendId>& slots);
 
+  const Places& places;
   std::unique_ptr<Host> h1, h2;
   std::uint32_t block = 0;
 
 private:
-  void make_host(const std::string& name, const std::string& underlay, const std::string& pod_name,
-                 const std::string& device, const std::string& pod_ip);
+  // A name, the last of the host's addresses, its pod's name, device and addresses.
+  struct Plot {
+    std::string name, last, pod_name, device, pod_ip, pod_ip6;
+  };
+  void make_host(const Plot& plot);
   void program(Host& host, const std::string& name, const std::string& device, bool first);
 };
 

@@ -10,106 +10,110 @@ namespace {
 
 using testing::HasSubstr;
 
-class PolicyTest : public CastTest {
+class PolicyTest : public BothFamilies {
 protected:
   // To whom the uplink gives a new connection of this client: "web", "far", or what it did instead.
-  std::string from_outside(const SocketAddress& client, const SocketAddress& to = kVip) {
-    return who(at_uplink(from_lan(tcp(client, to, kSyn))));
+  std::string from_outside(const SocketAddress& from) { return from_outside(from, vip); }
+  std::string from_outside(const SocketAddress& from, const SocketAddress& to) {
+    return who(at_uplink(from_lan(tcp(from, to, kSyn))));
   }
   std::string from_inside(std::uint16_t port) {
-    return who(at_pod(from_pod(tcp({kWeb.ip, port}, kVip, kSyn))));
+    return who(at_pod(from_pod(tcp({web.ip, port}, vip, kSyn))));
   }
-  static std::string who(const Outcome& run) {
+  std::string who(const Outcome& run) const {
     if (run.verdict != kRedirect)
       return fmt::format("verdict {}", run.verdict);
     if (run.out[0] == 0x02 && run.out[1] == 'd')
       return "far";
     const std::string packet = text(run.out);
-    return packet.find("> 10.244.1.5:8080 ") != std::string::npos ? "web" : packet;
+    return packet.find("> web ") != std::string::npos ? "web" : packet;
   }
-  static SocketAddress client(unsigned n) {
-    return {kClient.ip, static_cast<std::uint16_t>(50000 + n)};
+  SocketAddress client_port(unsigned n) const {
+    return on(client, static_cast<std::uint16_t>(50000 + n));
   }
 };
+SHOAL_BOTH_FAMILIES(PolicyTest);
 
-TEST_F(PolicyTest, OutsideClientsHaveTheirOwnRing) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 2});
+TEST_P(PolicyTest, OutsideClientsHaveTheirOwnRing) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 2});
   host.ring(1, {kFarId}, 0);
   host.ring(2, {kWebId}, 8);
-  EXPECT_EQ(from_outside(client(1)), "web");
+  EXPECT_EQ(from_outside(client_port(1)), "web");
   EXPECT_EQ(from_inside(41000), "far");
   // Without a service for them, outside clients find no frontend: refused like any other port.
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1});
-  EXPECT_THAT(from_outside(client(2)), HasSubstr("198.18.100.1:80 > 198.18.0.101:50002 [RA]"));
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.outside = 2});
-  EXPECT_EQ(from_outside(client(3)), "web");
-  EXPECT_THAT(from_inside(41001), HasSubstr("198.18.100.1:80 > 10.244.1.5:41001 [RA]"));
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1});
+  EXPECT_THAT(from_outside(client_port(2)), HasSubstr("vip > client:50002 [RA]"));
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.outside = 2});
+  EXPECT_EQ(from_outside(client_port(3)), "web");
+  EXPECT_THAT(from_inside(41001), HasSubstr("vip > web:41001 [RA]"));
 }
 
-TEST_F(PolicyTest, SourceRangesHoldOutsideClientsOnly) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .restricted = true});
+TEST_P(PolicyTest, SourceRangesHoldOutsideClientsOnly) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .restricted = true});
   host.ring(1, {kFarId}, 0);
-  EXPECT_EQ(from_outside(client(1)), fmt::format("verdict {}", kShot));
+  EXPECT_EQ(from_outside(client_port(1)), fmt::format("verdict {}", kShot));
   EXPECT_EQ(host.drops("SOURCE_RANGE"), 1U);
   EXPECT_EQ(from_inside(41000), "far");
   // Another service's range is no reason.
-  ASSERT_TRUE(host.maps().put_source_range(2, IpPrefix::parse("0.0.0.0/0").value()));
-  EXPECT_EQ(from_outside(client(2)), fmt::format("verdict {}", kShot));
-  ASSERT_TRUE(host.maps().put_source_range(1, IpPrefix::parse("198.18.0.96/28").value()));
-  EXPECT_EQ(from_outside(client(3)), "far");
-  EXPECT_EQ(from_outside(at("198.18.0.112:50000")), fmt::format("verdict {}", kShot));
+  ASSERT_TRUE(host.maps().put_source_range(2, IpPrefix::containing(client.ip, 0)));
+  EXPECT_EQ(from_outside(client_port(2)), fmt::format("verdict {}", kShot));
+  const IpPrefix range = IpPrefix::containing(client.ip, v6 ? 124 : 28);
+  ASSERT_TRUE(host.maps().put_source_range(1, range));
+  EXPECT_EQ(from_outside(client_port(3)), "far");
+  EXPECT_EQ(from_outside({range.address().plus(16), 50000}), fmt::format("verdict {}", kShot));
   // An open flow does not outlive its permission.
-  ASSERT_TRUE(host.maps().delete_source_range(1, IpPrefix::parse("198.18.0.96/28").value()));
-  EXPECT_EQ(at_uplink(from_lan(tcp(client(3), kVip, kAck))).verdict, kShot);
+  ASSERT_TRUE(host.maps().delete_source_range(1, range));
+  EXPECT_EQ(at_uplink(from_lan(tcp(client_port(3), vip, kAck))).verdict, kShot);
 }
 
-TEST_F(PolicyTest, AffinityKeepsAClientsNextConnectionsTogether) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
+TEST_P(PolicyTest, AffinityKeepsAClientsNextConnectionsTogether) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
   host.ring(1, {kFarId}, 0);
-  EXPECT_EQ(from_outside(client(1)), "far");
+  EXPECT_EQ(from_outside(client_port(1)), "far");
   host.ring(1, {kWebId}, 8);  // the ring moves on, and the backend may still take connections
   for (unsigned n = 2; n < 10; ++n)
-    EXPECT_EQ(from_outside(client(n)), "far") << n;
-  EXPECT_EQ(from_outside(at("198.18.0.102:50000")), "web") << "another client";
+    EXPECT_EQ(from_outside(client_port(n)), "far") << n;
+  EXPECT_EQ(from_outside(beside(client, 1)), "web") << "another client";
   // A backend that drains lets go of its clients, but not of their connections.
-  host.backend(kFarId, kFar.to_string(),
+  host.backend(kFarId, far.to_string(),
                {.generation = 9, .epoch = 1, .node = kOtherHost, .draining = true});
-  EXPECT_EQ(from_outside(client(10)), "web");
-  EXPECT_EQ(who(at_uplink(from_lan(tcp(client(2), kVip, kAck)))), "far");
+  EXPECT_EQ(from_outside(client_port(10)), "web");
+  EXPECT_EQ(who(at_uplink(from_lan(tcp(client_port(2), vip, kAck)))), "far");
   // It has moved now, and stays where it went.
-  host.backend(kFarId, kFar.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
+  host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
   host.ring(1, {kFarId}, 16);
-  EXPECT_EQ(from_outside(client(11)), "web");
+  EXPECT_EQ(from_outside(client_port(11)), "web");
 }
 
-TEST_F(PolicyTest, AffinityIsToABackendAndNotToItsId) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
+TEST_P(PolicyTest, AffinityIsToABackendAndNotToItsId) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
   host.ring(1, {kFarId}, 0);
-  EXPECT_EQ(from_outside(client(1)), "far");
+  EXPECT_EQ(from_outside(client_port(1)), "far");
   host.ring(1, {kWebId}, 8);
-  host.backend(kFarId, kFar.to_string(), {.generation = 9, .epoch = 2, .node = kOtherHost});
-  EXPECT_EQ(from_outside(client(2)), "web");
+  host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 2, .node = kOtherHost});
+  EXPECT_EQ(from_outside(client_port(2)), "web");
 }
 
-TEST_F(PolicyTest, AffinityIsPerServiceAndWithinItsTime) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 1});
-  host.frontend("198.18.100.1:81", L4Proto::kTcp, {.inside = 2, .outside = 2, .affinity_s = 1});
+TEST_P(PolicyTest, AffinityIsPerServiceAndWithinItsTime) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 1});
+  host.frontend(on(vip, 81).to_string(), L4Proto::kTcp,
+                {.inside = 2, .outside = 2, .affinity_s = 1});
   host.ring(1, {kFarId}, 0);
   host.ring(2, {kWebId}, 8);
-  EXPECT_EQ(from_outside(client(1)), "far");
-  EXPECT_EQ(from_outside(client(1), at("198.18.100.1:81")), "web");
+  EXPECT_EQ(from_outside(client_port(1)), "far");
+  EXPECT_EQ(from_outside(client_port(1), on(vip, 81)), "web");
   host.ring(1, {kWebId}, 16);
-  EXPECT_EQ(from_outside(client(2)), "far");
+  EXPECT_EQ(from_outside(client_port(2)), "far");
   // Every try is a connection that renews it, so the wait is for the clock alone: more than
   // affinity_s later.
   const std::uint64_t seen = host.now_s();
   while (host.now_s() <= seen + 1)
     std::this_thread::yield();
-  EXPECT_EQ(from_outside(client(3)), "web");
+  EXPECT_EQ(from_outside(client_port(3)), "web");
 }
 
-TEST_F(PolicyTest, APodsPacketsHaveAffinityByItsAddress) {
-  host.frontend(kVip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
+TEST_P(PolicyTest, APodsPacketsHaveAffinityByItsAddress) {
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 60});
   host.ring(1, {kFarId}, 0);
   EXPECT_EQ(from_inside(41000), "far");
   host.ring(1, {kWebId}, 8);

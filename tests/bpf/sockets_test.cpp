@@ -18,9 +18,6 @@
 namespace shoal::bpftest {
 namespace {
 
-const SocketAddress kClusterIp = at("10.96.0.10:80");
-const SocketAddress kPodA = at("10.244.1.5:8080");
-
 // A cgroup2 folder with this process in it, for as long as it lives.
 class Cgroup {
 public:
@@ -51,7 +48,7 @@ private:
   std::filesystem::path root_, path_;
 };
 
-class SocketsTest : public testing::Test {
+class SocketsTest : public testing::TestWithParam<Family> {
 protected:
   void SetUp() override { hook(*net.h1); }
   void hook(Host& host) {
@@ -66,109 +63,118 @@ protected:
     }
   }
 
+  UniqueFd udp() const { return udp_socket(domain_of(places.cluster)); }
+
   Cgroup cgroup;
-  NetBox net;
+  NetBox net{GetParam()};
+  const Places& places = net.places;
   Server poda{"poda", "poda", 8080};
   Server podb{"podb", "podb", 8080};
 };
 
-TEST_F(SocketsTest, ConnectGoesToABackendAndThePeerIsTheService) {
+INSTANTIATE_TEST_SUITE_P(Ip, SocketsTest, testing::Values(Family::kV4, Family::kV6),
+                         [](const auto& which) {
+                           return which.param == Family::kV4 ? "V4" : "V6";
+                         });
+
+TEST_P(SocketsTest, ConnectGoesToABackendAndThePeerIsTheService) {
   everywhere([&] {
     net.ring({2});
-    Answer answer = tcp_ask(kClusterIp);
+    Answer answer = tcp_ask(places.cluster);
     EXPECT_EQ(answer.error, 0);
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     EXPECT_THAT(answer.text, testing::StartsWith("podb "));
     net.ring({1});  // for the pod: itself, which works, since the packet never leaves it
-    answer = tcp_ask(kClusterIp);
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    answer = tcp_ask(places.cluster);
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     EXPECT_THAT(answer.text, testing::StartsWith("poda "));
-    answer = tcp_ask(kPodA);
-    EXPECT_EQ(answer.peer, "10.244.1.5:8080");
+    answer = tcp_ask(places.pod_a);
+    EXPECT_EQ(answer.peer, places.pod_a.to_string());
   });
   const model::ServiceIndex service = 1;
   EXPECT_EQ(net.h1->maps().service_stats({&service, 1}).value()[0].connects, 4U);
 }
 
-TEST_F(SocketsTest, LoadBalancerAddressIsTranslatedAtConnectToo) {
+TEST_P(SocketsTest, LoadBalancerAddressIsTranslatedAtConnectToo) {
   net.ring({2});
   everywhere([&] {
-    Answer answer = tcp_ask(at("198.18.100.1:80"));
-    EXPECT_EQ(answer.peer, "198.18.100.1:80");
+    Answer answer = tcp_ask(places.vip);
+    EXPECT_EQ(answer.peer, places.vip.to_string());
     EXPECT_THAT(answer.text, testing::StartsWith("podb "));
   });
 }
 
-TEST_F(SocketsTest, MappedAddressOnAnIpv6Socket) {
+// An IPv4 service through a socket of the other family.
+using MappedTest = SocketsTest;
+INSTANTIATE_TEST_SUITE_P(Ip, MappedTest, testing::Values(Family::kV4),
+                         [](const auto&) { return "V4"; });
+
+TEST_P(MappedTest, MappedAddressOnAnIpv6Socket) {
   net.ring({2});
   everywhere([&] {
-    Answer answer = tcp_ask(kClusterIp, AF_INET6);
+    Answer answer = tcp_ask(places.cluster, AF_INET6);
     EXPECT_EQ(answer.error, 0);
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
+    EXPECT_THAT(answer.text, testing::StartsWith("podb "));
+    UniqueFd fd = udp_socket(AF_INET6);
+    answer = udp_ask(fd.get(), places.cluster);
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     EXPECT_THAT(answer.text, testing::StartsWith("podb "));
     net.ring({});
-    EXPECT_EQ(tcp_ask(kClusterIp, AF_INET6).error, ECONNREFUSED);
+    EXPECT_EQ(tcp_ask(places.cluster, AF_INET6).error, ECONNREFUSED);
     net.ring({2});
   });
 }
 
-TEST_F(SocketsTest, RefusedAtOnceAndTheSameSocketMayTryAgain) {
+TEST_P(SocketsTest, RefusedAtOnceAndTheSameSocketMayTryAgain) {
   everywhere([&] {
     net.ring({});
-    EXPECT_EQ(tcp_ask(kClusterIp).error, ECONNREFUSED);
-    EXPECT_EQ(tcp_ask(at("10.96.0.10:81")).error, ECONNREFUSED);
-    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(80);
-    to.sin_addr.s_addr = htonl(kClusterIp.ip.v4_host_order());
-    auto connect_again = [&] {
-      return connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 ? 0 : errno;
-    };
+    EXPECT_EQ(tcp_ask(places.cluster).error, ECONNREFUSED);
+    EXPECT_EQ(tcp_ask({places.cluster.ip, 81}).error, ECONNREFUSED);
+    UniqueFd fd(socket(domain_of(places.cluster), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    auto connect_again = [&] { return connect_fd(fd.get(), places.cluster); };
     EXPECT_EQ(connect_again(), ECONNREFUSED);
-    net.h1->backend(7, "10.244.2.7:9", {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
+    net.h1->backend(7, SocketAddress{places.pod_b.ip, 9}.to_string(),
+                    {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
     net.ring({7});  // nobody listens there: the backend itself refuses
     EXPECT_EQ(connect_again(), ECONNREFUSED);
     net.ring({2});
     EXPECT_EQ(connect_again(), 0);
-    EXPECT_EQ(peer_of(fd.get()), "10.96.0.10:80");
+    EXPECT_EQ(peer_of(fd.get()), places.cluster.to_string());
     EXPECT_THAT(exchange(fd.get()).text, testing::StartsWith("podb "));
   });
 }
 
-TEST_F(SocketsTest, UnconnectedDatagramsStayWithTheirBackendWhileItLives) {
+TEST_P(SocketsTest, UnconnectedDatagramsStayWithTheirBackendWhileItLives) {
   everywhere([&] {
-    UniqueFd fd = udp_socket();
-    net.h1->backend(2, "10.244.2.7:8080", {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
+    UniqueFd fd = udp();
+    net.h1->backend(2, places.pod_b.to_string(),
+                    {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
     net.ring({2});
-    Answer answer = udp_ask(fd.get(), kClusterIp);
+    Answer answer = udp_ask(fd.get(), places.cluster);
     EXPECT_EQ(answer.error, 0);
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     net.ring({1});
-    EXPECT_THAT(udp_ask(fd.get(), kClusterIp).text, testing::StartsWith("podb "));
-    UniqueFd other = udp_socket();
-    EXPECT_THAT(udp_ask(other.get(), kClusterIp).text, testing::StartsWith("poda "));
+    EXPECT_THAT(udp_ask(fd.get(), places.cluster).text, testing::StartsWith("podb "));
+    UniqueFd other = udp();
+    EXPECT_THAT(udp_ask(other.get(), places.cluster).text, testing::StartsWith("poda "));
     const kernel::BackendWrite gone{2, {.epoch = 1, .valid = false}};
     ASSERT_TRUE(net.h1->maps().put_backends({&gone, 1}));
-    answer = udp_ask(fd.get(), kClusterIp);
+    answer = udp_ask(fd.get(), places.cluster);
     EXPECT_THAT(answer.text, testing::StartsWith("poda "));
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
     net.ring({});
-    EXPECT_EQ(udp_ask(udp_socket().get(), kClusterIp).error, ECONNREFUSED);
-    EXPECT_EQ(udp_ask(fd.get(), kPodA).peer, "10.244.1.5:8080");
+    EXPECT_EQ(udp_ask(udp().get(), places.cluster).error, ECONNREFUSED);
+    EXPECT_EQ(udp_ask(fd.get(), places.pod_a).peer, places.pod_a.to_string());
   });
 }
 
-TEST_F(SocketsTest, ConnectedDatagramSocketForgetsTheServiceWhenItConnectsElsewhere) {
+TEST_P(SocketsTest, ConnectedDatagramSocketForgetsTheServiceWhenItConnectsElsewhere) {
   net.ring({1});
   in_netns("h1", [&] {
-    UniqueFd fd = udp_socket();
-    for (const SocketAddress& to : {kClusterIp, kPodA, kClusterIp}) {
-      sockaddr_in address{};
-      address.sin_family = AF_INET;
-      address.sin_port = htons(to.port);
-      address.sin_addr.s_addr = htonl(to.ip.v4_host_order());
-      ASSERT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    UniqueFd fd = udp();
+    for (const SocketAddress& to : {places.cluster, places.pod_a, places.cluster}) {
+      ASSERT_EQ(connect_fd(fd.get(), to), 0);
       EXPECT_EQ(peer_of(fd.get()), to.to_string());
       Answer answer = exchange(fd.get());
       EXPECT_THAT(answer.text, testing::StartsWith("poda "));
@@ -176,14 +182,15 @@ TEST_F(SocketsTest, ConnectedDatagramSocketForgetsTheServiceWhenItConnectsElsewh
   });
 }
 
-TEST_F(SocketsTest, PicksFollowTheRing) {
+TEST_P(SocketsTest, PicksFollowTheRing) {
   constexpr int kConnects = 20'000;
   std::vector<model::BackendId> slots;
   std::vector<double> shares;
   std::vector<model::BackendId> ids;
   for (model::BackendId id = 10; id < 20; ++id) {
-    net.h1->backend(id, fmt::format("10.244.2.7:{}", 9000 + id),
-                    {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
+    net.h1->backend(
+        id, SocketAddress{places.pod_b.ip, static_cast<std::uint16_t>(9000 + id)}.to_string(),
+        {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
     const std::size_t n = id < 15 ? 18 : 2;  // 90 to 10, five backends each
     slots.insert(slots.end(), n, id);
     shares.push_back(static_cast<double>(n) / 100);
@@ -191,13 +198,9 @@ TEST_F(SocketsTest, PicksFollowTheRing) {
   }
   net.h1->ring(1, slots, 100);
   in_netns("h1", [&] {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(80);
-    address.sin_addr.s_addr = htonl(kClusterIp.ip.v4_host_order());
-    UniqueFd fd = udp_socket();  // connecting a datagram socket picks, and sends nothing
+    UniqueFd fd = udp();  // connecting a datagram socket picks, and sends nothing
     for (int i = 0; i < kConnects; ++i)
-      ASSERT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+      ASSERT_EQ(connect_fd(fd.get(), places.cluster), 0);
   });
   std::vector<std::uint64_t> seen;
   const auto counters = net.h1->maps().backend_stats(ids).value();
@@ -208,48 +211,50 @@ TEST_F(SocketsTest, PicksFollowTheRing) {
 }
 
 // Affinity is to a network namespace: all sockets of a pod are one client, and the host is another.
-TEST_F(SocketsTest, AffinityKeepsANamespacesConnectionsTogether) {
-  net.h1->frontend(kClusterIp.to_string(), L4Proto::kTcp, {.inside = 1, .affinity_s = 60});
-  net.h1->frontend(kClusterIp.to_string(), L4Proto::kUdp, {.inside = 1, .affinity_s = 60});
+TEST_P(SocketsTest, AffinityKeepsANamespacesConnectionsTogether) {
+  net.h1->frontend(places.cluster.to_string(), L4Proto::kTcp, {.inside = 1, .affinity_s = 60});
+  net.h1->frontend(places.cluster.to_string(), L4Proto::kUdp, {.inside = 1, .affinity_s = 60});
   net.ring({2});
-  in_netns("poda", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("podb ")); });
+  in_netns("poda",
+           [&] { EXPECT_THAT(tcp_ask(places.cluster).text, testing::StartsWith("podb ")); });
   net.ring({1});
   in_netns("poda", [&] {
     for (int i = 0; i < 5; ++i)
-      EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("podb "));
-    EXPECT_THAT(udp_ask(udp_socket().get(), kClusterIp).text, testing::StartsWith("podb "));
+      EXPECT_THAT(tcp_ask(places.cluster).text, testing::StartsWith("podb "));
+    EXPECT_THAT(udp_ask(udp().get(), places.cluster).text, testing::StartsWith("podb "));
   });
-  in_netns("h1", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("poda ")); });
-  net.h1->backend(2, "10.244.2.7:8080",
+  in_netns("h1", [&] { EXPECT_THAT(tcp_ask(places.cluster).text, testing::StartsWith("poda ")); });
+  net.h1->backend(2, places.pod_b.to_string(),
                   {.generation = 5, .epoch = 1, .node = ip("198.18.0.12"), .draining = true});
-  in_netns("poda", [&] { EXPECT_THAT(tcp_ask(kClusterIp).text, testing::StartsWith("poda ")); });
+  in_netns("poda",
+           [&] { EXPECT_THAT(tcp_ask(places.cluster).text, testing::StartsWith("poda ")); });
 }
 
-TEST_F(SocketsTest, HooksMoveToANewProgramAndGoAway) {
+TEST_P(SocketsTest, HooksMoveToANewProgramAndGoAway) {
   net.ring({2});
   net.h1->reopen();
   hook(*net.h1);
-  in_netns("h1", [&] { EXPECT_EQ(tcp_ask(kClusterIp).peer, "10.96.0.10:80"); });
+  in_netns("h1", [&] { EXPECT_EQ(tcp_ask(places.cluster).peer, places.cluster.to_string()); });
   ASSERT_TRUE(net.h1->loader().detach_cgroup());
   ASSERT_TRUE(net.h1->loader().detach_cgroup());
-  in_netns("h1", [&] { EXPECT_NE(tcp_ask(kClusterIp).error, 0); });
+  in_netns("h1", [&] { EXPECT_NE(tcp_ask(places.cluster).error, 0); });
   EXPECT_EQ(net.h1->loader().attach_cgroup("/run").error().code(), Errc::kInvalid);
 }
 
-TEST_F(SocketsTest, FallbacksWithoutSocketStorageAndWithoutErrno) {
+TEST_P(SocketsTest, FallbacksWithoutSocketStorageAndWithoutErrno) {
   ASSERT_TRUE(net.h1->loader().detach_cgroup());
   kernel::Features allowed;
   allowed.sk_storage = allowed.set_retval = false;
   Host old("old", allowed);
   hook(old);
-  old.backend(1, kPodA.to_string(), {.generation = 5, .epoch = 1, .local = true});
-  old.frontend(kClusterIp.to_string(), L4Proto::kTcp, 1, false);
+  old.backend(1, places.pod_a.to_string(), {.generation = 5, .epoch = 1, .local = true});
+  old.frontend(places.cluster.to_string(), L4Proto::kTcp, 1, false);
   in_netns("h1", [&] {
-    EXPECT_EQ(tcp_ask(kClusterIp).error, EPERM);
+    EXPECT_EQ(tcp_ask(places.cluster).error, EPERM);
     old.ring(1, {1}, 0);
-    Answer answer = tcp_ask(kClusterIp);
+    Answer answer = tcp_ask(places.cluster);
     EXPECT_EQ(answer.error, 0);
-    EXPECT_EQ(answer.peer, "10.96.0.10:80");
+    EXPECT_EQ(answer.peer, places.cluster.to_string());
   });
 }
 

@@ -210,8 +210,8 @@ private:
 // ---- the maps -----------------------------------------------------------------------------------
 
 struct Fds {
-  UniqueFd frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes, peers,
-      flows, udp_pick, affinity, service_stats, backend_stats, drops;
+  UniqueFd config, frontends, source_ranges, vips, ring_refs, ring_blocks, backends, pods, nodes,
+      peers, flows, udp_pick, affinity, service_stats, backend_stats, drops;
 };
 
 class BpfMaps final : public DataMaps {
@@ -304,12 +304,12 @@ public:
     if (value.node != 0)
       SHOAL_TRY(write_one(fds_.peers, value.node, __u8{1}, "shoal_peers", "nodes", sizes_.nodes));
     SHOAL_TRY(write_one(fds_.nodes, to_abi(cidr), value, "shoal_nodes", "nodes", sizes_.nodes));
-    return prune_peers();
+    return derive_from_nodes();
   }
 
   Result<> delete_node(const IpPrefix& cidr) override {
     SHOAL_TRY(erase(fds_.nodes, to_abi(cidr), "shoal_nodes"));
-    return prune_peers();
+    return derive_from_nodes();
   }
 
   Result<model::DataPlane> read() const override;
@@ -326,14 +326,21 @@ public:
                                                 const IpAddress& client) const override;
   Result<bool> tally(LruTable table, TableWalk& walk, Tally& tally) const override;
 
-  // A crash between a node's two writes can leave a member that no CIDR names.
-  Result<> prune_peers() {
+  // What follows from the nodes: the members' addresses, without those that no CIDR names any more
+  // (a crash between a node's two writes can leave one), and this host's own IPv6 CIDR.
+  Result<> derive_from_nodes() {
     std::set<__be32> wanted;
+    IpAddress pod_net6;
     SHOAL_TRY(for_each_entry(fds_.nodes.get(), sizeof(shoal_node_key), sizeof(shoal_node),
-                             [&](const void*, const void* value) {
-                               wanted.insert(load<shoal_node>(value).node);
+                             [&](const void* key, const void* value) {
+                               const auto cidr = from_abi(load<shoal_node_key>(key));
+                               const __be32 node = load<shoal_node>(value).node;
+                               wanted.insert(node);
+                               if (node == 0 && !cidr.is_v4())
+                                 pod_net6 = cidr.address();
                                return true;
                              }));
+    SHOAL_TRY(set_pod_net6(pod_net6));
     std::vector<__be32> gone;
     SHOAL_TRY(for_each_entry(fds_.peers.get(), sizeof(__be32), sizeof(__u8),
                              [&](const void* key, const void*) {
@@ -347,6 +354,19 @@ public:
   }
 
 private:
+  Result<> set_pod_net6(const IpAddress& first) {
+    const __u32 zero = 0;
+    shoal_config config{};
+    if (bpf_map_lookup_elem(fds_.config.get(), &zero, &config) != 0)
+      return fail_errno("read shoal_config");
+    if (from_abi(config.pod_net6) == first)
+      return {};
+    config.pod_net6 = to_abi(first);
+    if (bpf_map_update_elem(fds_.config.get(), &zero, &config, BPF_ANY) != 0)
+      return fail_errno("write shoal_config");
+    return {};
+  }
+
   static Error write_error(Error error, std::string_view map, std::string_view config_key,
                            std::uint64_t entries) {
     if (error.code() == Errc::kExhausted)
@@ -627,6 +647,7 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
     return fail_errno(-cpus, "count the CPUs");
   MapSizes s;
   Fds f;
+  f.config = SHOAL_TRY(open_map(folder, "shoal_config", 4, sizeof(shoal_config), nullptr));
   f.frontends = SHOAL_TRY(open_map(folder, "shoal_frontends", sizeof(shoal_frontend_key),
                                    sizeof(shoal_frontend), &s.frontends));
   f.source_ranges = SHOAL_TRY(
@@ -655,7 +676,7 @@ Result<std::unique_ptr<DataMaps>> open_bpf_maps(const std::filesystem::path& fol
   f.drops = SHOAL_TRY(open_map(folder, "shoal_drops", 4, 8, nullptr));
   MappedRefs refs = SHOAL_TRY(MappedRefs::map(f.ring_refs.get(), s.services));
   auto maps = std::make_unique<BpfMaps>(std::move(f), std::move(refs), s, cpus);
-  SHOAL_TRY(maps->prune_peers());
+  SHOAL_TRY(maps->derive_from_nodes());
   return std::unique_ptr<DataMaps>(std::move(maps));
 }
 

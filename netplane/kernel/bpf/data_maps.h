@@ -155,6 +155,8 @@ public:
   virtual Result<> delete_vip(const IpAddress& ip) = 0;
   virtual Result<> put_pod(const IpAddress& ip, const model::PodEntry& entry) = 0;
   virtual Result<> delete_pod(const IpAddress& ip) = 0;
+  // This host's own IPv6 CIDR also completes the addresses of balanced frames from other hosts, of
+  // which only the low 32 bits travel: its pods' addresses share the CIDR's upper 96.
   virtual Result<> put_node(const IpPrefix& cidr, const model::NodeEntry& entry) = 0;
   virtual Result<> delete_node(const IpPrefix& cidr) = 0;
 
