@@ -102,9 +102,10 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.metrics = config.metrics;
   options.gossip_probe_interval = std::chrono::milliseconds(config.gossip_probe_interval_ms);
   options.gossip_probe_timeout = std::chrono::milliseconds(config.gossip_probe_timeout_ms);
-  options.cluster.pod_cidr = config.pod_cidr;
+  options.cluster.pod_cidrs = config.pod_cidrs;
   options.cluster.node_prefix_length = config.node_prefix_length;
-  options.cluster.service_cidr = config.service_cidr;
+  options.cluster.node_prefix_length_v6 = config.node_prefix_length_v6;
+  options.cluster.service_cidrs = config.service_cidrs;
   options.cluster.lb_pools = config.lb_pools;
   options.cluster.node_port_range = config.node_port_range;
   options.node_port_addresses = config.node_port_addresses;

@@ -2,8 +2,12 @@
 // EndpointSlice, and Endpoints before it.
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
+#include "agent/api/service_facts.h"
+
+#include <fmt/format.h>
 
 namespace shoal::api {
+namespace json = boost::json;
 namespace {
 
 constexpr Field kConditionsFields[] = {
@@ -45,8 +49,8 @@ constexpr Field kEndpointSliceFields[] = {
     {.name = "addressType",
      .required = true,
      .immutable = true,
-     .values = "IPv4",
-     .values_later = "IPv6|FQDN"},
+     .values = "IPv4|IPv6",
+     .values_later = "FQDN"},
     {.name = "endpoints",
      .type = FieldType::kMessage,
      .message = &kEndpoint,
@@ -56,6 +60,26 @@ constexpr Field kEndpointSliceFields[] = {
      .message = &kEndpointPort,
      .list = ListType::kAtomic},
 };
+
+void check_endpoint_slice(const json::object& slice, std::string_view path, Causes& causes) {
+  const auto family = parse_ip_family(find_string(slice, "addressType"));
+  const json::array* endpoints = find_array(slice, "endpoints");
+  if (!family || !endpoints)
+    return;
+  for (std::size_t i = 0; i < endpoints->size(); ++i) {
+    const json::object* endpoint = (*endpoints)[i].if_object();
+    const json::array* addresses = endpoint ? find_array(*endpoint, "addresses") : nullptr;
+    for (std::size_t j = 0; addresses && j < addresses->size(); ++j) {
+      const json::value& address = (*addresses)[j];
+      const auto ip = IpAddress::parse(address.is_string() ? std::string_view(address.get_string())
+                                                           : std::string_view());
+      if (ip && ip->family() != *family)
+        causes.invalid(
+            item_path(child_path(item_path(child_path(path, "endpoints"), i), "addresses"), j),
+            address, fmt::format("must be an {} address", to_string(*family)));
+    }
+  }
+}
 
 // ---- Endpoints
 constexpr Field kAddressFields[] = {
@@ -101,6 +125,7 @@ constexpr Field kEndpointsFields[] = {
 }  // namespace
 
 const Message kEndpoints{"Endpoints", kEndpointsFields};
-const Message kEndpointSlice{"EndpointSlice", kEndpointSliceFields};
+const Message kEndpointSlice{
+    .name = "EndpointSlice", .fields = kEndpointSliceFields, .check = check_endpoint_slice};
 
 }  // namespace shoal::api

@@ -7,7 +7,9 @@
 #include "netplane/base/strings.h"
 #include "netplane/model/model.h"
 
+#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
+#include <optional>
 #include <set>
 
 namespace shoal::api {
@@ -70,15 +72,14 @@ std::string check_external_ip(const json::value& value) {
     return problem;
   const IpAddress ip = *IpAddress::parse(value.get_string());
   if (ip.is_unspecified())
-    return "may not be unspecified (0.0.0.0)";
+    return "may not be unspecified (0.0.0.0 or ::)";
   if (ip.is_loopback())
-    return "may not be in the loopback range (127.0.0.0/8)";
+    return "may not be in the loopback range (127.0.0.0/8, ::1/128)";
   if (ip.is_multicast())
     return "may not be a multicast address";
-  const std::uint32_t number = ip.v4_host_order();
-  if (number >> 16 == 0xa9fe)
-    return "may not be in the link-local range (169.254.0.0/16)";
-  return number == UINT32_MAX ? "may not be the broadcast address" : "";
+  if (ip.is_link_local())
+    return "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+  return ip == IpAddress::v4(UINT32_MAX) ? "may not be the broadcast address" : "";
 }
 std::string check_external_name(const json::value& value) {
   std::string_view name = value.get_string();
@@ -112,11 +113,49 @@ constexpr Field kServiceSpecFields[] = {
     {.name = "internalTrafficPolicy", .values = "Cluster|Local"},
     {.name = "trafficDistribution", .values = "PreferClose|PreferSameZone|PreferSameNode"},
     {.name = "publishNotReadyAddresses", .type = FieldType::kBool},
-    {.name = "ipFamilies", .list = ListType::kAtomic, .values = "IPv4", .values_later = "IPv6"},
-    {.name = "ipFamilyPolicy",
-     .values = "SingleStack",
-     .values_later = "PreferDualStack|RequireDualStack"},
+    // Which families the cluster has is the writer's to know.
+    {.name = "ipFamilies", .list = ListType::kAtomic, .values = "IPv4|IPv6"},
+    {.name = "ipFamilyPolicy", .values = "SingleStack|PreferDualStack|RequireDualStack"},
 };
+
+// The families of the addresses that are asked for, in their order.
+json::array families_of_cluster_ips(const json::object& spec) {
+  json::array families;
+  const auto add = [&](std::string_view text) {
+    if (const auto ip = IpAddress::parse(text))
+      families.emplace_back(to_string(ip->family()));
+  };
+  const json::array* ips = find_array(spec, "clusterIPs");
+  if (ips && !ips->empty())
+    for (const json::value& ip : *ips)
+      add(ip.is_string() ? std::string_view(ip.get_string()) : std::string_view());
+  else
+    add(find_string(spec, "clusterIP"));
+  return families;
+}
+
+// Kubernetes' defaults. Of a service without pods or address of its own (headless, and its endpoints
+// are made by hand) nobody needs to know what the cluster has.
+void fill_families(json::object& spec) {
+  for (const std::string_view name : {"ipFamilies", "ipFamilyPolicy"})
+    if (is_zero_or_empty(spec, name))
+      spec.erase(name);
+  const json::object* selector = find_object(spec, "selector");
+  const bool by_hand = is_headless(spec) && (!selector || selector->empty());
+  if (!spec.contains("ipFamilyPolicy"))
+    spec["ipFamilyPolicy"] = by_hand ? "RequireDualStack" : "SingleStack";
+  if (!spec.contains("ipFamilies"))
+    spec["ipFamilies"] = families_of_cluster_ips(spec);
+  json::value& families = spec["ipFamilies"];
+  if (!families.is_array())
+    return;  // refused for that
+  if (families.get_array().empty())
+    families.get_array().emplace_back(to_string(IpFamily::kV4));
+  if (by_hand && families.get_array().size() == 1 &&
+      find_string(spec, "ipFamilyPolicy") != kSingleStack)
+    families.get_array().emplace_back(
+        to_string(ip_families(spec).front() == IpFamily::kV4 ? IpFamily::kV6 : IpFamily::kV4));
+}
 
 // Kubernetes fills these in by type, and takes an empty value for none.
 void fill_service_spec(json::object& spec) {
@@ -147,8 +186,7 @@ void fill_service_spec(json::object& spec) {
     return;
   }
   missing("internalTrafficPolicy", "Cluster");
-  missing("ipFamilies", json::array{"IPv4"});
-  missing("ipFamilyPolicy", "SingleStack");
+  fill_families(spec);
 }
 
 void forbid(const json::object& spec, std::string_view path, std::string_view field,
@@ -190,6 +228,31 @@ void check_node_ports(const json::object& spec, const json::array& ports, std::s
   }
 }
 
+std::optional<IpFamily> family_of(const json::value& address) {
+  const auto ip = IpAddress::parse(address.is_string() ? std::string_view(address.get_string())
+                                                       : std::string_view());
+  return ip ? std::optional(ip->family()) : std::nullopt;
+}
+
+void check_cluster_ip_pair(const json::array& ips, const std::string& field, Causes& causes) {
+  for (std::size_t i = 0; i < ips.size(); ++i)
+    if (ips[i].is_string() && ips[i].get_string() == kHeadless)
+      return causes.invalid(field, ips, "'None' must be the first and only value");
+  if (const auto first = family_of(ips[0]); first && first == family_of(ips[1]))
+    causes.invalid(field, ips, "may specify no more than one IP for each IP family");
+}
+
+void check_cluster_ip_families(const json::object& spec, const json::array& ips,
+                               const std::string& field, Causes& causes) {
+  const json::array* families = find_array(spec, "ipFamilies");
+  for (std::size_t i = 0; families && i < std::min(ips.size(), families->size()); ++i)
+    if (const auto family = family_of(ips[i]);
+        family && (*families)[i].is_string() && (*families)[i].get_string() != to_string(*family))
+      causes.invalid(item_path(field, i), ips[i],
+                     fmt::format("expected an {} value as indicated by `ipFamilies[{}]`",
+                                 std::string_view((*families)[i].get_string()), i));
+}
+
 void check_cluster_ips(const json::object& spec, std::string_view path, Causes& causes) {
   const std::string_view ip = find_string(spec, "clusterIP");
   const json::array* ips = find_array(spec, "clusterIPs");
@@ -200,16 +263,40 @@ void check_cluster_ips(const json::object& spec, std::string_view path, Causes& 
         fmt::format("may not be set to 'None' for {} services", find_string(spec, "type")));
   if (!ips || ips->empty())
     return;
-  if (ips->size() > 1)
-    causes.not_yet(field, "more than one cluster IP");
-  else if (!ips->front().is_string() || ips->front().get_string() != ip)
+  if (!ips->front().is_string() || ips->front().get_string() != ip)
     causes.invalid(field, *ips, "first value must match `clusterIP`");
+  if (ips->size() > 2)
+    causes.invalid(field, *ips, "may only hold up to 2 values");
+  else if (ips->size() == 2)
+    check_cluster_ip_pair(*ips, field, causes);
+  check_cluster_ip_families(spec, *ips, field, causes);
+}
+
+void check_families(const json::object& spec, std::string_view path, Causes& causes) {
+  const json::array* families = find_array(spec, "ipFamilies");
+  const json::array* ips = find_array(spec, "clusterIPs");
+  const std::string field = child_path(path, "ipFamilies");
+  if (families && families->size() > 2)
+    causes.invalid(field, *families, "may only hold up to 2 values");
+  else if (families && families->size() == 2 && (*families)[0] == (*families)[1])
+    causes.add(item_path(field, 1), "FieldValueDuplicate",
+               fmt::format("Duplicate value: {}", json::serialize((*families)[1])));
+  if (find_string(spec, "ipFamilyPolicy") != kSingleStack)
+    return;
+  for (const auto& [list, name] : {std::pair(families, "ipFamilies"), {ips, "clusterIPs"}})
+    if (list && list->size() == 2)
+      causes.invalid(child_path(path, "ipFamilyPolicy"), json::string(kSingleStack),
+                     fmt::format("must be 'RequireDualStack' or 'PreferDualStack' when multiple "
+                                 "{} are specified",
+                                 name));
 }
 
 void check_external_name_spec(const json::object& spec, std::string_view path, Causes& causes) {
   constexpr std::string_view kWhy = "may not be set when `type` is 'ExternalName'";
   forbid(spec, path, "clusterIP", kWhy, causes);
   forbid(spec, path, "clusterIPs", kWhy, causes);
+  forbid(spec, path, "ipFamilies", kWhy, causes);
+  forbid(spec, path, "ipFamilyPolicy", kWhy, causes);
   if (find_string(spec, "externalName").empty())
     causes.required(child_path(path, "externalName"));
 }
@@ -243,10 +330,12 @@ void check_service_spec(const json::object& spec, std::string_view path, Causes&
   if (const json::object* selector = find_object(spec, "selector"))
     check_label_map(*selector, child_path(path, "selector"), causes);
   check_traffic_spec(spec, path, causes);
-  if (has_cluster_ip(spec))
+  if (has_cluster_ip(spec)) {
     check_cluster_ips(spec, path, causes);
-  else
+    check_families(spec, path, causes);
+  } else {
     check_external_name_spec(spec, path, causes);
+  }
 }
 const Message kServiceSpec{.name = "ServiceSpec",
                            .fields = kServiceSpecFields,

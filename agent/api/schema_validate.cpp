@@ -285,9 +285,9 @@ std::string check_count_or_percent(const json::value& value) {
 
 std::string check_ip(const json::value& value) {
   if (value.is_string())
-    if (const Result<IpAddress> ip = IpAddress::parse(value.get_string()); ip && ip->is_v4())
+    if (IpAddress::parse(value.get_string()))
       return {};
-  return "must be an IPv4 address, (e.g. 10.9.8.7)";
+  return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 }
 
 std::string check_ip_or_empty(const json::value& value) {

@@ -10,18 +10,6 @@
 
 namespace shoal::api {
 namespace json = boost::json;
-namespace {
-
-Result<IpPrefix> parse_range(std::string_view text) {
-  const IpPrefix range = SHOAL_TRY(IpPrefix::parse(text));
-  if (!range.is_v4())
-    return fail(Errc::kUnsupported,
-                fmt::format("{} is IPv6, which is not balanced yet", range.to_string()));
-  return range;
-}
-
-}  // namespace
-
 const json::object& spec_of(const json::object& service) {
   static const json::object kNone;
   const json::object* spec = find_object(service, "spec");
@@ -85,18 +73,37 @@ std::uint32_t affinity_timeout_s(const json::object& spec) {
       find_int(spec, "sessionAffinityConfig.clientIP.timeoutSeconds", kAffinityTimeoutDefault_s));
 }
 
+std::optional<IpFamily> parse_ip_family(std::string_view text) {
+  for (const IpFamily family : {IpFamily::kV4, IpFamily::kV6})
+    if (text == to_string(family))
+      return family;
+  return std::nullopt;
+}
+
+std::vector<IpFamily> ip_families(const json::object& spec) {
+  std::vector<IpFamily> families;
+  if (const json::array* listed = find_array(spec, "ipFamilies"))
+    for (const json::value& item : *listed)
+      if (const auto family = item.is_string() ? parse_ip_family(item.get_string()) : std::nullopt;
+          family && std::find(families.begin(), families.end(), *family) == families.end())
+        families.push_back(*family);
+  if (families.empty())
+    families.push_back(IpFamily::kV4);
+  return families;
+}
+
 Result<std::vector<IpPrefix>> load_balancer_source_ranges(const json::object& service) {
   std::vector<IpPrefix> ranges;
   const json::array* listed = find_array(spec_of(service), "loadBalancerSourceRanges");
   if (listed && !listed->empty()) {
     for (const json::value& item : *listed)
       ranges.push_back(SHOAL_TRY(
-          parse_range(item.is_string() ? trim(item.get_string()) : std::string_view("?"))));
+          IpPrefix::parse(item.is_string() ? trim(item.get_string()) : std::string_view("?"))));
   } else if (const json::object* annotations = annotations_of(service)) {
     const json::value* text = annotations->if_contains(kSourceRangesAnnotation);
     if (text && text->is_string() && !trim(text->get_string()).empty())
       for (const std::string_view item : split(text->get_string(), ','))
-        ranges.push_back(SHOAL_TRY(parse_range(trim(item))));
+        ranges.push_back(SHOAL_TRY(IpPrefix::parse(trim(item))));
   }
   std::sort(ranges.begin(), ranges.end());
   ranges.erase(std::unique(ranges.begin(), ranges.end()), ranges.end());

@@ -9,6 +9,7 @@
 
 #include <boost/json/object.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,7 +45,13 @@ bool is_local(const boost::json::object& spec, std::string_view policy);  // "ex
 // How long a client stays with its backend; 0: not at all.
 std::uint32_t affinity_timeout_s(const boost::json::object& spec);
 
-// spec.loadBalancerSourceRanges, or the older annotation. kInvalid names the range; IPv4 only.
+inline constexpr std::string_view kSingleStack = "SingleStack";
+inline constexpr std::string_view kRequireDualStack = "RequireDualStack";
+// spec.ipFamilies, the primary one first; IPv4 when there is none. At most two.
+std::vector<IpFamily> ip_families(const boost::json::object& spec);
+std::optional<IpFamily> parse_ip_family(std::string_view text);  // "IPv4", "IPv6"
+
+// spec.loadBalancerSourceRanges, or the older annotation. kInvalid names the range.
 Result<std::vector<IpPrefix>> load_balancer_source_ranges(const boost::json::object& service);
 
 // The spec of a Service; an empty one when there is none.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
 
 namespace shoal::api {
 namespace json = boost::json;
@@ -32,19 +33,53 @@ ApiError exhausted(const json::object& service, std::string_view field, std::str
 }
 
 // ---- addresses
-std::string own_load_balancer_ip(const json::object& service) {
+// Those that this cluster gave it, in the order of its families.
+std::vector<std::string> own_load_balancer_ips(const json::object& service) {
+  std::vector<std::string> ips;
   const json::array* ingress = find_array(service, "status.loadBalancer.ingress");
-  if (!is_own_load_balancer(spec_of(service)) || !ingress || ingress->empty() ||
-      !ingress->front().is_object())
-    return {};
-  return std::string(find_string(ingress->front().get_object(), "ip"));
+  if (!is_own_load_balancer(spec_of(service)) || !ingress)
+    return ips;
+  for (const json::value& entry : *ingress)
+    if (entry.is_object())
+      ips.emplace_back(find_string(entry.get_object(), "ip"));
+  return ips;
 }
 
-// Empty: it has none, or is headless.
-std::string_view allotted_cluster_ip(const json::object& service) {
+// As the server writes them: an IPv6 address has several spellings.
+std::vector<std::string> listed_cluster_ips(const json::object& spec) {
+  std::vector<std::string> ips;
+  const auto add = [&](std::string_view text) {
+    const auto ip = IpAddress::parse(text);
+    ips.push_back(ip ? ip->to_string() : std::string(text));
+  };
+  if (const json::array* listed = find_array(spec, "clusterIPs"))
+    for (const json::value& ip : *listed)
+      if (ip.is_string())
+        add(ip.get_string());
+  if (ips.empty() && !find_string(spec, "clusterIP").empty())
+    add(find_string(spec, "clusterIP"));
+  return ips;
+}
+
+// None: it has none, or is headless.
+std::vector<std::string> allotted_cluster_ips(const json::object& service) {
   const json::object& spec = spec_of(service);
-  return has_cluster_ip(spec) && !is_headless(spec) ? find_string(spec, "clusterIP")
-                                                    : std::string_view{};
+  return has_cluster_ip(spec) && !is_headless(spec) ? listed_cluster_ips(spec)
+                                                    : std::vector<std::string>();
+}
+
+std::string of_family(const std::vector<std::string>& ips, IpFamily family) {
+  for (const std::string& text : ips)
+    if (const auto ip = IpAddress::parse(text); ip && ip->family() == family)
+      return text;
+  return {};
+}
+
+std::vector<IpPrefix> of_family(const std::vector<IpPrefix>& prefixes, IpFamily family) {
+  std::vector<IpPrefix> out;
+  std::ranges::copy_if(prefixes, std::back_inserter(out),
+                       [&](const IpPrefix& prefix) { return prefix.family() == family; });
+  return out;
 }
 
 struct AddressAsk {
@@ -78,36 +113,123 @@ std::expected<std::string, ApiError> choose(const AddressPool& pool, const Kind&
                   pool.text(), ask.config)));
 }
 
-Planned plan_cluster_ip(const WriterEnv& env, const Kind& kind, const json::object* before,
-                        json::object& after, WritePlan& plan) {
+// ---- families
+bool cluster_has(const WriterEnv& env, IpFamily family) {
+  return !of_family(env.options.service_cidrs, family).empty();
+}
+
+// Completes ipFamilies by what the policy asks and the cluster has. Headless services whose
+// endpoints are made by hand may name families that the cluster has not.
+Planned settle_families(const WriterEnv& env, const Kind& kind, json::object& after) {
   json::object& spec = after["spec"].get_object();
-  const std::string present(before ? allotted_cluster_ip(*before) : "");
+  const json::object* selector = find_object(spec, "selector");
+  if (is_headless(spec) && (!selector || selector->empty()))
+    return {};
+  const std::string_view policy = find_string(spec, "ipFamilyPolicy");
+  std::vector<IpFamily> families = ip_families(spec);
+  if (policy == kRequireDualStack &&
+      (!cluster_has(env, IpFamily::kV4) || !cluster_has(env, IpFamily::kV6)))
+    return std::unexpected(invalid(kind, after, "spec.ipFamilyPolicy", json::string(policy),
+                                   "this cluster is not configured for dual-stack services"));
+  for (std::size_t i = 0; i < families.size(); ++i)
+    if (!cluster_has(env, families[i]))
+      return std::unexpected(invalid(kind, after, fmt::format("spec.ipFamilies[{}]", i),
+                                     json::string(to_string(families[i])),
+                                     "not configured on this cluster"));
+  const IpFamily other = families.front() == IpFamily::kV4 ? IpFamily::kV6 : IpFamily::kV4;
+  if (policy != kSingleStack && families.size() == 1 && cluster_has(env, other))
+    families.push_back(other);
+  json::array& shown = spec["ipFamilies"].emplace_array();
+  for (const IpFamily family : families)
+    shown.emplace_back(to_string(family));
+  return {};
+}
+
+Planned check_family_changes(const Kind& kind, const json::object& before,
+                             const json::object& after) {
+  const json::object& old_spec = spec_of(before);
+  const json::object& spec = spec_of(after);
+  if (!has_cluster_ip(old_spec))
+    return {};
+  if (ip_families(old_spec).front() != ip_families(spec).front())
+    return std::unexpected(invalid(kind, after, "spec.ipFamilies[0]",
+                                   json::string(to_string(ip_families(spec).front())),
+                                   "may not change once set"));
+  const auto had = listed_cluster_ips(old_spec);
+  const auto asked = listed_cluster_ips(spec);
+  if (!asked.empty() && asked.front() != had.front())
+    return std::unexpected(invalid(kind, after, "spec.clusterIP", json::string(asked.front()),
+                                   "field is immutable"));
+  if (had.size() == 2 && asked.size() == 2 && asked[1] != had[1])
+    return std::unexpected(invalid(kind, after, "spec.clusterIPs[1]", json::string(asked[1]),
+                                   "may not change once set"));
+  const std::string_view policy = find_string(spec, "ipFamilyPolicy");
+  if (had.size() == 2 && asked.size() == 1 && policy != kSingleStack)
+    return std::unexpected(
+        invalid(kind, after, "spec.ipFamilyPolicy", json::string(policy),
+                "must be set to 'SingleStack' when releasing the secondary clusterIP"));
+  return {};
+}
+
+// An address of a family that the service does not have would lead nowhere.
+Planned check_external_ips(const Kind& kind, const json::object& after) {
+  const json::array* ips = find_array(spec_of(after), "externalIPs");
+  const auto families = ip_families(spec_of(after));
+  for (std::size_t i = 0; ips && i < ips->size(); ++i) {
+    const auto ip = IpAddress::parse((*ips)[i].is_string() ? std::string_view((*ips)[i].get_string())
+                                                           : std::string_view());
+    if (ip && std::ranges::find(families, ip->family()) == families.end())
+      return std::unexpected(
+          invalid(kind, after, fmt::format("spec.externalIPs[{}]", i), (*ips)[i],
+                  fmt::format("{} is not among this service's ipFamilies", to_string(ip->family()))));
+  }
+  return {};
+}
+
+// ---- ClusterIPs
+Planned plan_cluster_ips(const WriterEnv& env, const Kind& kind, const json::object* before,
+                         json::object& after, WritePlan& plan) {
+  json::object& spec = after["spec"].get_object();
+  const auto had = before ? allotted_cluster_ips(*before) : std::vector<std::string>();
+  std::vector<std::string> has;
   if (!has_cluster_ip(spec)) {
     spec.erase("clusterIP");
     spec.erase("clusterIPs");
-    if (!present.empty())
-      free_item(kClusterIpPool, present, plan.txn);
-    return {};
+  } else {
+    if (auto done = settle_families(env, kind, after); !done)
+      return done;
+    if (before)
+      if (auto done = check_family_changes(kind, *before, after); !done)
+        return done;
+    if (auto done = check_external_ips(kind, after); !done)
+      return done;
+    const auto asked = listed_cluster_ips(spec);
+    if (is_headless(spec) || (before && is_headless(spec_of(*before)))) {
+      spec["clusterIP"] = kHeadless;
+      spec["clusterIPs"] = json::array{kHeadless};
+    } else {
+      const std::vector<IpFamily> families = ip_families(spec);
+      for (std::size_t i = 0; i < families.size(); ++i) {
+        std::string ip = of_family(had, families[i]);
+        if (ip.empty()) {
+          const auto range = of_family(env.options.service_cidrs, families[i]);
+          auto chosen = choose(AddressPool(env, range, kClusterIpPool), kind, after,
+                               {i == 0 ? "spec.clusterIP" : "spec.clusterIPs[1]",
+                                "network.service_cidr", of_family(asked, families[i]), true});
+          if (!chosen)
+            return std::unexpected(std::move(chosen.error()));
+          ip = std::move(*chosen);
+          take_item(kClusterIpPool, ip, after, plan);
+        }
+        has.push_back(std::move(ip));
+      }
+      spec["clusterIP"] = has.front();
+      spec["clusterIPs"] = json::array(has.begin(), has.end());
+    }
   }
-  const std::string asked(find_string(spec, "clusterIP"));
-  std::string ip(before && has_cluster_ip(spec_of(*before))
-                     ? find_string(spec_of(*before), "clusterIP")
-                 : asked == kHeadless ? kHeadless
-                                      : std::string_view{});
-  if (!ip.empty() && !asked.empty() && asked != ip)
-    return std::unexpected(
-        invalid(kind, after, "spec.clusterIP", json::string(asked), "field is immutable"));
-  if (ip.empty()) {
-    const AddressPool pool(env, env.options.service_cidrs, kClusterIpPool);
-    auto chosen =
-        choose(pool, kind, after, {"spec.clusterIP", "network.service_cidr", asked, true});
-    if (!chosen)
-      return std::unexpected(std::move(chosen.error()));
-    ip = *chosen;
-    take_item(kClusterIpPool, ip, after, plan);
-  }
-  spec["clusterIP"] = ip;
-  spec["clusterIPs"] = json::array{json::string(ip)};
+  for (const std::string& ip : had)
+    if (std::ranges::find(has, ip) == has.end())
+      free_item(kClusterIpPool, ip, plan.txn);
   return {};
 }
 
@@ -130,37 +252,79 @@ void show_load_balancer(json::object& service, json::object shown) {
   status.get_object()["loadBalancer"] = std::move(shown);
 }
 
-Planned plan_load_balancer_ip(const WriterEnv& env, const Kind& kind, const json::object* before,
-                              json::object& after, WritePlan& plan) {
+ApiError no_pool(const Kind& kind, const json::object& service, std::string_view family) {
+  return invalid(kind, service, "spec.type", "LoadBalancer",
+                 fmt::format("this cluster has no {}addresses for load balancers: network.lb_pool "
+                             "was not set {}when it began, and only `shoal init` reads it; use type "
+                             "ClusterIP, or begin the cluster anew with it",
+                             family.empty() ? "" : fmt::format("{} ", family),
+                             family.empty() ? "" : "so "));
+}
+
+// One address of each family of the service that the cluster has a pool of; a service that prefers
+// two is content with one.
+std::expected<std::vector<std::string>, ApiError>
+load_balancer_ips(const WriterEnv& env, const Kind& kind, const std::vector<std::string>& had,
+                  const json::object& after, WritePlan& plan) {
+  const json::object& spec = spec_of(after);
+  const std::string asked(find_string(spec, "loadBalancerIP"));
+  const auto asked_ip = IpAddress::parse(asked);
+  const auto families = ip_families(spec);
+  if (asked_ip && std::ranges::find(families, asked_ip->family()) == families.end())
+    return std::unexpected(invalid(kind, after, "spec.loadBalancerIP", json::string(asked),
+                                   fmt::format("{} is not among this service's ipFamilies",
+                                               to_string(asked_ip->family()))));
+  if (env.options.load_balancer_pools.empty() && had.empty())
+    return std::unexpected(no_pool(kind, after, {}));
+  std::vector<std::string> has;
+  for (const IpFamily family : families) {
+    const bool is_asked = asked_ip && asked_ip->family() == family;
+    std::string ip = of_family(had, family);
+    if (ip.empty() || (is_asked && asked_ip->to_string() != ip)) {
+      const auto pools = of_family(env.options.load_balancer_pools, family);
+      const bool content = families.size() == 2 &&
+                           find_string(spec, "ipFamilyPolicy") != kRequireDualStack && !is_asked;
+      if (pools.empty() && content)
+        continue;
+      if (pools.empty())
+        return std::unexpected(no_pool(kind, after, to_string(family)));
+      auto chosen = choose(AddressPool(env, pools, kLoadBalancerIpPool), kind, after,
+                           {"spec.loadBalancerIP", "network.lb_pool", is_asked ? asked : ""});
+      if (!chosen)
+        return std::unexpected(std::move(chosen.error()));
+      ip = std::move(*chosen);
+      take_item(kLoadBalancerIpPool, ip, after, plan);
+    }
+    has.push_back(std::move(ip));
+  }
+  return has;
+}
+
+Planned plan_load_balancer_ips(const WriterEnv& env, const Kind& kind, const json::object* before,
+                               json::object& after, WritePlan& plan) {
   if (auto same = check_load_balancer_class(kind, before, after); !same)
     return same;
   const json::object& spec = spec_of(after);
-  const bool wanted = is_own_load_balancer(spec);
-  const std::string present = before ? own_load_balancer_ip(*before) : std::string();
-  const std::string asked(find_string(spec, "loadBalancerIP"));
-  std::string ip = wanted ? present : std::string();
-  const AddressPool pool(env, env.options.load_balancer_pools, kLoadBalancerIpPool);
-  if (wanted && (ip.empty() || (!asked.empty() && asked != ip))) {
-    if (pool.empty())
-      return std::unexpected(
-          invalid(kind, after, "spec.type", "LoadBalancer",
-                  "this cluster has no addresses for load balancers: network.lb_pool was not "
-                  "set when it began, and only `shoal init` reads it; use type ClusterIP, or "
-                  "begin the cluster anew with it"));
-    auto chosen = choose(pool, kind, after, {"spec.loadBalancerIP", "network.lb_pool", asked});
+  const auto had = before ? own_load_balancer_ips(*before) : std::vector<std::string>();
+  std::vector<std::string> has;
+  if (is_own_load_balancer(spec)) {
+    auto chosen = load_balancer_ips(env, kind, had, after, plan);
     if (!chosen)
       return std::unexpected(std::move(chosen.error()));
-    ip = *chosen;
-    take_item(kLoadBalancerIpPool, ip, after, plan);
+    has = std::move(*chosen);
   }
-  if (!present.empty() && present != ip)
-    free_item(kLoadBalancerIpPool, present, plan.txn);
-  if (!ip.empty())
-    show_load_balancer(after,
-                       {{"ingress", json::array{json::object{{"ip", ip}, {"ipMode", "VIP"}}}}});
-  else if (service_type(spec) != ServiceType::kLoadBalancer || !before ||
-           service_type(spec_of(*before)) != ServiceType::kLoadBalancer)
+  for (const std::string& ip : had)
+    if (std::ranges::find(has, ip) == has.end())
+      free_item(kLoadBalancerIpPool, ip, plan.txn);
+  if (!has.empty()) {
+    json::array ingress;
+    for (const std::string& ip : has)
+      ingress.push_back(json::object{{"ip", ip}, {"ipMode", "VIP"}});
+    show_load_balancer(after, {{"ingress", std::move(ingress)}});
+  } else if (service_type(spec) != ServiceType::kLoadBalancer || !before ||
+             service_type(spec_of(*before)) != ServiceType::kLoadBalancer) {
     show_load_balancer(after, {});
+  }
   return {};  // of another class: its controller has written the status
 }
 
@@ -332,9 +496,9 @@ private:
 
 Planned plan_allocations(const WriterEnv& env, const Kind& kind, const json::object* before,
                          json::object& after, WritePlan& plan) {
-  if (auto done = plan_cluster_ip(env, kind, before, after, plan); !done)
+  if (auto done = plan_cluster_ips(env, kind, before, after, plan); !done)
     return done;
-  if (auto done = plan_load_balancer_ip(env, kind, before, after, plan); !done)
+  if (auto done = plan_load_balancer_ips(env, kind, before, after, plan); !done)
     return done;
   if (auto done = NodePorts(env, kind, before, after, plan).run(); !done)
     return done;
@@ -351,9 +515,9 @@ Planned plan_allocations(const WriterEnv& env, const Kind& kind, const json::obj
 }
 
 void free_allocations(const json::object& service, store::Txn& txn) {
-  if (const std::string_view ip = allotted_cluster_ip(service); !ip.empty())
+  for (const std::string& ip : allotted_cluster_ips(service))
     free_item(kClusterIpPool, ip, txn);
-  if (const std::string ip = own_load_balancer_ip(service); !ip.empty())
+  for (const std::string& ip : own_load_balancer_ips(service))
     free_item(kLoadBalancerIpPool, ip, txn);
   for (const NodePort& port : node_ports(spec_of(service)))
     free_item(kNodePortPool, port.item(), txn);

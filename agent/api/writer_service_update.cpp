@@ -11,6 +11,19 @@ namespace shoal::api {
 namespace json = boost::json;
 namespace {
 
+// A second family that was not asked to go goes with the policy that allowed it.
+void trim_families(const json::object& before, json::object& after) {
+  if (find_string(after, "ipFamilyPolicy") != kSingleStack ||
+      find_string(before, "ipFamilyPolicy") == kSingleStack)
+    return;
+  for (const std::string_view field : {"ipFamilies", "clusterIPs"}) {
+    json::value* now = after.if_contains(field);
+    const json::value* old = before.if_contains(field);
+    if (now && old && now->is_array() && *now == *old && now->get_array().size() == 2)
+      now->get_array().pop_back();
+  }
+}
+
 bool is_given(const json::object& spec, std::string_view field) {
   const json::value* value = spec.if_contains(field);
   return value && !is_neutral(*value);
@@ -101,6 +114,9 @@ void carry_over(const json::object& before_object, json::object& after_object) {
   if (has_cluster_ip(before) && has_cluster_ip(after)) {
     keep(before, after, "clusterIP");
     keep(before, after, "clusterIPs");
+    keep(before, after, "ipFamilies");
+    keep(before, after, "ipFamilyPolicy");
+    trim_families(before, after);
   } else if (has_cluster_ip(before)) {
     for (const std::string_view field :
          {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"})

@@ -42,9 +42,10 @@ struct Config {
   std::uint32_t gossip_probe_timeout_ms = 0;
   SocketAddress metrics;
   std::string log_level;
-  IpPrefix pod_cidr;
+  std::vector<IpPrefix> pod_cidrs;  // one, or one of each family; IPv4 first
   std::uint8_t node_prefix_length = 0;
-  IpPrefix service_cidr;
+  std::uint8_t node_prefix_length_v6 = 0;
+  std::vector<IpPrefix> service_cidrs;  // of the same families
   std::vector<IpPrefix> lb_pools;
   PortRange node_port_range;
   std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplink

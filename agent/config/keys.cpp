@@ -26,10 +26,6 @@ void set_text(Config& config, const Value& value) {
   config.*Member = value.text;
 }
 template <auto Member>
-void set_prefix(Config& config, const Value& value) {
-  config.*Member = value.prefix;
-}
-template <auto Member>
 void set_listen(Config& config, const Value& value) {
   (config.*Member).ip = value.address;
 }
@@ -125,18 +121,24 @@ constexpr Key kKeys[] = {
     {"log.level", Type::kChoice, "info", "", 0, 0, "trace debug info warn error",
      "What goes to standard error.", set_text<&Config::log_level>},
 
-    {"network.pod_cidr", Type::kPrefix, "10.244.0.0/16", "", 0, 0, "",
-     "Addresses of all pods. Read by `shoal init` only: fixed for the cluster's life.",
-     set_prefix<&Config::pod_cidr>},
+    {"network.pod_cidr", Type::kPrefixes, "10.244.0.0/16", "", 0, 0, "",
+     "Addresses of all pods. With an IPv6 prefix beside the IPv4 one, such as "
+     "[10.244.0.0/16, 'fd10:244::/48'], pods and Services can have addresses of both families. Read "
+     "by `shoal init` only: fixed for the cluster's life.",
+     set_prefixes<&Config::pod_cidrs>},
     {"network.node_prefix_length", Type::kNumber, "24", "", 16, 30, "",
      "Each host gets a prefix of this length from pod_cidr. Read by `shoal init` only.",
      set_number<&Config::node_prefix_length>},
-    {"network.service_cidr", Type::kPrefix, "10.96.0.0/16", "", 0, 0, "",
-     "ClusterIPs are taken from here. Read by `shoal init` only.",
-     set_prefix<&Config::service_cidr>},
+    {"network.node_prefix_length_v6", Type::kNumber, "64", "", 16, 126, "",
+     "The same from pod_cidr's IPv6 prefix, if it has one. Read by `shoal init` only.",
+     set_number<&Config::node_prefix_length_v6>},
+    {"network.service_cidr", Type::kPrefixes, "10.96.0.0/16", "", 0, 0, "",
+     "ClusterIPs are taken from here: a prefix of each family that pod_cidr has. Read by `shoal "
+     "init` only.",
+     set_prefixes<&Config::service_cidrs>},
     {"network.lb_pool", Type::kPrefixes, "none", "none", 0, 0, "",
-     "LoadBalancer addresses are taken from here, in this order; parts of the LAN's own prefix, "
-     "used by nobody else. none: Services "
+     "LoadBalancer addresses are taken from here, in this order, of each family that a Service has; "
+     "parts of the LAN's own prefixes, used by nobody else. none: Services "
      "of type LoadBalancer get no address. Read by `shoal init` only.",
      set_prefixes<&Config::lb_pools>},
     {"network.node_port_range", Type::kPortRange, "30000-32767", "", 0, 0, "",
@@ -145,7 +147,8 @@ constexpr Key kKeys[] = {
      set_node_port_range},
     {"network.node_port_addresses", Type::kPrefixes, "auto", "auto", 0, 0, "",
      "NodePorts and hostPorts are served on this host's addresses that are in these prefixes. "
-     "auto: on all IPv4 addresses of the device that faces the other hosts.",
+     "auto: on all addresses of the device that faces the other hosts. IPv6 ones count where "
+     "pod_cidr has that family.",
      set_prefixes<&Config::node_port_addresses>},
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
@@ -198,11 +201,45 @@ Result<IpPrefix> read_prefix(const Key& key, std::string_view text) {
   if (!prefix)
     return fail(Errc::kInvalid,
                 fmt::format("{}; expected is {}", prefix.error().message(), allowed(key)));
-  if (!prefix->is_v4())
-    return fail(Errc::kUnsupported,
-                fmt::format("{} is IPv6: the IPv6 data path is not there yet; expected is {}",
-                            printable(text), allowed(key)));
   return *prefix;
+}
+
+const IpPrefix* of_family(const std::vector<IpPrefix>& prefixes, IpFamily family) {
+  const auto found = std::ranges::find(prefixes, family, &IpPrefix::family);
+  return found == prefixes.end() ? nullptr : &*found;
+}
+
+// Both ranges have the same families, each once. The cluster itself speaks IPv4: that family is the
+// primary one.
+template <class ProblemFn>
+void check_families(const Config& c, ProblemFn problem) {
+  const auto check_one = [&](std::string_view key, const std::vector<IpPrefix>& prefixes) {
+    for (const IpFamily family : {IpFamily::kV4, IpFamily::kV6})
+      if (std::ranges::count(prefixes, family, &IpPrefix::family) > 1)
+        problem(key, fmt::format("has two {} prefixes: one of each family is the most",
+                                 to_string(family)));
+    if (!of_family(prefixes, IpFamily::kV4))
+      problem(key, fmt::format("{} alone would be an IPv6-only cluster, which is not supported yet: "
+                               "put an IPv4 prefix before it",
+                               prefixes.front().to_string()));
+    else if (!prefixes.front().is_v4())
+      problem(key, fmt::format("IPv4 stands first, since it is the family that a Service gets when "
+                               "it asks for none: put {} before {}",
+                               of_family(prefixes, IpFamily::kV4)->to_string(),
+                               prefixes.front().to_string()));
+  };
+  check_one("network.pod_cidr", c.pod_cidrs);
+  check_one("network.service_cidr", c.service_cidrs);
+  const IpPrefix* pods = of_family(c.pod_cidrs, IpFamily::kV6);
+  const IpPrefix* services = of_family(c.service_cidrs, IpFamily::kV6);
+  if (pods && !services)
+    problem("network.service_cidr",
+            fmt::format("has no IPv6 prefix, and pod_cidr has {}: give both one, or neither",
+                        pods->to_string()));
+  if (services && !pods)
+    problem("network.pod_cidr",
+            fmt::format("has no IPv6 prefix, and service_cidr has {}: give both one, or neither",
+                        services->to_string()));
 }
 
 bool is_device(std::string_view text) {
@@ -245,11 +282,8 @@ std::string allowed(const Key& key) {
   case Type::kAddress:
     text = "an IP address of this host, or 0.0.0.0 for all";
     break;
-  case Type::kPrefix:
-    text = "an IPv4 prefix such as 10.244.0.0/16";
-    break;
   case Type::kPrefixes:
-    text = "IPv4 prefixes such as 198.18.0.192/27, as a list or joined by commas";
+    text = "prefixes such as 198.18.0.192/27 or fd10:244::/48, as a list or joined by commas";
     break;
   case Type::kPortRange:
     text = "a range of ports such as 30000-32767";
@@ -301,9 +335,6 @@ Result<Value> read_value(const Key& key, std::string_view text) {
     value.address = *address;
     break;
   }
-  case Type::kPrefix:
-    value.prefix = SHOAL_TRY(read_prefix(key, text));
-    break;
   case Type::kPrefixes:
     for (const std::string_view part : split(text, ','))
       value.prefixes.push_back(SHOAL_TRY(read_prefix(key, trim(part))));
@@ -336,19 +367,31 @@ Problems check_relations(const Config& c) {
   const auto problem = [&](std::string_view key, std::string message) {
     out.push_back({"", std::string(key), std::move(message)});
   };
-  if (c.node_prefix_length <= c.pod_cidr.length())
-    problem("network.node_prefix_length",
-            fmt::format("a /{} for each host does not fit into pod_cidr {}: make it longer than {}",
-                        c.node_prefix_length, c.pod_cidr.to_string(), c.pod_cidr.length()));
-  if (c.pod_cidr.overlaps(c.service_cidr))
-    problem(
-        "network.service_cidr",
-        fmt::format("{} overlaps pod_cidr {}", c.service_cidr.to_string(), c.pod_cidr.to_string()));
+  check_families(c, problem);
+  for (const IpPrefix& pods : c.pod_cidrs) {
+    const unsigned length = pods.is_v4() ? c.node_prefix_length : c.node_prefix_length_v6;
+    if (length <= pods.length())
+      problem(pods.is_v4() ? "network.node_prefix_length" : "network.node_prefix_length_v6",
+              fmt::format(
+                  "a /{} for each host does not fit into pod_cidr {}: make it longer than {}",
+                  length, pods.to_string(), pods.length()));
+    for (const IpPrefix& services : c.service_cidrs)
+      if (pods.overlaps(services))
+        problem("network.service_cidr", fmt::format("{} overlaps pod_cidr {}", services.to_string(),
+                                                    pods.to_string()));
+  }
   for (std::size_t i = 0; i < c.lb_pools.size(); ++i) {
     const IpPrefix& pool = c.lb_pools[i];
-    if (pool.overlaps(c.pod_cidr) || pool.overlaps(c.service_cidr))
+    const auto overlaps = [&](const IpPrefix& other) { return pool.overlaps(other); };
+    if (std::ranges::any_of(c.pod_cidrs, overlaps) ||
+        std::ranges::any_of(c.service_cidrs, overlaps))
       problem("network.lb_pool",
               fmt::format("{} overlaps pod_cidr or service_cidr", pool.to_string()));
+    if (!of_family(c.service_cidrs, pool.family()))
+      problem("network.lb_pool",
+              fmt::format("{0} is {1}, and service_cidr has no {1} prefix: no Service could have "
+                          "an address of it",
+                          pool.to_string(), to_string(pool.family())));
     if (c.underlay && pool.contains(*c.underlay))
       problem("network.lb_pool", fmt::format("{} has this host's own address {}", pool.to_string(),
                                              c.underlay->to_string()));

@@ -18,7 +18,6 @@ enum class Type : std::uint8_t {
   kProgram,  // a name found in PATH, or an absolute path
   kNumber,
   kAddress,
-  kPrefix,
   kPrefixes,   // one or more, joined by commas or as a YAML list
   kPortRange,  // "30000-32767"
   kChoice,
@@ -32,7 +31,6 @@ struct Value {
   std::string text;
   std::uint64_t number = 0;
   IpAddress address;
-  IpPrefix prefix;
   std::vector<IpPrefix> prefixes;
   PortRange ports;
 };

@@ -81,18 +81,24 @@ json::object endpoint_of(const World& world, const Object& service, const Object
   return out;
 }
 
-EndpointGroups wanted_groups(const World& world, const Object& service) {
+EndpointGroups wanted_groups(const World& world, const Object& service,
+                             const std::vector<IpFamily>& families) {
   EndpointGroups out;
   const auto selector =
       api::LabelSelector::from_labels(api::find_object(service.body, "spec.selector"));
   for (const ObjectPtr& pod : world.view.pods_matching(service.ns, selector)) {
-    const auto ip = view::pod_ip(*pod);
-    if (!ip || view::is_finished(*pod) || view::node_of(*pod).empty())
+    if (view::is_finished(*pod) || view::node_of(*pod).empty())
       continue;
-    EndpointGroup group{ip->is_v4() ? "IPv4" : "IPv6", resolved_ports(service, *pod), {}};
-    const std::uint64_t hash = group.hash();
-    out.try_emplace(hash, std::move(group))
-        .first->second.endpoints.emplace(pod->uid, endpoint_of(world, service, *pod, *ip));
+    for (const IpFamily family : families) {
+      const auto address = view::pod_address(*pod, family);
+      if (!address)
+        continue;
+      EndpointGroup group{std::string(to_string(family)), resolved_ports(service, *pod), {}};
+      const std::uint64_t hash = group.hash();
+      out.try_emplace(hash, std::move(group))
+          .first->second.endpoints.emplace(pod->uid,
+                                           endpoint_of(world, service, *pod, address->ip));
+    }
   }
   return out;
 }
@@ -106,10 +112,11 @@ Plan reconcile_service(const World& world, const Object& service) {
   EndpointGroups groups, mirrored;
   const bool by_selector =
       view::has_selector(service) && api::has_cluster_ip(api::spec_of(service.body));
+  const std::vector<IpFamily> families = api::ip_families(api::spec_of(service.body));
   ObjectPtr by_hand;
   if (by_selector) {
-    groups = wanted_groups(world, service);
-    keep_endpoints_object(world, service, groups, plan);
+    groups = wanted_groups(world, service, families);
+    keep_endpoints_object(world, service, groups, to_string(families.front()), plan);
   } else if (api::has_cluster_ip(api::spec_of(service.body))) {
     by_hand = endpoints_to_mirror(world, service);
     if (by_hand)
@@ -119,11 +126,11 @@ Plan reconcile_service(const World& world, const Object& service) {
   // hand stay.
   SliceSet(world, service, kSliceManager, slice_labels(service, service, kSliceManager),
            std::move(groups), plan)
-      .run(by_selector);
+      .run(by_selector ? families : std::vector<IpFamily>());
   SliceSet(world, service, kMirrorManager,
            slice_labels(by_hand ? *by_hand : service, service, kMirrorManager), std::move(mirrored),
            plan)
-      .run(false);
+      .run({});
   return plan;
 }
 

@@ -50,12 +50,14 @@ struct Subsets {
 };
 
 // Ready endpoints first: they are what a full object must not lose.
-Subsets subsets_of(const EndpointGroups& groups) {
+Subsets subsets_of(const EndpointGroups& groups, std::string_view family) {
   Subsets out;
   std::size_t room = kAddressesMax;
   std::map<std::uint64_t, json::object> by_group;
   for (const bool ready : {true, false})
-    for (const auto& [hash, group] : groups)
+    for (const auto& [hash, group] : groups) {
+      if (group.family != family)
+        continue;
       for (const auto& [id, endpoint] : group.endpoints) {
         const bool is_ready = is_condition(endpoint, "ready");
         if (is_ready != ready || (!is_ready && is_condition(endpoint, "terminating")))
@@ -70,6 +72,7 @@ Subsets subsets_of(const EndpointGroups& groups) {
           list.emplace_array();
         list.get_array().push_back(address_of(endpoint));
       }
+    }
   for (auto& [hash, subset] : by_group) {
     if (json::array ports = subset_ports(groups.at(hash).ports); !ports.empty())
       subset["ports"] = std::move(ports);
@@ -110,6 +113,21 @@ json::object mirrored_endpoint(const json::object& address, bool ready) {
   return out;
 }
 
+void add_mirrored(const json::object& address, bool ready, const json::array& ports,
+                  EndpointGroups& out) {
+  const auto ip = IpAddress::parse(api::find_string(address, "ip"));
+  if (!ip)
+    return;  // the API refuses these
+  EndpointGroup group{std::string(to_string(ip->family())), ports, {}};
+  const std::uint64_t hash = group.hash();
+  EndpointGroup& into = out.try_emplace(hash, std::move(group)).first->second;
+  if (into.endpoints.size() >= kAddressesMax)
+    return;
+  json::object endpoint = mirrored_endpoint(address, ready);
+  std::string id = endpoint_id(endpoint);
+  into.endpoints.emplace(std::move(id), std::move(endpoint));
+}
+
 }  // namespace
 
 json::object endpoints_labels(const Object& labelled, const Object& service) {
@@ -125,10 +143,10 @@ json::object endpoints_labels(const Object& labelled, const Object& service) {
 }
 
 void keep_endpoints_object(const World& world, const Object& service, const EndpointGroups& groups,
-                           Plan& plan) {
+                           std::string_view family, Plan& plan) {
   if (plan.full())
     return;
-  Subsets subsets = subsets_of(groups);
+  Subsets subsets = subsets_of(groups, family);
   json::object labels = endpoints_labels(service, service);
   labels[kEndpointsManagerLabel] = kEndpointsManager;
   const ObjectPtr present = world.view.get(view::kEndpoints, service.ns, service.name);
@@ -170,23 +188,17 @@ EndpointGroups groups_of_endpoints(const Object& endpoints) {
   for (const json::value& entry : *subsets) {
     if (!entry.is_object())
       continue;
-    EndpointGroup group{"IPv4", group_ports(entry.get_object()), {}};
-    const std::uint64_t hash = group.hash();
-    EndpointGroup& into = out.try_emplace(hash, std::move(group)).first->second;
+    const json::array ports = group_ports(entry.get_object());
     for (const bool ready : {true, false}) {
       const auto* list =
           api::find_array(entry.get_object(), ready ? "addresses" : "notReadyAddresses");
       if (!list)
         continue;
       for (const json::value& address : *list)
-        if (address.is_object() && into.endpoints.size() < kAddressesMax) {
-          json::object endpoint = mirrored_endpoint(address.get_object(), ready);
-          std::string id = endpoint_id(endpoint);
-          into.endpoints.emplace(std::move(id), std::move(endpoint));
-        }
+        if (address.is_object())
+          add_mirrored(address.get_object(), ready, ports, out);
     }
   }
-  std::erase_if(out, [](const auto& group) { return group.second.endpoints.empty(); });
   return out;
 }
 

@@ -12,9 +12,9 @@ namespace shoal::controllers {
 boost::json::object endpoints_labels(const Object& labelled, const Object& service);
 
 // Makes the service's Endpoints say what the groups say, up to 1,000 addresses, the ready ones
-// first.
+// first. family: of the service's primary one, as upstream's has them.
 void keep_endpoints_object(const World& world, const Object& service, const EndpointGroups& groups,
-                           Plan& plan);
+                           std::string_view family, Plan& plan);
 
 // The Endpoints of a service without a selector, unless they ask not to be mirrored.
 ObjectPtr endpoints_to_mirror(const World& world, const Object& service);

@@ -68,20 +68,34 @@ SliceSet::SliceSet(const World& world, const Object& service, std::string_view m
     }
 }
 
-void SliceSet::run(bool placeholder) {
-  if (groups_.empty() && placeholder) {
-    const auto kept = std::find_if(present_.begin(), present_.end(),
-                                   [&](const ObjectPtr& slice) { return !is_stale(*slice); });
-    if (kept != present_.end())
-      kept_empty_ = kept->get();
+// One of those that are there stays, empty.
+bool SliceSet::keep_empty(std::string_view family) {
+  for (const ObjectPtr& slice : present_)
+    if (!is_stale(*slice) && api::find_string(slice->body, "addressType") == family) {
+      kept_empty_.insert(slice.get());
+      return true;
+    }
+  return false;
+}
+
+void SliceSet::run(const std::vector<IpFamily>& placeholders) {
+  std::vector<std::string> missing;
+  for (const IpFamily wanted : placeholders) {
+    const std::string_view family = to_string(wanted);
+    const bool has_group = std::any_of(groups_.begin(), groups_.end(), [&](const auto& group) {
+      return group.second.family == family;
+    });
+    if (!has_group && !keep_empty(family))
+      missing.emplace_back(family);
   }
-  const bool make_empty = groups_.empty() && placeholder && !kept_empty_;
   update_present();
   for (auto& [hash, group] : groups_)
     while (!group.endpoints.empty() && !plan_.full())
       create(hash, group);
-  if (make_empty && !plan_.full()) {
-    EndpointGroup none{"IPv4", {}, {}};
+  for (const std::string& family : missing) {
+    if (plan_.full())
+      return;
+    EndpointGroup none{family, {}, {}};
     create(none.hash(), none);
   }
 }
@@ -112,7 +126,7 @@ bool SliceSet::is_stale(const Object& slice) const {
 void SliceSet::write(const Object& slice, json::array endpoints) {
   if (view::is_terminating(slice))
     return;
-  if (endpoints.empty() && &slice != kept_empty_) {
+  if (endpoints.empty() && !kept_empty_.contains(&slice)) {
     plan_.steps.push_back({Remove{view::ref_of(slice), slice.uid, std::nullopt}, {}});
     return;
   }

@@ -38,11 +38,13 @@ public:
   // labels: of every slice. They are owned by `service`, and go when it does.
   SliceSet(const World& world, const Object& service, std::string_view manager,
            boost::json::object labels, EndpointGroups groups, Plan& plan);
-  // placeholder: a service without any endpoint has one empty slice, as upstream's have.
-  void run(bool placeholder);
+  // placeholders: of each of these families a service without any endpoint has one empty slice, as
+  // upstream's have.
+  void run(const std::vector<IpFamily>& placeholders);
 
 private:
   bool is_stale(const Object& slice) const;
+  bool keep_empty(std::string_view family);
   void update_present();
   void write(const Object& slice, boost::json::array endpoints);
   void create(std::uint64_t hash, EndpointGroup& group);
@@ -53,7 +55,7 @@ private:
   EndpointGroups groups_;
   std::vector<ObjectPtr> present_;
   std::set<std::string> names_;
-  const Object* kept_empty_ = nullptr;
+  std::set<const Object*> kept_empty_;
 };
 
 }  // namespace shoal::controllers

@@ -136,7 +136,7 @@ Result<> Agent::Impl::make_api() {
         api::make_https_forwarder(loop, std::move(forward), [this] { return store_host(); });
   }
   api::WriterOptions writing;
-  writing.service_cidrs = {files.settings.service_cidr};
+  writing.service_cidrs = files.settings.service_cidrs;
   writing.load_balancer_pools = files.settings.lb_pools;
   writing.node_ports = files.settings.node_port_range;
   writer = api::make_writer(
@@ -237,10 +237,10 @@ void Agent::Impl::load_store() {
 void Agent::Impl::register_first_node() {
   if (replica.get("nodes", "", files.node_name))
     return;
-  auto cidr = free_pod_cidr(files.settings, replica);
-  if (!cidr)
-    return fatal(std::move(cidr).error());
-  store->txn(register_node_txn(files.node_name, *options.underlay, *cidr, clock, random),
+  auto cidrs = free_pod_cidrs(files.settings, replica);
+  if (!cidrs)
+    return fatal(std::move(cidrs).error());
+  store->txn(register_node_txn(files.node_name, *options.underlay, *cidrs, clock, random),
              [this](Result<store::TxnResult> result) {
                if (!result)
                  fatal(std::move(result).error().wrap("register this host"));
@@ -269,6 +269,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   config.uplink = options.uplink;
   config.underlay = options.underlay;
   const std::vector<IpPrefix> pod_cidrs = view::node_pod_cidrs(node);
+  config.ipv6 = pod_cidrs.size() > 1;
   config.vxlan_port = files.settings.vxlan_port;
   config.cgroup_root = options.cgroup_root;
   config.hash_seed = hash64(files.cluster_id);
@@ -278,20 +279,25 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   for (const std::string& limit : data_plane->limitations())
     spdlog::warn("{}", limit);
   desired::Inputs base{.self = files.node_name,
-                       .cluster_cidrs = {files.settings.pod_cidr, files.settings.service_cidr},
+                       .cluster_cidrs = files.settings.pod_cidrs,
                        .agent_ports = {{L4Proto::kTcp, options.api.port},
                                        {L4Proto::kTcp, options.gossip.port},
                                        {L4Proto::kUdp, options.gossip.port},
                                        {L4Proto::kTcp, options.metrics.port},
                                        {L4Proto::kUdp, files.settings.vxlan_port}}};
+  base.cluster_cidrs.insert(base.cluster_cidrs.end(), files.settings.service_cidrs.begin(),
+                            files.settings.service_cidrs.end());
   health_server =
-      std::make_unique<health::HealthServer>(loop, [this] { return driver && driver->settled(); });
+      std::make_unique<health::HealthServer>(loop, [this] { return driver && driver->settled(); },
+                                             health::HealthOptions{.ipv6 = config.ipv6});
   NetplaneDriver::Inputs inputs;
   inputs.members = [this]() -> const view::Members& { return bridge->members(); };
   inputs.statuses_arrived = [this] { return statuses_arrived(); };
-  inputs.node_addresses = [this] {
-    return node_port_addresses(list_host_addresses(), data_plane->uplink().name, *options.underlay,
-                               options.node_port_addresses);
+  inputs.node_addresses = [this, ipv6 = config.ipv6] {
+    if (!node_reported.empty() && own_addresses() != node_reported)
+      report_node(node_ready, node_message);
+    return node_port_addresses(list_host_addresses(ipv6), data_plane->uplink().name,
+                               *options.underlay, options.node_port_addresses);
   };
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);
@@ -300,20 +306,30 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();
-  SHOAL_TRY(start_pods(pod_cidrs.front()));
+  SHOAL_TRY(start_pods(pod_cidrs));
   gossip::MemberMeta meta = gossip->self().meta;
   meta.pod_cidrs = pod_cidrs;
   gossip->update_meta(std::move(meta));
-  spdlog::info("pods of this host are in {}, over {} ({})", pod_cidrs.front().to_string(),
-               data_plane->uplink().name, data_plane->uplink().address.to_string());
+  std::string cidrs;
+  for (const IpPrefix& cidr : pod_cidrs)
+    cidrs += (cidrs.empty() ? "" : " and ") + cidr.to_string();
+  spdlog::info("pods of this host are in {}, over {} ({})", cidrs, data_plane->uplink().name, data_plane->uplink().address.to_string());
   report_node(true, "shoald is running");
   arm_node_status();
   return {};
 }
 
-Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
-  leases = std::make_unique<ipam::LeaseStore>(SHOAL_TRY_WRAP(
-      ipam::LeaseStore::open(options.state_dir / "leases", pod_cidr, SHOAL_TRY(boot_id()), clock),
+// How this host is reached, IPv4 first; an IPv6 address where the cluster has that family.
+std::vector<IpAddress> Agent::Impl::own_addresses() const {
+  std::vector<IpAddress> out{*options.underlay};
+  if (data_plane && files.settings.pod_cidrs.size() > 1 && data_plane->uplink().address_v6)
+    out.push_back(*data_plane->uplink().address_v6);
+  return out;
+}
+
+Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
+  leases = std::make_unique<ipam::PodLeases>(SHOAL_TRY_WRAP(
+      ipam::PodLeases::open(options.state_dir, pod_cidrs, SHOAL_TRY(boot_id()), clock),
       "open the address leases"));
   runtime::SandboxEnv sandboxes;
   sandboxes.run_dir = options.run_dir / "pods";
@@ -337,7 +353,7 @@ Result<> Agent::Impl::start_pods(const IpPrefix& pod_cidr) {
       .images = *images,
       .sandboxes = std::move(sandboxes),
       .node_name = files.node_name,
-      .host_ip = *options.underlay,
+      .host_ips = [this] { return own_addresses(); },
       .nofile_hard = files_limit.rlim_max,
       .memory_bytes = static_cast<std::int64_t>(host.totalram) * host.mem_unit,
       .oom_score_adj = static_cast<int>(own_score ? parse_int(trim(*own_score)).value_or(0) : 0),
@@ -367,8 +383,9 @@ void Agent::Impl::report_node(bool ready, std::string message) {
     node_ready_since = clock.wall();
   node_ready = ready;
   node_message = std::move(message);
-  NodeFacts facts{files.node_name, *options.underlay, node_ready,
-                  node_message,    node_ready_since,  options.oci_runtime.filename().string()};
+  node_reported = own_addresses();
+  NodeFacts facts{files.node_name, node_reported,    node_ready,
+                  node_message,    node_ready_since, options.oci_runtime.filename().string()};
   if (auto told = bridge->report("nodes", "", files.node_name, own_node_uid, node_status(facts));
       !told)
     spdlog::error("report this host's status: {}", told.error().message());

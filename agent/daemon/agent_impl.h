@@ -59,7 +59,8 @@ struct Agent::Impl {
   void register_first_node();
   void on_own_node(const store::Object& node);
   Result<> start_network(const store::Object& node);
-  Result<> start_pods(const IpPrefix& pod_cidr);
+  Result<> start_pods(const std::vector<IpPrefix>& pod_cidrs);
+  std::vector<IpAddress> own_addresses() const;
   void report_node(bool ready, std::string message);
   void commit(store::Txn txn, api::TxnDone done);
   std::optional<api::StoreHost> store_host() const;
@@ -106,7 +107,7 @@ struct Agent::Impl {
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
   std::unique_ptr<NetplaneDriver> driver;
   std::unique_ptr<health::HealthServer> health_server;
-  std::unique_ptr<ipam::LeaseStore> leases;
+  std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
   metrics::Metrics metrics;
   std::unique_ptr<metrics::MetricsServer> metrics_server;
@@ -116,6 +117,7 @@ struct Agent::Impl {
   bool node_ready = false;
   std::string node_message = "starting";
   WallTime node_ready_since{};
+  std::vector<IpAddress> node_reported;  // the addresses last reported
   std::optional<Error> failure;
 };
 

@@ -72,7 +72,11 @@ Result<ClusterFiles> make_cluster(std::string node_name, const IpAddress& addres
 }
 
 store::Txn register_node_txn(const std::string& node_name, const IpAddress& address,
-                             const IpPrefix& pod_cidr, const Clock& clock, Random& random) {
+                             const std::vector<IpPrefix>& pod_cidrs, const Clock& clock,
+                             Random& random) {
+  json::array cidrs;
+  for (const IpPrefix& cidr : pod_cidrs)
+    cidrs.emplace_back(cidr.to_string());
   json::object node{
       {"apiVersion", "v1"},
       {"kind", "Node"},
@@ -85,29 +89,46 @@ store::Txn register_node_txn(const std::string& node_name, const IpAddress& addr
           {"kubernetes.io/os", "linux"},
           {"kubernetes.io/arch", "amd64"}}}}},
       {"spec",
-       {{"podCIDR", pod_cidr.to_string()}, {"podCIDRs", json::array{pod_cidr.to_string()}}}},
+       {{"podCIDR", pod_cidrs.front().to_string()}, {"podCIDRs", std::move(cidrs)}}},
       {"status",
        {{"addresses", json::array{{{"type", "InternalIP"}, {"address", address.to_string()}},
                                   {{"type", "Hostname"}, {"address", node_name}}}}}}};
   const std::string node_key = store::object_key("nodes", "", node_name);
   store::Txn txn;
-  txn.compares = {{node_key, 0}, {cidr_key(pod_cidr), 0}};
-  txn.ops.push_back({cidr_key(pod_cidr), json::serialize(json::object{{"owner", node_name}})});
+  txn.compares = {{node_key, 0}};
+  for (const IpPrefix& cidr : pod_cidrs) {
+    txn.compares.push_back({cidr_key(cidr), 0});
+    txn.ops.push_back({cidr_key(cidr), json::serialize(json::object{{"owner", node_name}})});
+  }
   txn.ops.push_back({node_key, json::serialize(node)});
   return txn;
 }
 
-Result<IpPrefix> free_pod_cidr(const ClusterSettings& settings, const store::Replica& replica) {
-  const std::uint64_t count = settings.pod_cidr.count_of(settings.node_prefix_length);
+namespace {
+
+Result<IpPrefix> free_cidr(const IpPrefix& range, unsigned length, const store::Replica& replica) {
+  const std::uint64_t count = range.count_of(length);
   for (std::uint64_t n = 0; n < count; n++) {
-    IpPrefix cidr = SHOAL_TRY(settings.pod_cidr.nth(settings.node_prefix_length, n));
+    IpPrefix cidr = SHOAL_TRY(range.nth(length, n));
     if (!replica.value(cidr_key(cidr)))
       return cidr;
   }
   return fail(Errc::kExhausted,
               fmt::format("all {} pod CIDRs of /{} in {} are taken; remove hosts that are gone "
                           "(shoal delete node NAME)",
-                          count, settings.node_prefix_length, settings.pod_cidr.to_string()));
+                          count, length, range.to_string()));
+}
+
+}  // namespace
+
+Result<std::vector<IpPrefix>> free_pod_cidrs(const ClusterSettings& settings,
+                                             const store::Replica& replica) {
+  std::vector<IpPrefix> cidrs;
+  for (const IpPrefix& range : settings.pod_cidrs)
+    cidrs.push_back(SHOAL_TRY(free_cidr(
+        range, range.is_v4() ? settings.node_prefix_length : settings.node_prefix_length_v6,
+        replica)));
+  return cidrs;
 }
 
 ClusterAdmin::ClusterAdmin(const ClusterFiles& files, store::Store& store, store::Replica& replica,
@@ -189,13 +210,13 @@ void ClusterAdmin::admit_again(std::shared_ptr<JoinRequest> request,
               fmt::format("a host named {0} is a member already; if it is gone for good, remove "
                           "it (shoal delete node {0}), or set node_name in the new host's config",
                           request->node_name)));
-  auto cidr = free_pod_cidr(files_.settings, replica_);
-  if (!cidr)
-    return refuse(std::move(cidr).error());
+  auto cidrs = free_pod_cidrs(files_.settings, replica_);
+  if (!cidrs)
+    return refuse(std::move(cidrs).error());
   auto answer = answer_for(*request, *seeds);
   if (!answer)
     return refuse(std::move(answer).error());
-  store::Txn txn = register_node_txn(request->node_name, request->address, *cidr, clock_, random_);
+  store::Txn txn = register_node_txn(request->node_name, request->address, *cidrs, clock_, random_);
   txn.compares.push_back({token_key, held->revision});
   txn.ops.push_back({token_key, std::nullopt});
   store_.txn(std::move(txn), [this, request, seeds, tries_left, done,

@@ -27,11 +27,13 @@ Result<ClusterFiles> make_cluster(std::string node_name, const IpAddress& addres
                                   std::uint16_t api_port, const ClusterSettings& settings,
                                   const Clock& clock, Random& random);
 
-// The Node object of a host and the CIDR that it gets, as one transaction.
+// The Node object of a host and the CIDRs that it gets, as one transaction.
 store::Txn register_node_txn(const std::string& node_name, const IpAddress& address,
-                             const IpPrefix& pod_cidr, const Clock& clock, Random& random);
-// The lowest CIDR that nobody has; kExhausted says how to mend it.
-Result<IpPrefix> free_pod_cidr(const ClusterSettings& settings, const store::Replica& replica);
+                             const std::vector<IpPrefix>& pod_cidrs, const Clock& clock,
+                             Random& random);
+// The lowest CIDR of each of the cluster's families that nobody has; kExhausted says how to mend it.
+Result<std::vector<IpPrefix>> free_pod_cidrs(const ClusterSettings& settings,
+                                             const store::Replica& replica);
 
 class ClusterAdmin {
 public:

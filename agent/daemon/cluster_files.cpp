@@ -30,42 +30,60 @@ Result<std::uint64_t> number_at(const json::object& object, std::string_view key
   return static_cast<std::uint64_t>(value->as_int64());
 }
 
+json::array texts_of(const std::vector<IpPrefix>& prefixes) {
+  json::array out;
+  for (const IpPrefix& prefix : prefixes)
+    out.emplace_back(prefix.to_string());
+  return out;
+}
+
 json::object to_json(const ClusterSettings& settings) {
   json::object out;
-  out["podCIDR"] = settings.pod_cidr.to_string();
+  out["podCIDRs"] = texts_of(settings.pod_cidrs);
   out["nodePrefixLength"] = settings.node_prefix_length;
-  out["serviceCIDR"] = settings.service_cidr.to_string();
-  json::array& pools = out["loadBalancerPools"].emplace_array();
-  for (const IpPrefix& pool : settings.lb_pools)
-    pools.emplace_back(pool.to_string());
+  out["nodePrefixLengthV6"] = settings.node_prefix_length_v6;
+  out["serviceCIDRs"] = texts_of(settings.service_cidrs);
+  out["loadBalancerPools"] = texts_of(settings.lb_pools);
   out["nodePortRange"] = settings.node_port_range.to_string();
   out["vxlanPort"] = settings.vxlan_port;
   return out;
 }
 
-// A cluster made when there could be one only has it under its own name.
-Result<std::vector<IpPrefix>> pools_from_json(const json::object& object) {
-  std::vector<IpPrefix> pools;
-  if (object.if_contains("loadBalancerPool"))
-    pools.push_back(SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "loadBalancerPool")))));
-  const json::value* list = object.if_contains("loadBalancerPools");
+// A cluster made when there could be one only has it under its own name, `single`.
+Result<std::vector<IpPrefix>> prefixes_at(const json::object& object, std::string_view key,
+                                          std::string_view single) {
+  std::vector<IpPrefix> prefixes;
+  if (object.if_contains(single))
+    prefixes.push_back(SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, single)))));
+  const json::value* list = object.if_contains(key);
   if (!list)
-    return pools;
+    return prefixes;
   if (!list->is_array())
-    return fail(Errc::kCorrupt, "\"loadBalancerPools\" is not a list");
+    return fail(Errc::kCorrupt, fmt::format("\"{}\" is not a list", key));
   for (const json::value& item : list->as_array())
-    pools.push_back(
+    prefixes.push_back(
         SHOAL_TRY(IpPrefix::parse(item.is_string() ? std::string_view(item.as_string()) : "")));
-  return pools;
+  return prefixes;
+}
+
+Result<std::vector<IpPrefix>> ranges_at(const json::object& object, std::string_view key,
+                                        std::string_view single) {
+  auto ranges = SHOAL_TRY(prefixes_at(object, key, single));
+  if (ranges.empty() || !ranges.front().is_v4())
+    return fail(Errc::kCorrupt, fmt::format("\"{}\" has no IPv4 prefix in front", key));
+  return ranges;
 }
 
 Result<ClusterSettings> from_json(const json::object& object) {
   ClusterSettings settings;
-  settings.pod_cidr = SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "podCIDR"))));
+  settings.pod_cidrs = SHOAL_TRY(ranges_at(object, "podCIDRs", "podCIDR"));
   settings.node_prefix_length =
       static_cast<unsigned>(SHOAL_TRY(number_at(object, "nodePrefixLength")));
-  settings.service_cidr = SHOAL_TRY(IpPrefix::parse(SHOAL_TRY(text_at(object, "serviceCIDR"))));
-  settings.lb_pools = SHOAL_TRY(pools_from_json(object));
+  if (object.if_contains("nodePrefixLengthV6"))  // clusters before it have one family
+    settings.node_prefix_length_v6 =
+        static_cast<unsigned>(SHOAL_TRY(number_at(object, "nodePrefixLengthV6")));
+  settings.service_cidrs = SHOAL_TRY(ranges_at(object, "serviceCIDRs", "serviceCIDR"));
+  settings.lb_pools = SHOAL_TRY(prefixes_at(object, "loadBalancerPools", "loadBalancerPool"));
   if (object.if_contains("nodePortRange"))  // clusters before it have Kubernetes' default
     settings.node_port_range =
         SHOAL_TRY(PortRange::parse(SHOAL_TRY(text_at(object, "nodePortRange"))));

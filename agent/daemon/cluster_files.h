@@ -18,9 +18,10 @@ namespace shoal::daemon {
 
 // Fixed for a cluster's life, decided by `shoal init` from the first host's config.
 struct ClusterSettings {
-  IpPrefix pod_cidr;
+  std::vector<IpPrefix> pod_cidrs;  // one, or one of each family, IPv4 first
   unsigned node_prefix_length = 24;
-  IpPrefix service_cidr;
+  unsigned node_prefix_length_v6 = 64;
+  std::vector<IpPrefix> service_cidrs;  // of the same families
   std::vector<IpPrefix> lb_pools;  // none: Services of type LoadBalancer are refused an address
   PortRange node_port_range = kNodePortsDefault;
   std::uint16_t vxlan_port = 4789;

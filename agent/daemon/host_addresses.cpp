@@ -3,28 +3,45 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <cstring>
 #include <ifaddrs.h>
 #include <memory>
 #include <netinet/in.h>
+#include <optional>
 #include <set>
 
 namespace shoal::daemon {
 
-std::vector<HostAddress> list_host_addresses() {
+namespace {
+
+std::optional<IpAddress> ip_of(const sockaddr* address) {
+  if (address == nullptr)
+    return std::nullopt;
+  if (address->sa_family == AF_INET) {
+    in_addr four;
+    std::memcpy(&four, &reinterpret_cast<const sockaddr_in*>(address)->sin_addr, sizeof(four));
+    return IpAddress::v4(ntohl(four.s_addr));
+  }
+  if (address->sa_family != AF_INET6)
+    return std::nullopt;
+  IpAddress::Bytes bytes;
+  std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr,
+              bytes.size());
+  return IpAddress::from_bytes(bytes);
+}
+
+}  // namespace
+
+std::vector<HostAddress> list_host_addresses(bool ipv6) {
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0)
     return {};
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> held(list, ::freeifaddrs);
   std::vector<HostAddress> out;
-  for (const ifaddrs* entry = list; entry; entry = entry->ifa_next) {
-    if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET)
-      continue;
-    char text[INET_ADDRSTRLEN] = {};
-    const auto* address = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
-    ::inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text));
-    if (const auto ip = IpAddress::parse(text))
+  for (const ifaddrs* entry = list; entry; entry = entry->ifa_next)
+    if (const auto ip = ip_of(entry->ifa_addr);
+        ip && (ip->is_v4() || (ipv6 && !ip->is_link_local())))
       out.push_back({entry->ifa_name, *ip});
-  }
   return out;
 }
 

@@ -21,6 +21,13 @@ json::object share_view(const apply::TraceShare& share) {
           {"slots", share.slots},    {"share", share.share}};
 }
 
+// An IPv6 address may stand in brackets, as it does before a port.
+Result<IpAddress> parse_client(std::string_view text) {
+  if (text.size() > 2 && text.front() == '[' && text.back() == ']')
+    text = text.substr(1, text.size() - 2);
+  return IpAddress::parse(text);
+}
+
 }  // namespace
 
 json::object drops_view(const std::vector<kernel::DropCount>& drops, MonoTime now) {
@@ -98,7 +105,7 @@ Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_vi
   } else if (from == "outside" || from.starts_with("outside:")) {
     query.origin = apply::TraceOrigin::kOutside;
     if (const std::size_t colon = from.find(':'); colon != std::string_view::npos)
-      query.client = SHOAL_TRY_WRAP(IpAddress::parse(from.substr(colon + 1)), "from");
+      query.client = SHOAL_TRY_WRAP(parse_client(from.substr(colon + 1)), "from");
   } else if (std::ranges::count(from, '/') == 1) {
     query.origin = apply::TraceOrigin::kPod;
     query.pod = from;
@@ -115,6 +122,11 @@ Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_vi
     query.proto = SHOAL_TRY_WRAP(parse_l4_proto(proto), "to");
   }
   query.to = SHOAL_TRY_WRAP(SocketAddress::parse(to.substr(0, slash)), "to");
+  if (query.client && query.client->family() != query.to.ip.family())
+    return fail(Errc::kInvalid,
+                fmt::format("{} is {} and {} is {}: no packet goes from one to the other",
+                            query.client->to_string(), to_string(query.client->family()),
+                            query.to.ip.to_string(), to_string(query.to.ip.family())));
   if (!source_port.empty()) {
     const auto port = parse_uint(source_port, 65'535);
     if (!port || *port == 0)

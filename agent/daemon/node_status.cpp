@@ -53,9 +53,12 @@ json::object node_status(const NodeFacts& facts) {
                      {"reason", facts.ready ? "AgentReady" : "AgentNotReady"},
                      {"message", facts.message},
                      {"lastTransitionTime", rfc3339(facts.ready_since)}};
+  json::array addresses;
+  for (const IpAddress& address : facts.addresses)
+    addresses.push_back({{"type", "InternalIP"}, {"address", address.to_string()}});
+  addresses.push_back({{"type", "Hostname"}, {"address", facts.name}});
   return {
-      {"addresses", json::array{{{"type", "InternalIP"}, {"address", facts.address.to_string()}},
-                                {{"type", "Hostname"}, {"address", facts.name}}}},
+      {"addresses", std::move(addresses)},
       {"conditions", json::array{std::move(ready)}},
       {"capacity", resources()},
       {"allocatable", resources()},

@@ -8,12 +8,13 @@
 
 #include <boost/json/object.hpp>
 #include <string>
+#include <vector>
 
 namespace shoal::daemon {
 
 struct NodeFacts {
   std::string name;
-  IpAddress address;
+  std::vector<IpAddress> addresses;  // IPv4 first
   bool ready = false;
   std::string message;  // why not, or what is limited
   WallTime ready_since;

@@ -48,7 +48,8 @@ void Builder::touch_node(const view::Change& change) {
   // are every service's matter.
   if (change.kind != view::ChangeKind::kModified ||
       view::node_zone(*change.object) != view::node_zone(*change.before) ||
-      view::node_underlay(*change.object) != view::node_underlay(*change.before))
+      view::node_underlay(*change.object) != view::node_underlay(*change.before) ||
+      view::node_lan_v6(*change.object) != view::node_lan_v6(*change.before))
     all_dirty_ = true;
 }
 

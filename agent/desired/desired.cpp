@@ -22,6 +22,7 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
     model::Node node;
     node.name = object->name;
     node.underlay = *underlay;
+    node.lan_v6 = view::node_lan_v6(*object);
     node.pod_cidrs = std::move(pod_cidrs);
     node.alive = members.alive(object->name);
     out.push_back(std::move(node));
@@ -32,8 +33,9 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
 Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs) {
   Scene scene{view, members, inputs, {}, {}};
   for (const ObjectPtr& node : view.list(view::kNodes)) {
-    if (const auto underlay = view::node_underlay(*node))
-      scene.host_addresses.insert(*underlay);
+    for (const auto& address : {view::node_underlay(*node), view::node_lan_v6(*node)})
+      if (address)
+        scene.host_addresses.insert(*address);
     if (node->name == inputs.self)
       scene.zone = view::node_zone(*node);
   }

@@ -17,36 +17,46 @@ public:
 
   Part run() {
     part_.created = pod_.create_revision;
-    const auto ip = view::pod_ip(pod_);
-    if (!ip || view::is_finished(pod_))
+    const auto addresses = view::pod_addresses(pod_);
+    if (addresses.empty() || view::is_finished(pod_))
       return std::move(part_);
-    for (const view::HostPort& wanted : view::host_ports(pod_))
-      add(wanted, *ip);
+    for (const view::HostPort& wanted : view::host_ports(pod_)) {
+      if (scene_.inputs.agent_ports.contains({wanted.proto, wanted.port})) {
+        reserved(wanted);
+        continue;
+      }
+      for (const model::PodAddress& address : addresses)
+        add(wanted, address);
+    }
     std::sort(part_.findings.begin(), part_.findings.end());
     return std::move(part_);
   }
 
 private:
-  void add(const view::HostPort& wanted, const IpAddress& ip) {
+  // In the family of that address of the pod.
+  void add(const view::HostPort& wanted, const model::PodAddress& target) {
     model::ServicePort port;
+    port.family = target.ip.family();
     port.ns = pod_.ns;
     port.name = "pod." + pod_.name;
     port.port_name = wanted.ip ? SocketAddress{*wanted.ip, wanted.port}.to_string()
                                : fmt::format("{}", wanted.port);
     port.proto = wanted.proto;
-    if (scene_.inputs.agent_ports.contains({wanted.proto, wanted.port}))
-      return reserved(wanted);
     const std::vector<IpAddress> addresses =
         wanted.ip ? std::vector{*wanted.ip} : scene_.inputs.node_addresses;
     for (const IpAddress& address : addresses) {
+      if (address.family() != port.family)
+        continue;
       port.frontends.push_back(
           {address, wanted.port, wanted.proto, model::FrontendKind::kHostPort});
       part_.contestable.push_back({address, wanted.port, wanted.proto});
     }
+    if (port.frontends.empty())
+      return;
     model::Backend backend;
-    backend.ip = ip;
+    backend.ip = target.ip;
     backend.port = wanted.container_port;
-    backend.generation = view::lease_generation(pod_);
+    backend.generation = target.generation;
     backend.host = scene_.inputs.self;
     backend.pod = pod_.ns + "/" + pod_.name;
     port.backends.push_back(std::move(backend));

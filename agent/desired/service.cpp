@@ -5,7 +5,8 @@
 // ClusterIP, externalTrafficPolicy for outside clients of all other addresses; inside clients of
 // those use every backend. trafficDistribution is for inside clients: outside ones get the same
 // ring on every host, so that an address can move to another host. Where the answers are the same
-// there is one ServicePort, otherwise one for each.
+// there is one ServicePort, otherwise one for each. Each of its families is balanced by itself, among
+// its pods' addresses of that family.
 #include "agent/api/service_facts.h"
 #include "agent/api/weights.h"
 #include "agent/desired/desired.h"
@@ -27,10 +28,18 @@ using store::ObjectPtr;
 
 namespace {
 
-// A pod as an endpoint of its service, before ports are known.
+// A pod as an endpoint of its service, before ports and family are known.
 struct Candidate {
   ObjectPtr pod;
+  std::vector<model::PodAddress> addresses;
   Endpoint endpoint;
+};
+
+// Who serves one family, over all ports.
+struct Served {
+  std::set<std::string> ready_hosts, serving_hosts;
+  std::set<IpAddress> ready_here;
+  bool any() const { return !ready_hosts.empty() || !serving_hosts.empty(); }
 };
 
 struct Address {
@@ -50,6 +59,7 @@ public:
         publish_all_(is_true("publishNotReadyAddresses")),
         internal_local_(api::is_local(spec_, "internalTrafficPolicy")),
         external_local_(api::is_local(spec_, "externalTrafficPolicy")),
+        families_(api::ip_families(spec_)),
         distribution_(parse_distribution(api::find_string(spec_, "trafficDistribution"))) {}
 
   Part run() {
@@ -66,7 +76,8 @@ public:
       select_pods();
     for (const json::value& entry : *ports)
       if (entry.is_object())
-        add_port(entry.get_object(), by_selector);
+        for (const IpFamily family : families_)
+          add_port(entry.get_object(), by_selector, family);
     tell_where_backends_are();
     find_gaps(by_selector);
     std::sort(part_.findings.begin(), part_.findings.end());
@@ -142,7 +153,7 @@ private:
       if (addresses_.back().kind != FrontendKind::kLoadBalancer)
         continue;  // a host's own: it answers for that itself
       if (own)
-        part_.vips.push_back({addresses_.back().ip, external_local_, {}, {}});
+        part_.vips.push_back({addresses_.back().ip, external_local_, {}, {}});  // hosts: later
       else
         contestable_.insert(addresses_.back().ip);
     }
@@ -167,13 +178,11 @@ private:
       const api::LabelWeight* group = api::weight_group_of(weights_, view::labels(*pod));
       if (group)
         selected_groups_.insert(group->group());
-      const auto ip = view::pod_ip(*pod);
-      if (!ip || view::is_finished(*pod) || view::node_of(*pod).empty())
-        continue;
       Candidate candidate;
+      candidate.addresses = view::pod_addresses(*pod);
+      if (candidate.addresses.empty() || view::is_finished(*pod) || view::node_of(*pod).empty())
+        continue;
       model::Backend& backend = candidate.endpoint.backend;
-      backend.ip = *ip;
-      backend.generation = view::lease_generation(*pod);
       backend.state = state_of(*pod);
       backend.group = group ? group->group() : std::string();
       backend.host = view::node_of(*pod);
@@ -197,23 +206,31 @@ private:
     return at->second;
   }
 
-  std::vector<Endpoint> pod_endpoints(const json::object& port_spec) const {
+  std::vector<Endpoint> pod_endpoints(const json::object& port_spec, IpFamily family) const {
     std::vector<Endpoint> out;
     for (const Candidate& candidate : candidates_) {
       const auto number = view::target_port(*candidate.pod, port_spec);
       if (!number)
         continue;  // a named port that this pod does not have
-      out.push_back(candidate.endpoint);
-      out.back().backend.port = *number;
+      for (const auto& [ip, generation] : candidate.addresses) {
+        if (ip.family() != family)
+          continue;
+        out.push_back(candidate.endpoint);
+        out.back().backend.ip = ip;
+        out.back().backend.generation = generation;
+        out.back().backend.port = *number;
+      }
     }
     return out;
   }
 
   // ---- services without a selector
-  std::vector<Endpoint> slice_endpoints(const json::object& port_spec, L4Proto proto) {
+  std::vector<Endpoint> slice_endpoints(const json::object& port_spec, L4Proto proto,
+                                        IpFamily family) {
     std::vector<Endpoint> out;
     for (const ObjectPtr& slice : view_.slices_of(service_.ns, service_.name)) {
-      if (view::is_terminating(*slice))
+      if (view::is_terminating(*slice) ||
+          api::find_string(slice->body, "addressType") != to_string(family))
         continue;
       const std::uint16_t number = slice_port(*slice, api::find_string(port_spec, "name"), proto);
       const auto* endpoints = api::find_array(slice->body, "endpoints");
@@ -221,7 +238,7 @@ private:
         continue;
       for (const json::value& entry : *endpoints)
         if (entry.is_object())
-          add_endpoint(*slice, entry.get_object(), number, out);
+          add_endpoint(*slice, entry.get_object(), number, family, out);
     }
     return out;
   }
@@ -260,14 +277,15 @@ private:
   }
 
   void add_endpoint(const Object& slice, const json::object& json_endpoint, std::uint16_t number,
-                    std::vector<Endpoint>& out) {
+                    IpFamily family, std::vector<Endpoint>& out) {
     const auto* addresses = api::find_array(json_endpoint, "addresses");
     // Addresses of one endpoint are the same backend: the first counts.
     const auto text = addresses && !addresses->empty() && addresses->front().is_string()
                           ? std::string_view(addresses->front().get_string())
                           : std::string_view();
     const auto ip = IpAddress::parse(text);
-    if (!ip || ip->is_unspecified() || ip->is_loopback() || ip->is_multicast()) {
+    if (!ip || ip->family() != family || ip->is_unspecified() || ip->is_loopback() ||
+        ip->is_multicast()) {
       note(FindingKind::kBadEndpoint,
            fmt::format("EndpointSlice {}: \"{}\" cannot be a backend", slice.name, text));
       return;
@@ -295,7 +313,7 @@ private:
   }
 
   // ---- ports
-  void add_port(const json::object& port_spec, bool by_selector) {
+  void add_port(const json::object& port_spec, bool by_selector, IpFamily family) {
     const std::uint16_t number = port_number(port_spec, "port");
     const auto protocol = api::find_string(port_spec, "protocol");
     const auto proto = parse_l4_proto(protocol.empty() ? "TCP" : protocol);
@@ -306,20 +324,21 @@ private:
     port.name = service_.name;
     port.port_name = api::find_string(port_spec, "name");
     port.proto = *proto;
+    port.family = family;
     port.affinity_s = api::affinity_timeout_s(spec_);
     for (const api::LabelWeight& weight : weights_)
       port.groups.push_back({weight.group(), weight.weight});
     const std::vector<Endpoint> endpoints =
-        by_selector ? pod_endpoints(port_spec) : slice_endpoints(port_spec, *proto);
-    add_rings(port, frontends(number, port_spec, *proto), endpoints);
-    count(endpoints);
+        by_selector ? pod_endpoints(port_spec, family) : slice_endpoints(port_spec, *proto, family);
+    add_rings(port, frontends(number, port_spec, *proto, family), endpoints);
+    count(endpoints, served_[family]);
   }
 
   std::vector<model::Frontend> frontends(std::uint16_t number, const json::object& port_spec,
-                                         L4Proto proto) {
+                                         L4Proto proto, IpFamily family) {
     std::vector<model::Frontend> out;
     for (const auto& [ip, kind] : addresses_) {
-      if (is_reserved(ip, number, proto))
+      if (ip.family() != family || is_reserved(ip, number, proto))
         continue;
       out.push_back({ip, number, proto, kind});
       if (contestable_.contains(ip))
@@ -329,7 +348,7 @@ private:
         api::may_have_node_ports(spec_) ? port_number(port_spec, "nodePort") : std::uint16_t{0};
     if (node_port != 0)
       for (const IpAddress& ip : scene_.inputs.node_addresses)
-        if (!is_reserved(ip, node_port, proto))
+        if (ip.family() == family && !is_reserved(ip, node_port, proto))
           out.push_back({ip, node_port, proto, FrontendKind::kNodePort});
     return out;
   }
@@ -357,8 +376,16 @@ private:
       out.clients = clients;
       out.frontends = std::move(frontends);
       out.backends = std::move(backends);
-      if (clients == Clients::kAll || clients == Clients::kOutside)
-        out.source_ranges = source_ranges_;
+      if (clients == Clients::kAll || clients == Clients::kOutside) {
+        std::copy_if(source_ranges_.begin(), source_ranges_.end(),
+                     std::back_inserter(out.source_ranges),
+                     [&](const IpPrefix& range) { return range.family() == out.family; });
+        // Ranges of one family keep the other out: of that only the address that nobody has may
+        // come.
+        if (!source_ranges_.empty() && out.source_ranges.empty())
+          out.source_ranges.push_back(IpPrefix::host(
+              out.family == IpFamily::kV4 ? IpAddress::v4(0) : IpAddress()));
+      }
     };
     std::vector<model::Frontend> cluster, external;
     for (const model::Frontend& frontend : all)
@@ -382,14 +409,14 @@ private:
   }
 
   // ---- what others should know
-  void count(const std::vector<Endpoint>& endpoints) {
+  void count(const std::vector<Endpoint>& endpoints, Served& served) const {
     for (const Endpoint& endpoint : endpoints) {
       if (endpoint.backend.state == BackendState::kReady) {
-        ready_hosts_.insert(endpoint.node);
+        served.ready_hosts.insert(endpoint.node);
         if (endpoint.node == scene_.inputs.self)
-          ready_here_.insert(endpoint.backend.ip);
+          served.ready_here.insert(endpoint.backend.ip);
       } else if (endpoint.backend.state == BackendState::kServing) {
-        serving_hosts_.insert(endpoint.node);
+        served.serving_hosts.insert(endpoint.node);
       }
     }
   }
@@ -397,18 +424,32 @@ private:
   void tell_where_backends_are() {
     for (Vip& vip : part_.vips)
       if (vip.local) {
-        vip.ready_hosts = ready_hosts_;
-        vip.serving_hosts = serving_hosts_;
+        vip.ready_hosts = served_[vip.ip.family()].ready_hosts;
+        vip.serving_hosts = served_[vip.ip.family()].serving_hosts;
       }
+    // A pod of two families is one backend.
+    std::size_t ready_here = 0;
+    for (const auto& [family, served] : served_)
+      ready_here = std::max(ready_here, served.ready_here.size());
     if (const std::uint16_t port = port_number(spec_, "healthCheckNodePort");
         port != 0 && api::has_health_check_port(spec_))
       part_.health = HealthCheck{port, service_.ns, service_.name,
-                                 static_cast<std::uint32_t>(ready_here_.size())};
+                                 static_cast<std::uint32_t>(ready_here)};
   }
 
   void find_gaps(bool by_selector) {
-    if (ready_hosts_.empty() && serving_hosts_.empty())
+    const bool any = std::any_of(served_.begin(), served_.end(),
+                                 [](const auto& served) { return served.second.any(); });
+    if (!any)
       note(FindingKind::kNoReadyBackend, "no ready backend: connections are refused");
+    for (const auto& [family, served] : served_)
+      if (any && !served.any())
+        note(FindingKind::kNoReadyBackend,
+             fmt::format("no ready {0} backend: connections to its {0} addresses are refused",
+                         to_string(family)));
+    const bool any_ready = std::any_of(served_.begin(), served_.end(), [](const auto& served) {
+      return !served.second.ready_hosts.empty();
+    });
     if (!by_selector)
       return;
     for (const api::LabelWeight& weight : weights_) {
@@ -417,7 +458,7 @@ private:
         note(FindingKind::kGroupSelectsNothing,
              fmt::format("{}: no pod of this service has the label {}", api::kWeightsAnnotation,
                          group));
-      else if (weight.weight > 0 && !ready_groups_.contains(group) && !ready_hosts_.empty())
+      else if (weight.weight > 0 && !ready_groups_.contains(group) && any_ready)
         note(FindingKind::kGroupWithoutReady,
              fmt::format("{}: group {} has no ready pod; its share goes to the other groups",
                          api::kWeightsAnnotation, group));
@@ -431,6 +472,7 @@ private:
   const bool publish_all_;
   const bool internal_local_;
   const bool external_local_;
+  const std::vector<IpFamily> families_;
   const Distribution distribution_;
   std::vector<api::LabelWeight> weights_;
   std::vector<IpPrefix> source_ranges_;
@@ -440,8 +482,7 @@ private:
   std::map<std::string, std::string> zones_;
   std::set<std::string> selected_groups_;
   std::set<std::string> ready_groups_;
-  std::set<std::string> ready_hosts_, serving_hosts_;  // of any port
-  std::set<IpAddress> ready_here_;
+  std::map<IpFamily, Served> served_;
   Part part_;
 };
 

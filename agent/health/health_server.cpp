@@ -35,8 +35,9 @@ struct Listener : std::enable_shared_from_this<Listener> {
 }  // namespace
 
 struct HealthServer::Impl : std::enable_shared_from_this<Impl> {
-  Impl(asio::io_context& loop, std::function<bool()> is_healthy, std::chrono::milliseconds retry)
-      : io(loop), healthy(std::move(is_healthy)), retry_interval(retry), retry_timer(loop) {}
+  Impl(asio::io_context& loop, std::function<bool()> is_healthy, const HealthOptions& options)
+      : io(loop), healthy(std::move(is_healthy)), ipv6(options.ipv6),
+        retry_interval(options.retry_interval), retry_timer(loop) {}
 
   struct Connection : std::enable_shared_from_this<Connection> {
     Connection(tcp::socket socket, std::shared_ptr<Impl> owner, std::shared_ptr<Listener> port)
@@ -92,8 +93,10 @@ struct HealthServer::Impl : std::enable_shared_from_this<Impl> {
 
   void open(Listener& listener) {
     boost::system::error_code error;
-    const tcp::endpoint endpoint(tcp::v4(), listener.check.port);
+    const tcp::endpoint endpoint(ipv6 ? tcp::v6() : tcp::v4(), listener.check.port);
     listener.acceptor.open(endpoint.protocol(), error);
+    if (!error && ipv6)
+      listener.acceptor.set_option(asio::ip::v6_only(false), error);
     if (!error)
       listener.acceptor.set_option(tcp::acceptor::reuse_address(true), error);
     if (!error)
@@ -150,6 +153,7 @@ struct HealthServer::Impl : std::enable_shared_from_this<Impl> {
 
   asio::io_context& io;
   std::function<bool()> healthy;
+  const bool ipv6;
   std::chrono::milliseconds retry_interval;
   asio::steady_timer retry_timer;
   bool retrying = false;
@@ -158,8 +162,8 @@ struct HealthServer::Impl : std::enable_shared_from_this<Impl> {
 };
 
 HealthServer::HealthServer(asio::io_context& io, std::function<bool()> healthy,
-                           std::chrono::milliseconds retry_interval)
-    : impl_(std::make_shared<Impl>(io, std::move(healthy), retry_interval)) {}
+                           const HealthOptions& options)
+    : impl_(std::make_shared<Impl>(io, std::move(healthy), options)) {}
 
 HealthServer::~HealthServer() {
   impl_->healthy = [] { return false; };  // what it captured may be gone before the connections

@@ -19,14 +19,18 @@
 
 namespace shoal::health {
 
+struct HealthOptions {
+  bool ipv6 = false;  // answered over that, too
+  std::chrono::milliseconds retry_interval{5'000};  // of a port that somebody else has
+};
+
 class HealthServer {
 public:
   static constexpr std::size_t kConnectionsMax = 64;  // of all ports
-  static constexpr std::chrono::milliseconds kRetryInterval{5'000};
 
   // healthy: this host's data plane follows what the cluster wants.
   HealthServer(boost::asio::io_context& io, std::function<bool()> healthy,
-               std::chrono::milliseconds retry_interval = kRetryInterval);
+               const HealthOptions& options = {});
   ~HealthServer();
   HealthServer(const HealthServer&) = delete;
   HealthServer& operator=(const HealthServer&) = delete;

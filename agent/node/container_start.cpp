@@ -46,12 +46,11 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
   const fs::path etc = env.pod_run_dir(request.pod.uid) / "etc";
   SHOAL_TRY(make_dirs(etc, 0755));
   const std::string& host = request.pod.hostname;
-  SHOAL_TRY(write_file_atomic(
-      etc / "hosts",
-      fmt::format(
-          "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{}\t{}\n",
-          request.pod_ip.to_string(), host),
-      0644));
+  std::string hosts =
+      "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n";
+  for (const model::PodAddress& address : request.pod_addresses)
+    hosts += fmt::format("{}\t{}\n", address.ip.to_string(), host);
+  SHOAL_TRY(write_file_atomic(etc / "hosts", hosts, 0644));
   SHOAL_TRY(write_file_atomic(etc / "hostname", host + "\n", 0644));
   // Cluster DNS is not there yet: pods resolve what their host resolves.
   const auto resolv = read_file("/etc/resolv.conf", 65536);

@@ -6,7 +6,7 @@
 #include "agent/api/writer.h"
 #include "agent/view/view.h"
 #include "netplane/apply/data_plane.h"
-#include "netplane/ipam/lease_store.h"
+#include "netplane/ipam/pod_leases.h"
 #include "runtime/image/store.h"
 #include "runtime/sandbox/sandbox.h"
 
@@ -27,11 +27,11 @@ struct Context {
   view::View& view;
   api::Writer& writer;
   apply::DataPlane& data_plane;  // loop thread only
-  ipam::LeaseStore& leases;      // worker threads
+  ipam::PodLeases& leases;       // worker threads
   runtime::ImageStore& images;   // any thread
   runtime::SandboxEnv sandboxes;
   std::string node_name;
-  IpAddress host_ip;
+  std::function<std::vector<IpAddress>()> host_ips;  // of this host, IPv4 first
   std::uint64_t nofile_hard = 1'048'576;
   std::int64_t memory_bytes = 0;  // of this host
   int oom_score_adj = 0;          // this process' own

@@ -189,8 +189,7 @@ void Node::sweep() {
       uids.insert(std::move(uid));
     for (const std::string& holder : context.images.leases())
       uids.insert(holder.substr(0, holder.find('_')));
-    for (ipam::Lease& lease : context.leases.leases())
-      uids.insert(std::move(lease.owner));
+    uids.merge(context.leases.owners());
     return uids;
   };
   asio::post(context_.workers, [this, alive = alive_, &loop = context_.loop, work] {

@@ -10,6 +10,7 @@
 #include "agent/node/pod_spec.h"
 #include "netplane/base/clock.h"
 #include "netplane/base/ip.h"
+#include "netplane/model/model.h"
 #include "runtime/shim/protocol.h"
 
 #include <boost/json/object.hpp>
@@ -62,8 +63,7 @@ struct PodSeen {
   bool sandbox = false;
   bool network = false;
   bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
-  std::optional<IpAddress> ip;
-  std::uint16_t generation = 0;
+  std::vector<model::PodAddress> addresses;  // IPv4 first; generation 0: not known to be its own yet
   WallTime started{};
   std::optional<Waiting> sandbox_error;
   MonoTime retry_at{};  // no step before that, but for stopping
@@ -113,7 +113,7 @@ void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);
 void restore_status(const PodSpec& spec, const boost::json::object& status, PodSeen& seen);
 
 struct StatusFacts {
-  IpAddress host_ip;
+  std::vector<IpAddress> host_ips;  // IPv4 first
   WallTime now;
 };
 // Kubernetes' PodStatus. Condition times are kept from `before` where the status did not change.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodStatus in Kubernetes' spelling. `shoalGeneration` is Shoal's own: the generation of the lease
-// on podIP, by which the data plane tells a frame for an earlier pod with this address.
+// on podIP, by which the data plane tells a frame for an earlier pod with this address;
+// `shoalGenerationV6` that of the lease on the IPv6 address beside it.
 #include "agent/api/selector.h"
 #include "agent/api/time_text.h"
 #include "agent/node/pod_plan.h"
@@ -125,6 +126,26 @@ json::object condition(std::string_view type, bool status, std::string_view reas
   return out;
 }
 
+json::array ip_list(const std::vector<IpAddress>& ips) {
+  json::array out;
+  for (const IpAddress& ip : ips)
+    out.emplace_back(json::object{{"ip", ip.to_string()}});
+  return out;
+}
+
+void show_addresses(const PodSeen& seen, json::object& out) {
+  if (seen.addresses.empty() || (seen.addresses.front().generation == 0 && !seen.freed))
+    return;
+  std::vector<IpAddress> ips;
+  for (const auto& [ip, generation] : seen.addresses) {
+    ips.push_back(ip);
+    if (!seen.freed)  // it was this pod's address and may be another's now
+      out[ip == seen.addresses.front().ip ? "shoalGeneration" : "shoalGenerationV6"] = generation;
+  }
+  out["podIP"] = ips.front().to_string();
+  out["podIPs"] = ip_list(ips);
+}
+
 std::string unready_names(const PodSpec& spec, const PodSeen& seen) {
   std::string names;
   for (std::size_t i = 0; i < seen.containers.size(); i++)
@@ -145,17 +166,12 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
   }
   const std::string why = unready_names(spec, seen);
   json::object out{{"phase", phase_of(spec, seen)},
-                   {"hostIP", facts.host_ip.to_string()},
-                   {"hostIPs", json::array{{{"ip", facts.host_ip.to_string()}}}},
+                   {"hostIP", facts.host_ips.front().to_string()},
+                   {"hostIPs", ip_list(facts.host_ips)},
                    {"qosClass", "BestEffort"},
                    {"startTime", rfc3339(seen.started)},
                    {"containerStatuses", std::move(containers)}};
-  if (seen.ip && (seen.generation != 0 || seen.freed)) {
-    out["podIP"] = seen.ip->to_string();
-    out["podIPs"] = json::array{{{"ip", seen.ip->to_string()}}};
-    if (!seen.freed)  // it was this pod's address and may be another's now
-      out["shoalGeneration"] = seen.generation;
-  }
+  show_addresses(seen, out);
   bool limited = false;
   for (const ContainerSpec& container : spec.containers)
     limited = limited || is_limited(container.limits);
@@ -177,8 +193,11 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
 void restore_status(const PodSpec& spec, const json::object& status, PodSeen& seen) {
   if (const auto started = api::parse_time(api::find_string(status, "startTime")))
     seen.started = *started;
-  if (const auto ip = IpAddress::parse(api::find_string(status, "podIP")))
-    seen.ip = *ip;
+  if (const json::array* ips = api::find_array(status, "podIPs"))
+    for (const json::value& value : *ips)
+      if (const json::object* entry = value.if_object())
+        if (const auto ip = IpAddress::parse(api::find_string(*entry, "ip")))
+          seen.addresses.push_back({*ip, 0});
   const json::array* containers = api::find_array(status, "containerStatuses");
   for (std::size_t i = 0; containers && i < spec.containers.size(); i++)
     for (const json::value& value : *containers)

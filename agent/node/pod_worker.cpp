@@ -183,25 +183,25 @@ void PodWorker::start_sandbox() {
 
 void PodWorker::attach_network() {
   const auto work = [&context = context_, uid = spec_.uid] { return context.leases.allocate(uid); };
-  on_worker(work, [this](Result<ipam::Lease> lease) {
-    if (!lease)
-      return step_failed(lease.error(), "FailedCreatePodSandBox");
-    attach(*lease);
+  on_worker(work, [this](Result<std::vector<ipam::Lease>> leases) {
+    if (!leases)
+      return step_failed(leases.error(), "FailedCreatePodSandBox");
+    attach(*leases);
   });
 }
 
-void PodWorker::attach(const ipam::Lease& lease) {
+void PodWorker::attach(const std::vector<ipam::Lease>& leases) {
   if (!seen_.sandbox)
-    return;  // it died meanwhile; the address stays this pod's
-  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), lease.ip,
-                                  lease.generation};
+    return;  // it died meanwhile; the addresses stay this pod's
+  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), {}};
+  for (const ipam::Lease& lease : leases)
+    attachment.addresses.push_back({lease.ip, lease.generation});
   auto local = context_.data_plane.attach_pod(attachment);
   if (!local)
     return step_failed(local.error(), "FailedCreatePodSandBox");
   local_ = std::move(*local);
   seen_.network = true;
-  seen_.ip = lease.ip;
-  seen_.generation = lease.generation;
+  seen_.addresses = attachment.addresses;
   taking_up_ = false;
   step_succeeded();
   context_.local_pods_changed({});
@@ -219,7 +219,7 @@ void PodWorker::start_one(std::size_t index) {
   StartRequest request{spec_,
                        index,
                        seen.next_attempt,
-                       *seen_.ip,
+                       seen_.addresses,
                        context_.nofile_hard,
                        oom_score_adj(spec_, index, context_.memory_bytes, context_.oom_score_adj)};
   const auto work = [&context = context_, request = std::move(request)] {
@@ -266,20 +266,21 @@ void PodWorker::take_down(runtime::Sweep what, std::function<void()> done) {
   for (auto& prober : probers_)
     prober.reset();
   const auto sweep = [&context = context_, uid = spec_.uid,
-                      what]() -> Result<std::optional<ipam::Lease>> {
+                      what]() -> Result<std::vector<IpAddress>> {
     SHOAL_TRY(teardown_pod(context.sandboxes, context.images, uid, what));
-    return context.leases.find_owner(uid);
+    std::vector<IpAddress> ips;
+    for (const ipam::Lease& lease : context.leases.find_owner(uid))
+      ips.push_back(lease.ip);
+    return ips;
   };
-  on_worker(sweep, [this, done = std::move(done)](Result<std::optional<ipam::Lease>> lease) {
-    if (!lease)
-      return step_failed(lease.error(), "FailedKillPod");
+  on_worker(sweep, [this, done = std::move(done)](Result<std::vector<IpAddress>> ips) {
+    if (!ips)
+      return step_failed(ips.error(), "FailedKillPod");
     seen_.sandbox = false;
     seen_.network = false;
     netns_.reset();
     local_.reset();
-    if (auto detached =
-            context_.data_plane.detach_pod(spec_.uid, *lease ? (*lease)->ip : IpAddress());
-        !detached)
+    if (auto detached = context_.data_plane.detach_pod(spec_.uid, *ips); !detached)
       return step_failed(detached.error(), "FailedKillPod");
     const auto release = [&context = context_, uid = spec_.uid] {
       return context.leases.release_owner(uid);
@@ -449,7 +450,7 @@ void PodWorker::container_runs(std::size_t index) {
   const Duration age =
       std::max(Duration::zero(), Duration(context_.clock.wall().time_since_epoch() - since));
   probers_[index] = std::make_unique<Prober>(
-      context_.loop, context_.clock, *container.readiness, *seen_.ip, context_.clock.now() - age,
+      context_.loop, context_.clock, *container.readiness, seen_.addresses.front().ip, context_.clock.now() - age,
       [weak = weak_from_this(), index](bool passing) {
         if (auto self = weak.lock(); self && !self->abandoned_) {
           self->set_ready(index, passing);
@@ -510,7 +511,7 @@ void PodWorker::report() {
   if (abandoned_ || left_over() || !seen_.adopted || taking_up_ || unprobed())
     return;
   const auto& before = reported_ ? reported_ : noted_;
-  json::object status = pod_status(spec_, seen_, {context_.host_ip, context_.clock.wall()},
+  json::object status = pod_status(spec_, seen_, {context_.host_ips(), context_.clock.wall()},
                                    before ? &*before : nullptr);
   if (reported_ && *reported_ == status)
     return;

@@ -49,7 +49,7 @@ private:
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
-  void attach(const ipam::Lease& lease);
+  void attach(const std::vector<ipam::Lease>& leases);
   void start_one(std::size_t index);
   void clean_one(std::size_t index);
   void free_sandbox();

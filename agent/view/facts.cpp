@@ -214,19 +214,41 @@ bool is_available(const Object& pod, const Members& members, std::int64_t min_re
   return false;
 }
 
-std::optional<IpAddress> pod_ip(const Object& pod) {
-  const auto text = find_string(pod.body, "status.podIP");
-  if (text.empty())
-    return std::nullopt;
-  const auto ip = IpAddress::parse(text);
-  return ip ? std::optional(*ip) : std::nullopt;
-}
+namespace {
 
-std::uint16_t lease_generation(const Object& pod) {
-  const std::int64_t value = find_int(pod.body, "status.shoalGeneration", 0);
+std::uint16_t generation_at(const Object& pod, std::string_view path) {
+  const std::int64_t value = find_int(pod.body, path, 0);
   return value < 0 || value > std::numeric_limits<std::uint16_t>::max()
              ? std::uint16_t{0}
              : static_cast<std::uint16_t>(value);
+}
+
+}  // namespace
+
+std::vector<model::PodAddress> pod_addresses(const Object& pod) {
+  std::vector<model::PodAddress> out;
+  const auto add = [&](std::string_view text) {
+    const auto ip = IpAddress::parse(text);
+    if (!ip || std::ranges::any_of(out, [&](const model::PodAddress& known) {
+          return known.ip.family() == ip->family();
+        }))
+      return;
+    out.push_back({*ip, generation_at(pod, out.empty() ? "status.shoalGeneration"
+                                                       : "status.shoalGenerationV6")});
+  };
+  add(find_string(pod.body, "status.podIP"));
+  if (const auto* list = find_array(pod.body, "status.podIPs"))
+    for (const auto& entry : *list)
+      if (entry.is_object())
+        add(find_string(entry.get_object(), "ip"));
+  return out;
+}
+
+std::optional<model::PodAddress> pod_address(const Object& pod, IpFamily family) {
+  for (const model::PodAddress& address : pod_addresses(pod))
+    if (address.ip.family() == family)
+      return address;
+  return std::nullopt;
 }
 
 std::int64_t restarts_of(const Object& pod) {
@@ -310,17 +332,30 @@ bool node_schedulable(const Object& node) {
   return !(value && value->is_bool() && value->get_bool()) && !is_terminating(node);
 }
 
-std::optional<IpAddress> node_underlay(const Object& node) {
+namespace {
+
+std::optional<IpAddress> internal_ip(const Object& node, IpFamily family) {
   const auto* list = find_array(node.body, "status.addresses");
   if (!list)
     return std::nullopt;
   for (const auto& entry : *list) {
     if (!entry.is_object() || string_in(&entry.get_object(), "type") != "InternalIP")
       continue;
-    if (const auto ip = IpAddress::parse(string_in(&entry.get_object(), "address")))
+    if (const auto ip = IpAddress::parse(string_in(&entry.get_object(), "address"));
+        ip && ip->family() == family)
       return *ip;
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<IpAddress> node_underlay(const Object& node) {
+  return internal_ip(node, IpFamily::kV4);
+}
+
+std::optional<IpAddress> node_lan_v6(const Object& node) {
+  return internal_ip(node, IpFamily::kV6);
 }
 
 std::vector<IpPrefix> node_pod_cidrs(const Object& node) {

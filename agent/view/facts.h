@@ -5,6 +5,7 @@
 #include "agent/view/members.h"
 #include "agent/view/view.h"
 #include "netplane/base/ip.h"
+#include "netplane/model/model.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -54,8 +55,10 @@ bool is_ready(const Object& pod, const Members& members);
 // missing.
 bool is_available(const Object& pod, const Members& members, std::int64_t min_ready_s, WallTime now,
                   std::optional<Duration>* left = nullptr);
-std::optional<IpAddress> pod_ip(const Object& pod);
-std::uint16_t lease_generation(const Object& pod);  // status.shoalGeneration, 0 when not reported
+// status.podIP and podIPs, at most one of each family, the primary one first; generation 0: not
+// reported.
+std::vector<model::PodAddress> pod_addresses(const Object& pod);
+std::optional<model::PodAddress> pod_address(const Object& pod, IpFamily family);
 std::int64_t restarts_of(const Object& pod);
 // A container port by name and protocol; init containers have none.
 std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name,
@@ -75,7 +78,8 @@ bool collide(const HostPort& a, const HostPort& b);
 // ---- nodes
 bool node_reports_ready(const Object& node);
 bool node_schedulable(const Object& node);  // spec.unschedulable is not set
-std::optional<IpAddress> node_underlay(const Object& node);
+std::optional<IpAddress> node_underlay(const Object& node);  // its first IPv4 InternalIP
+std::optional<IpAddress> node_lan_v6(const Object& node);    // its first IPv6 one
 std::vector<IpPrefix> node_pod_cidrs(const Object& node);
 std::string_view node_zone(const Object& node);  // topology.kubernetes.io/zone, "" when unknown
 

@@ -20,11 +20,13 @@ namespace shoal::apply {
 inline constexpr std::string_view kOverlayLink = "shoal-vxlan";
 inline constexpr std::uint32_t kOverlayOverheadBytes = 50;  // VXLAN over IPv4: 14 + 20 + 8 + 8
 inline constexpr std::uint32_t kPodMtuMin = 576;            // RFC 791: what every host must take
+inline constexpr std::uint32_t kPodMtuMinV6 = 1280;         // RFC 8200: what every link must carry
 
 struct Config {
   std::string node_name;
   std::string uplink;  // device; empty: found by `underlay`, then by the default route
   std::optional<IpAddress> underlay;  // this host's address towards the others
+  bool ipv6 = false;  // pods have addresses of that, too
   std::uint16_t vxlan_port = 4789;
   std::uint32_t mtu = 0;  // of pods; 0: the uplink's less the overlay's overhead
   std::filesystem::path bpffs = "/sys/fs/bpf/shoal";

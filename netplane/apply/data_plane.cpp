@@ -15,10 +15,11 @@ kernel::Route DataPlane::kernel_route(const plan::OverlayRoute& route) const {
   kernel::Route out;
   out.destination = route.destination;
   out.link = overlay_.index;
-  out.gateway = plan::overlay_gateway();
+  out.gateway = plan::overlay_gateway(route.destination.family());
+  out.metric = kernel::default_metric(route.destination.family());
   if (!route.source.is_unspecified())
     out.source = route.source;
-  out.onlink = true;
+  out.onlink = route.destination.is_v4();  // a link-local gateway is so by itself
   return out;
 }
 
@@ -80,22 +81,23 @@ void DataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& repor
 
 void DataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyReport& report) {
   std::set<IpAddress> wanted;
-  for (const model::LocalPod& pod : desired.pods) {
-    wanted.insert(pod.ip);
-    if (pod.host_ifindex == 0 || attached_.contains(pod.ip))
-      continue;  // not wired yet, or known better from attach_pod
-    const model::PodEntry entry{pod.host_ifindex, pod.generation, pod.pod_mac, pod.host_mac};
-    const auto now = pods_.find(pod.ip);
-    if (now != pods_.end() && now->second == entry)
-      continue;
-    if (Result<> done = kernel_.maps->put_pod(pod.ip, entry); !done) {
-      report.errors.push_back(
-          {"pod " + pod.pod, std::move(done).error().wrap("write its map entry")});
-      continue;
+  for (const model::LocalPod& pod : desired.pods)
+    for (const auto& [ip, generation] : pod.addresses) {
+      wanted.insert(ip);
+      if (pod.host_ifindex == 0 || attached_.contains(ip))
+        continue;  // not wired yet, or known better from attach_pod
+      const model::PodEntry entry{pod.host_ifindex, generation, pod.pod_mac, pod.host_mac};
+      const auto now = pods_.find(ip);
+      if (now != pods_.end() && now->second == entry)
+        continue;
+      if (Result<> done = kernel_.maps->put_pod(ip, entry); !done) {
+        report.errors.push_back(
+            {"pod " + pod.pod, std::move(done).error().wrap("write its map entry")});
+        continue;
+      }
+      pods_[ip] = entry;
+      report.operations++;
     }
-    pods_[pod.ip] = entry;
-    report.operations++;
-  }
   if (!prune)
     return;
   for (auto at = pods_.begin(); at != pods_.end();) {
@@ -223,9 +225,17 @@ void DataPlane::apply_announcements(const model::Desired& desired, ApplyReport& 
     if (entry != actual_.vips().end() && entry->second.announced)
       wanted.insert(ip);
   }
-  std::erase_if(announcements_, [&](const auto& item) { return !wanted.contains(item.first); });
-  for (const IpAddress& ip : wanted)
+  std::erase_if(announcements_, [&](const auto& item) {
+    if (wanted.contains(item.first))
+      return false;
+    announcer_->ignore(item.first);
+    return true;
+  });
+  for (const IpAddress& ip : wanted) {
     announcements_.try_emplace(ip, Announcement{clock_.now(), 0});
+    if (Result<> done = announcer_->listen_for(ip); !done)
+      report.errors.push_back({"address " + ip.to_string(), std::move(done).error()});
+  }
   announce_due(&report);
 }
 
@@ -246,7 +256,7 @@ void DataPlane::announce_due(ApplyReport* report) {
       errors_ += report == nullptr ? 1 : 0;
       if (report != nullptr)
         report->errors.push_back(
-            {"address " + ip.to_string(), std::move(done).error().wrap("send gratuitous ARP")});
+            {"address " + ip.to_string(), std::move(done).error().wrap("tell the LAN that it is here")});
     }
     // A failed one is tried again in the time of the first repeat.
     const unsigned nth = std::max(1U, announcement.sent);

@@ -45,13 +45,12 @@ struct ApplyReport {
   bool ok() const { return errors.empty(); }
 };
 
-// A pod to be wired. Its namespace exists; its address comes from the host's leases.
+// A pod to be wired. Its namespace exists; its addresses come from the host's leases.
 struct PodAttachment {
   std::string pod;  // "namespace/name"
   std::string uid;
   int netns_fd = -1;
-  IpAddress ip;
-  std::uint16_t generation = 0;
+  std::vector<model::PodAddress> addresses;  // at most one of each family, IPv4 first
 };
 
 struct AuditReport {
@@ -84,7 +83,7 @@ public:
   // names it.
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment);
   // What is gone already is fine; goes on past errors and returns the first.
-  Result<> detach_pod(std::string_view uid, const IpAddress& ip);
+  Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips);
 
   // To be called a few times a second: repeats gratuitous ARP, frees what has had its grace, and
   // counts the flow table bit by bit (about a millisecond).

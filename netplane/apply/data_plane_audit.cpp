@@ -46,10 +46,16 @@ void DataPlane::audit_links(AuditReport& report) {
     report.findings.push_back(fmt::format("the uplink is {} at {} now, and was {} at {}",
                                           uplink_.name, uplink_.mac.to_string(), uplink.name,
                                           uplink.mac.to_string()));
-    if (auto opened = kernel_.open_announcer(uplink_))
+    if (auto opened = kernel_.open_announcer(uplink_)) {
       announcer_ = *std::move(opened);
-    else
+      for (auto& [ip, announcement] : announcements_) {
+        announcement = {clock_.now(), 0};  // at another MAC
+        if (Result<> done = announcer_->listen_for(ip); !done)
+          report.errors.push_back({"address " + ip.to_string(), std::move(done).error()});
+      }
+    } else {
       report.errors.push_back({"uplink " + uplink_.name, std::move(opened).error()});
+    }
   }
   if (overlay.index != overlay_.index)
     report.findings.push_back(fmt::format("the device {} was gone", overlay_.name));

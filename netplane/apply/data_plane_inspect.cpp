@@ -38,7 +38,8 @@ std::map<IpAddress, std::string> DataPlane::pod_names() const {
       if (!backend.pod.empty())
         names.emplace(backend.ip, backend.pod);
   for (const model::LocalPod& pod : desired_->pods)
-    names[pod.ip] = pod.pod;
+    for (const model::PodAddress& address : pod.addresses)
+      names[address.ip] = pod.pod;
   return names;
 }
 
@@ -133,21 +134,30 @@ Result<Trace> DataPlane::trace(TraceQuery query) const {
     const auto pod = std::ranges::find(desired_->pods, query.pod, &model::LocalPod::pod);
     if (pod == desired_->pods.end())
       return fail(Errc::kNotFound, fmt::format("this host runs no pod {}", query.pod));
-    query.client = pod->ip;
+    const auto address = std::ranges::find_if(pod->addresses, [&](const model::PodAddress& own) {
+      return own.ip.family() == query.to.ip.family();
+    });
+    if (address == pod->addresses.end())
+      return fail(Errc::kInvalid, fmt::format("pod {} has no {} address", query.pod,
+                                              to_string(query.to.ip.family())));
+    query.client = address->ip;
   }
   TraceWorld world;
   world.maps = SHOAL_TRY(kernel_.maps->read());
   world.hash_seed = config_.hash_seed;
   world.socket_hooks = config_.socket_hooks;
   world.masquerade = config_.masquerade;
-  world.host = uplink_.address;
+  world.host = query.to.ip.is_v4() ? uplink_.address : uplink_.address_v6.value_or(IpAddress());
   world.cluster = desired_->cluster_cidrs;
   for (const auto& [id, index] : index_of_)
     world.services[index] = id;
   world.backends = backend_names();
   world.pods = pod_names();
-  for (const model::Node& node : desired_->nodes)
+  for (const model::Node& node : desired_->nodes) {
     world.hosts[node.underlay] = node.name;
+    if (node.lan_v6)
+      world.hosts[*node.lan_v6] = node.name;
+  }
   if (const auto tuple = query.tuple())
     world.flow = SHOAL_TRY(kernel_.maps->find_flow(*tuple));
   if (const auto service = traced_service(query, world.maps); service && query.client)

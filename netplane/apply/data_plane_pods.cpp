@@ -23,13 +23,22 @@ private:
   std::vector<std::function<void()>> steps_;
 };
 
+std::string text_of(const std::vector<IpAddress>& ips) {
+  std::string out;
+  for (const IpAddress& ip : ips)
+    out += (out.empty() ? "" : ", ") + ip.to_string();
+  return out;
+}
+
 }  // namespace
 
 Result<model::LocalPod> DataPlane::attach_pod(const PodAttachment& attachment) {
-  const std::string what =
-      fmt::format("attach pod {} ({})", attachment.pod, attachment.ip.to_string());
+  std::vector<IpAddress> ips;
+  for (const model::PodAddress& address : attachment.addresses)
+    ips.push_back(address.ip);
+  const std::string what = fmt::format("attach pod {} ({})", attachment.pod, text_of(ips));
   const kernel::PodNetSpec spec =
-      kernel::make_pod_net_spec(attachment.uid, attachment.ip, pod_mtu_);
+      kernel::make_pod_net_spec(attachment.uid, std::move(ips), pod_mtu_);
   const bool wired_before = kernel_.rtnl->link(spec.host_link).has_value();
   auto pod_rtnl = SHOAL_TRY_WRAP(kernel_.open_pod_rtnl(attachment.netns_fd), what);
   const kernel::AttachedPod link =
@@ -43,38 +52,48 @@ Result<model::LocalPod> DataPlane::attach_pod(const PodAttachment& attachment) {
   if (!wired_before)
     undo.add([&] { (void)kernel_.programs->detach_pod(link.host_ifindex); });
 
-  const model::PodEntry entry{link.host_ifindex, attachment.generation, link.pod_mac,
-                              link.host_mac};
-  const auto held = pods_.find(attachment.ip);
-  if (held == pods_.end() || held->second != entry)
-    SHOAL_TRY_WRAP(kernel_.maps->put_pod(attachment.ip, entry), what);
-  pods_[attachment.ip] = entry;
-  attached_[attachment.ip] = entry;
+  for (const auto& [ip, generation] : attachment.addresses) {
+    const model::PodEntry entry{link.host_ifindex, generation, link.pod_mac, link.host_mac};
+    const auto held = pods_.find(ip);
+    const auto before = held == pods_.end() ? std::nullopt : std::optional(held->second);
+    if (before != entry) {
+      SHOAL_TRY_WRAP(kernel_.maps->put_pod(ip, entry), what);
+      if (!before)
+        undo.add([this, ip = ip] {
+          if (kernel_.maps->delete_pod(ip))
+            pods_.erase(ip);
+          attached_.erase(ip);
+        });
+    }
+    pods_[ip] = entry;
+    attached_[ip] = entry;
+  }
   undo.forget();
 
   model::LocalPod pod;
   pod.pod = attachment.pod;
   pod.uid = attachment.uid;
-  pod.ip = attachment.ip;
-  pod.generation = attachment.generation;
+  pod.addresses = attachment.addresses;
   pod.host_ifindex = link.host_ifindex;
   pod.pod_mac = link.pod_mac;
   pod.host_mac = link.host_mac;
   return pod;
 }
 
-Result<> DataPlane::detach_pod(std::string_view uid, const IpAddress& ip) {
-  const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ip, pod_mtu_);
-  const std::string what = fmt::format("detach pod {} ({})", uid, ip.to_string());
+Result<> DataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
+  const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, pod_mtu_);
+  const std::string what = fmt::format("detach pod {} ({})", uid, text_of(ips));
   Result<> first;
   const auto keep_first = [&](Result<> done) {
     if (!done && done.error().code() != Errc::kNotFound && first)
       first = std::unexpected<Error>(std::move(done).error().wrap(what));
   };
 
-  // The address may be another pod's by now: its entry names that one's MAC.
-  const auto held = pods_.find(ip);
-  if (held != pods_.end() && held->second.host_mac == spec.host_mac) {
+  for (const IpAddress& ip : ips) {
+    // The address may be another pod's by now: its entry names that one's MAC.
+    const auto held = pods_.find(ip);
+    if (held == pods_.end() || held->second.host_mac != spec.host_mac)
+      continue;
     Result<> done = kernel_.maps->delete_pod(ip);
     if (done) {
       pods_.erase(held);

@@ -13,6 +13,8 @@ plan::Limits limits_of(const kernel::MapSizes& sizes) {
   return {sizes.services, sizes.frontends, sizes.vips, sizes.backends, sizes.ring_blocks};
 }
 
+IpAddress elsewhere() { return IpAddress::v4(UINT32_MAX); }  // no host's own
+
 }  // namespace
 
 DataPlane::DataPlane(const Config& config, KernelPorts kernel, const Clock& clock)
@@ -46,31 +48,38 @@ Result<> DataPlane::start() {
 Result<> DataPlane::ensure_links() {
   uplink_ = SHOAL_TRY_WRAP(kernel::find_uplink(*kernel_.rtnl, config_.uplink, config_.underlay),
                            "find the uplink");
-  if (uplink_.mtu < kPodMtuMin + kOverlayOverheadBytes)
+  const std::uint32_t mtu_min = config_.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
+  if (uplink_.mtu < mtu_min + kOverlayOverheadBytes)
     return fail(Errc::kInvalid,
                 fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink_.name,
-                            uplink_.mtu, kPodMtuMin + kOverlayOverheadBytes));
+                            uplink_.mtu, mtu_min + kOverlayOverheadBytes));
   pod_mtu_ = config_.mtu != 0 ? config_.mtu : uplink_.mtu - kOverlayOverheadBytes;
-  if (pod_mtu_ < kPodMtuMin || pod_mtu_ + kOverlayOverheadBytes > uplink_.mtu)
+  if (pod_mtu_ < mtu_min || pod_mtu_ + kOverlayOverheadBytes > uplink_.mtu)
     return fail(Errc::kInvalid,
                 fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
                             "uplink {} has {} "
                             "and the overlay adds {}",
-                            pod_mtu_, kPodMtuMin, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
+                            pod_mtu_, mtu_min, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
                             uplink_.mtu, kOverlayOverheadBytes));
   kernel::VxlanSpec spec;
   spec.name = kOverlayLink;
   spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config_.node_name));
   spec.port = config_.vxlan_port;
   spec.mtu = pod_mtu_;
-  overlay_ = SHOAL_TRY_WRAP(kernel::ensure_overlay(*kernel_.rtnl, spec),
+  overlay_ = SHOAL_TRY_WRAP(kernel::ensure_overlay(*kernel_.rtnl, spec, config_.ipv6),
                             fmt::format("make the device {}", kOverlayLink));
-  SHOAL_TRY_WRAP(kernel::prepare_host(*kernel_.rtnl, uplink_), "prepare the host for forwarding");
-  kernel::Neighbour gateway;
-  gateway.link = overlay_.index;
-  gateway.ip = plan::overlay_gateway();
-  gateway.mac = plan::overlay_gateway_mac();
-  return kernel_.rtnl->replace_neighbour(gateway);
+  SHOAL_TRY_WRAP(kernel::prepare_host(*kernel_.rtnl, uplink_, config_.ipv6),
+                 "prepare the host for forwarding");
+  for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
+    if (family == IpFamily::kV6 && !config_.ipv6)
+      continue;
+    kernel::Neighbour gateway;
+    gateway.link = overlay_.index;
+    gateway.ip = plan::overlay_gateway(family);
+    gateway.mac = plan::overlay_gateway_mac();
+    SHOAL_TRY(kernel_.rtnl->replace_neighbour(gateway));
+  }
+  return {};
 }
 
 Result<> DataPlane::recover() {
@@ -88,16 +97,17 @@ Result<> DataPlane::recover() {
 
 Result<std::set<plan::OverlayRoute>> DataPlane::read_routes() {
   std::set<plan::OverlayRoute> routes;
-  for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(kernel::Family::kV4))) {
-    if (route.link != overlay_.index || route.protocol != kernel::kRouteProtocolShoal)
-      continue;
-    // One that leads elsewhere than ours would is left out, and so replaced.
-    const plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress())};
-    if (kernel_route(ours) == route)
-      routes.insert(ours);
-    else
-      routes.insert({route.destination, IpAddress()});
-  }
+  for (const auto family : {IpFamily::kV4, IpFamily::kV6})
+    for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family))) {
+      if (route.link != overlay_.index || route.protocol != kernel::kRouteProtocolShoal)
+        continue;
+      // One that leads elsewhere than ours would is known by another source, and so replaced.
+      const plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress())};
+      if (kernel_route(ours) == route)
+        routes.insert(ours);
+      else
+        routes.insert({route.destination, elsewhere()});
+    }
   return routes;
 }
 

@@ -96,6 +96,7 @@ Result<ServiceView> DataPlane::service_view(std::string_view id) const {
   if (service == nullptr)
     return fail(Errc::kNotFound, fmt::format("no service {} in the data plane", view.name));
   view.clients = service->clients;
+  view.family = service->family;
   if (const auto errors = errors_of_.find("service " + view.name); errors != errors_of_.end())
     view.errors = errors->second;
   const auto index = index_of_.find(view.name);

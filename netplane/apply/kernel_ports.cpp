@@ -41,10 +41,12 @@ private:
   bool socket_hooks_;
 };
 
-class ArpAnnouncer final : public VipAnnouncer {
+class LanAnnouncer final : public VipAnnouncer {
 public:
-  explicit ArpAnnouncer(kernel::Announcer announcer) : announcer_(std::move(announcer)) {}
+  explicit LanAnnouncer(kernel::Announcer announcer) : announcer_(std::move(announcer)) {}
   Result<> announce(const IpAddress& ip) override { return announcer_.announce(ip); }
+  Result<> listen_for(const IpAddress& ip) override { return announcer_.listen_for(ip); }
+  void ignore(const IpAddress& ip) override { announcer_.ignore(ip); }
 
 private:
   kernel::Announcer announcer_;
@@ -66,7 +68,7 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
   ports.open_announcer = [](const kernel::Uplink& uplink) -> Result<std::unique_ptr<VipAnnouncer>> {
-    return std::make_unique<ArpAnnouncer>(
+    return std::make_unique<LanAnnouncer>(
         SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
                        "open a packet socket on " + uplink.name));
   };

@@ -38,6 +38,9 @@ class VipAnnouncer {
 public:
   virtual ~VipAnnouncer() = default;
   virtual Result<> announce(const IpAddress& ip) = 0;
+  // Questions for the address reach this host's program from now on, or need not any more.
+  virtual Result<> listen_for(const IpAddress& ip) = 0;
+  virtual void ignore(const IpAddress& ip) = 0;
 };
 
 struct KernelPorts {

@@ -205,13 +205,14 @@ void Tracer::by_packet() {
           "source", TraceVerdict::kDropped, "SPOOFED_SOURCE",
           "the data plane knows no pod here with this address: all that it sends is dropped");
   } else if (const auto vip = w_.maps.vips.find(q_.to.ip); vip != w_.maps.vips.end()) {
-    say("arp",
+    const std::string_view protocol = q_.to.ip.is_v4() ? "ARP" : "NDP";
+    say(q_.to.ip.is_v4() ? "arp" : "ndp",
         vip->second.announced
-            ? fmt::format("this host answers ARP for {}", q_.to.ip.to_string())
-            : fmt::format("this host does not answer ARP for {}: the LAN sends it to the host "
+            ? fmt::format("this host answers {} for {}", protocol, q_.to.ip.to_string())
+            : fmt::format("this host does not answer {} for {}: the LAN sends it to the host "
                           "that announces it (shoal status there); from here on, what this "
                           "host would do",
-                          q_.to.ip.to_string()));
+                          protocol, q_.to.ip.to_string()));
   }
   if (!take_frontend()) {
     if (t_.reason.empty())
@@ -470,7 +471,7 @@ void Tracer::by_stack(const IpAddress& to) {
                fmt::format("{} lies in this host's own {}, and no pod here has it", to.to_string(),
                            node->first.to_string()));
   }
-  if (to == w_.host)
+  if (to == w_.host && !to.is_unspecified())
     return end("route", TraceVerdict::kStack, "", "this host itself");
   std::string source;
   const bool in_cluster =
@@ -478,7 +479,8 @@ void Tracer::by_stack(const IpAddress& to) {
   if (q_.origin == TraceOrigin::kPod) {
     if (w_.masquerade && !in_cluster && !w_.hosts.contains(to))
       source =
-          fmt::format("; it leaves with this host's address {} (masquerade)", w_.host.to_string());
+          fmt::format("; it leaves with this host's address{} (masquerade)",
+                      w_.host.is_unspecified() ? std::string() : " " + w_.host.to_string());
     else
       source = "; it keeps the pod's address";
   }

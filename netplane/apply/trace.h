@@ -48,13 +48,13 @@ struct TraceWorld {
   std::uint64_t hash_seed = 0;
   bool socket_hooks = true;
   bool masquerade = true;
-  IpAddress host;                 // this host's underlay address
+  IpAddress host;  // this host's own address of the destination's family; unspecified: none known
   std::vector<IpPrefix> cluster;  // pod and service ranges: never masqueraded towards
   // Names, as far as the desired state has them.
   std::map<model::ServiceIndex, std::string> services;
   std::map<model::BackendId, TraceBackend> backends;
   std::map<IpAddress, std::string> pods;
-  std::map<IpAddress, std::string> hosts;  // by underlay address
+  std::map<IpAddress, std::string> hosts;  // by underlay and IPv6 address
   // What the tables hold for exactly this client.
   std::optional<kernel::Flow> flow;
   std::optional<kernel::Affinity> affinity;

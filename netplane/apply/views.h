@@ -38,6 +38,7 @@ struct BackendView {
 struct ServiceView {
   std::string name;  // model::ServicePort::id()
   model::Clients clients = model::Clients::kAll;
+  IpFamily family = IpFamily::kV4;
   model::ServiceIndex index = 0;
   std::vector<model::Frontend> frontends;  // that lead here
   std::uint32_t slots = 0;                 // of the ring; 0: it refuses

@@ -27,6 +27,8 @@ IpAddress::Bytes masked(const IpAddress::Bytes& bytes, unsigned length_mapped) {
 
 }  // namespace
 
+std::string_view to_string(IpFamily family) { return family == IpFamily::kV4 ? "IPv4" : "IPv6"; }
+
 std::string_view to_string(L4Proto proto) { return proto == L4Proto::kTcp ? "TCP" : "UDP"; }
 
 Result<L4Proto> parse_l4_proto(std::string_view text) {
@@ -82,6 +84,11 @@ bool IpAddress::is_loopback() const {
 
 bool IpAddress::is_multicast() const {
   return is_v4() ? (bytes_[12] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+}
+
+bool IpAddress::is_link_local() const {
+  return is_v4() ? bytes_[12] == 169 && bytes_[13] == 254
+                 : bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
 }
 
 std::uint32_t IpAddress::v4_host_order() const {

@@ -22,6 +22,9 @@ enum class L4Proto : std::uint8_t { kTcp = 6, kUdp = 17 };  // IANA protocol num
 std::string_view to_string(L4Proto proto);              // "TCP", "UDP", as Kubernetes spells them
 Result<L4Proto> parse_l4_proto(std::string_view text);  // SCTP gives kUnsupported
 
+enum class IpFamily : std::uint8_t { kV4, kV6 };
+std::string_view to_string(IpFamily family);  // "IPv4", "IPv6", as Kubernetes spells them
+
 class IpAddress {
 public:
   using Bytes = std::array<std::uint8_t, 16>;
@@ -33,9 +36,11 @@ public:
 
   bool is_v4() const;
   bool is_v6() const { return !is_v4(); }
+  IpFamily family() const { return is_v4() ? IpFamily::kV4 : IpFamily::kV6; }
   bool is_unspecified() const;  // 0.0.0.0 or ::
   bool is_loopback() const;
   bool is_multicast() const;
+  bool is_link_local() const;  // 169.254.0.0/16 or fe80::/10
   std::uint32_t v4_host_order() const;  // asserts is_v4()
   const Bytes& bytes() const { return bytes_; }
   // The address `offset` further on. Asserts that it does not wrap.
@@ -65,6 +70,7 @@ public:
   unsigned length() const { return length_; }  // in the address's own family: 0..32 or 0..128
   unsigned length_mapped() const { return address_.is_v4() ? length_ + 96U : length_; }
   bool is_v4() const { return address_.is_v4(); }
+  IpFamily family() const { return address_.family(); }
   bool contains(const IpAddress& address) const;
   bool contains(const IpPrefix& other) const;
   bool overlaps(const IpPrefix& other) const { return contains(other) || other.contains(*this); }

@@ -7,6 +7,7 @@ namespace shoal::ipam {
 namespace {
 
 constexpr unsigned kPrefixLengthMax = 30;  // two addresses besides the first and the last
+constexpr unsigned kPrefixLengthMaxV6 = 126;
 
 std::uint16_t next_generation(std::uint16_t generation) {
   return generation == UINT16_MAX ? std::uint16_t{1} : static_cast<std::uint16_t>(generation + 1);
@@ -15,21 +16,20 @@ std::uint16_t next_generation(std::uint16_t generation) {
 }  // namespace
 
 LeasePool::LeasePool(IpPrefix cidr, PoolOptions options)
-    : cidr_(cidr), options_(std::move(options)), slots_(cidr.size()),
-      excluded_(cidr.size(), false) {
+    : cidr_(cidr), options_(std::move(options)),
+      slots_(std::min(cidr.size(), cidr.is_v4() ? kPoolAddressesMax : kPoolAddressesV6)), excluded_(slots_.size(), false) {
   excluded_.front() = true;
   excluded_.back() = true;
   for (const IpAddress& ip : options_.reserved)
-    if (cidr_.contains(ip))
-      excluded_[ip.minus(cidr_.address())] = true;
+    if (const auto index = index_of(ip))
+      excluded_[*index] = true;
 }
 
 Result<LeasePool> LeasePool::make(const IpPrefix& cidr, PoolOptions options) {
-  if (!cidr.is_v4())
-    return fail(
-        Errc::kUnsupported,
-        fmt::format("pod CIDR {}: IPv6 pod addresses are not supported yet", cidr.to_string()));
-  if (cidr.length() > kPrefixLengthMax || cidr.size() > kPoolAddressesMax)
+  if (!cidr.is_v4() && cidr.length() > kPrefixLengthMaxV6)
+    return fail(Errc::kInvalid, fmt::format("pod CIDR {} of a host: its length must be at most /{}",
+                                            cidr.to_string(), kPrefixLengthMaxV6));
+  if (cidr.is_v4() && (cidr.length() > kPrefixLengthMax || cidr.size() > kPoolAddressesMax))
     return fail(Errc::kInvalid,
                 fmt::format("pod CIDR {} of a host: its length must lie between /16 "
                             "and /{}",
@@ -37,11 +37,16 @@ Result<LeasePool> LeasePool::make(const IpPrefix& cidr, PoolOptions options) {
   return LeasePool(cidr, std::move(options));
 }
 
-std::optional<std::uint64_t> LeasePool::leased_index_of(const IpAddress& ip) const {
+std::optional<std::uint64_t> LeasePool::index_of(const IpAddress& ip) const {
   if (!cidr_.contains(ip))
     return std::nullopt;
   const std::uint64_t index = ip.minus(cidr_.address());
-  return slots_[index].leased ? std::optional(index) : std::nullopt;
+  return index < slots_.size() ? std::optional(index) : std::nullopt;
+}
+
+std::optional<std::uint64_t> LeasePool::leased_index_of(const IpAddress& ip) const {
+  const auto index = index_of(ip);
+  return index && slots_[*index].leased ? index : std::nullopt;
 }
 
 bool LeasePool::in_quarantine(const Slot& slot, WallTime now) const {
@@ -140,10 +145,11 @@ std::vector<Lease> LeasePool::leases() const {
 
 Result<> LeasePool::restore(const IpAddress& ip, Slot slot, WallTime now) {
   // An address that was reserved since is taken, too: who has it keeps it until it is given back.
-  if (!cidr_.contains(ip))
+  const auto place = index_of(ip);
+  if (!place)
     return fail(Errc::kCorrupt,
                 fmt::format("{} does not lie in {}", ip.to_string(), cidr_.to_string()));
-  const std::uint64_t index = ip.minus(cidr_.address());
+  const std::uint64_t index = *place;
   if (slot.leased) {
     const auto other = by_owner_.find(slot.owner);
     if (other != by_owner_.end() && other->second != index)
@@ -161,7 +167,8 @@ Result<> LeasePool::restore(const IpAddress& ip, Slot slot, WallTime now) {
 }
 
 Slot LeasePool::slot(const IpAddress& ip) const {
-  return cidr_.contains(ip) ? slots_[ip.minus(cidr_.address())] : Slot{};
+  const auto index = index_of(ip);
+  return index ? slots_[*index] : Slot{};
 }
 
 std::vector<std::pair<IpAddress, Slot>> LeasePool::used_slots() const {
@@ -173,8 +180,9 @@ std::vector<std::pair<IpAddress, Slot>> LeasePool::used_slots() const {
 }
 
 void LeasePool::set_cursor(const IpAddress& last_given) {
-  SHOAL_ASSERT(cidr_.contains(last_given));
-  cursor_ = last_given.minus(cidr_.address());
+  const auto index = index_of(last_given);
+  SHOAL_ASSERT(index.has_value());
+  cursor_ = *index;
 }
 
 IpAddress LeasePool::cursor() const { return cidr_.address().plus(cursor_); }

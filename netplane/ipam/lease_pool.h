@@ -6,6 +6,8 @@
 // under way. Each reuse of an address raises its 16-bit generation (1..65535, then 1 again); 0 is
 // never given. The first and last address of the CIDR and the addresses the caller reserves are
 // left out. One lease an owner: asking again gives the same lease, now of the boot it is asked in.
+// Of an IPv6 CIDR the first kPoolAddressesV6 addresses are the pool: only the low 32 bits of a pod's
+// address travel in a DSR frame, and its host completes them.
 #pragma once
 
 #include "netplane/base/clock.h"
@@ -24,6 +26,7 @@
 namespace shoal::ipam {
 
 inline constexpr std::uint64_t kPoolAddressesMax = 65'536;  // a /16
+inline constexpr std::uint64_t kPoolAddressesV6 = 4096;     // far more than a host has pods
 inline constexpr std::size_t kOwnerLengthMax = 253;
 inline constexpr std::chrono::seconds kQuarantineDefault{30};
 
@@ -60,7 +63,7 @@ struct PoolUsage {
 
 class LeasePool {
 public:
-  // kInvalid when the CIDR is too small, too large or IPv6.
+  // kInvalid when the CIDR is too small or too large.
   static Result<LeasePool> make(const IpPrefix& cidr, PoolOptions options = {});
 
   // The next lease, or the one the owner has. kExhausted says how many are leased and quarantined,
@@ -72,6 +75,8 @@ public:
   std::vector<Lease> leases() const;  // by address
   PoolUsage usage(WallTime now) const;
   const IpPrefix& cidr() const { return cidr_; }
+  bool holds(const IpAddress& ip) const { return index_of(ip).has_value(); }
+  std::uint64_t size() const { return slots_.size(); }  // addresses, those left out among them
 
   // For the journal: the state of one address, taken over as it is. A release that lies in the
   // future (the clock was set back) counts as made `now`, so that a quarantine never lasts longer
@@ -84,6 +89,7 @@ public:
 
 private:
   LeasePool(IpPrefix cidr, PoolOptions options);
+  std::optional<std::uint64_t> index_of(const IpAddress& ip) const;  // nothing: not of the pool
   std::optional<std::uint64_t> leased_index_of(const IpAddress& ip) const;
   bool in_quarantine(const Slot& slot, WallTime now) const;
 

@@ -53,7 +53,7 @@ Result<> LeaseStore::load() {
   for (const JournalRecord& record : journal.records) {
     if (!record.is_cursor)
       SHOAL_TRY(pool_.restore(record.ip, record.slot, clock_->wall()));
-    if ((record.is_cursor || record.slot.leased) && pool_.cidr().contains(record.ip))
+    if ((record.is_cursor || record.slot.leased) && pool_.holds(record.ip))
       pool_.set_cursor(record.ip);
   }
   file_ = UniqueFd(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
@@ -88,7 +88,7 @@ Result<> LeaseStore::compact() {
 
 Result<> LeaseStore::record(const IpAddress& ip) {
   // The rewrite holds this change, too.
-  if (records_ >= kJournalRecordsMax + pool_.cidr().size())
+  if (records_ >= kJournalRecordsMax + pool_.size())
     return compact();
   const std::string line = record_line({.ip = ip, .slot = pool_.slot(ip)});
   auto written = write_all(file_.get(), line);

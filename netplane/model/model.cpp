@@ -61,13 +61,14 @@ std::string ServicePort::id() const {
     side = "@outside";
   else if (clients == Clients::kInsideExternal)
     side = "@external";
-  return fmt::format("{}/{}:{}/{}{}", ns, name, port_name, to_string(proto), side);
+  return fmt::format("{}/{}:{}/{}{}{}", ns, name, port_name, to_string(proto), side,
+                     family == IpFamily::kV6 ? "@v6" : "");
 }
 
 bool same_but_backends(const ServicePort& a, const ServicePort& b) {
   const auto rest = [](const ServicePort& port) {
-    return std::tie(port.ns, port.name, port.port_name, port.proto, port.frontends, port.clients,
-                    port.affinity_s, port.source_ranges);
+    return std::tie(port.ns, port.name, port.port_name, port.proto, port.family, port.frontends,
+                    port.clients, port.affinity_s, port.source_ranges);
   };
   return rest(a) == rest(b);
 }

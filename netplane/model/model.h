@@ -82,12 +82,15 @@ constexpr bool for_outside(Clients clients, FrontendKind kind) {
 // Client address affinity may last this long (a day, as the Kubernetes API has it).
 inline constexpr std::uint32_t kAffinityMax_s = 86'400;
 
-// One port of a Service: what the data plane balances. A Service with two ports is two of these.
+// One port of a Service in one family: what the data plane balances. A Service with two ports is
+// two of these, and one of two families twice as many: no client of one family is led to a backend
+// of the other, and each has a ring of its own.
 struct ServicePort {
   std::string ns;
   std::string name;
   std::string port_name;  // may be empty when the Service has a single port
   L4Proto proto = L4Proto::kTcp;
+  IpFamily family = IpFamily::kV4;  // of all its frontends and backends
   std::vector<Frontend> frontends;
   // Empty: all backends are even. Otherwise a backend in no listed group gets nothing, a group with
   // no ready backend hands its share to the others in proportion, and weight 0 gets no new
@@ -102,20 +105,26 @@ struct ServicePort {
   std::vector<IpPrefix> source_ranges;
   auto operator<=>(const ServicePort&) const = default;
   // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside and "@external" for
-  // kInsideExternal; unique in a cluster.
+  // kInsideExternal, and "@v6" for IPv6; unique in a cluster.
   std::string id() const;
 };
 
 // Alike but for their groups and backends: what their connections come to is the same.
 bool same_but_backends(const ServicePort& a, const ServicePort& b);
 
+// An address that is leased to a pod, and the generation of the lease.
+struct PodAddress {
+  IpAddress ip;
+  std::uint16_t generation = 0;
+  auto operator<=>(const PodAddress&) const = default;
+};
+
 // A pod of this host that has a network namespace of its own.
 struct LocalPod {
   std::string pod;  // "namespace/name"
   std::string uid;
-  IpAddress ip;
-  std::uint16_t generation = 0;
-  std::uint32_t host_ifindex = 0;  // of the host's end of its veth
+  std::vector<PodAddress> addresses;  // at most one of each family, IPv4 first
+  std::uint32_t host_ifindex = 0;     // of the host's end of its veth
   MacAddress pod_mac;
   MacAddress host_mac;
   auto operator<=>(const LocalPod&) const = default;
@@ -127,6 +136,7 @@ struct Node {
   IpAddress underlay;               // where its VXLAN endpoint answers
   std::vector<IpPrefix> pod_cidrs;  // at most one of each family
   bool alive = true;                // false: routes stay, its backends do not count
+  std::optional<IpAddress> lan_v6;  // its own IPv6 address beside `underlay`, if it has one
   auto operator<=>(const Node&) const = default;
 };
 

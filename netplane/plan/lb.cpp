@@ -158,6 +158,12 @@ bool Planner::claim(std::uint32_t& owner, const DesiredService& wanted, const Fr
 void Planner::gather_frontends(DesiredService& wanted) {
   const model::Clients clients = wanted.service->clients;
   for (const model::Frontend& frontend : wanted.service->frontends) {
+    if (frontend.ip.family() != wanted.service->family) {
+      issue(wanted.name, Errc::kInvalid,
+            fmt::format("frontend {} is not {}", frontend.ip.to_string(),
+                        to_string(wanted.service->family)));
+      continue;
+    }
     const FrontendKey key{frontend.ip, frontend.port, frontend.proto};
     FrontendOwners& owners = owners_of_[key];
     OwnFrontend own{key, false, false, frontend.kind == model::FrontendKind::kClusterIp};
@@ -410,6 +416,11 @@ void Planner::retire_unwanted(const DesiredService& wanted, bool ring_is_new) {
 
 void Planner::plan_service(DesiredService& wanted) {
   Learned learned{wanted.name, *wanted.index, 0, {}};
+  for (const model::Backend& backend : wanted.service->backends)
+    if (backend.ip.family() != wanted.service->family)
+      issue(wanted.name, Errc::kInvalid,
+            fmt::format("backend {} is not {}", backend.ip.to_string(),
+                        to_string(wanted.service->family)));
   wanted_backends(*wanted.service, nodes_, backends_);
   choose_ids(wanted, learned);
   const bool frozen = !options_.prune && loses_unnamed(wanted);
@@ -503,13 +514,17 @@ void Planner::plan_vips() {
   std::map<IpAddress, VipEntry> vips;
   for (const DesiredService& wanted : services_)
     for (const model::Frontend& frontend : wanted.service->frontends)
-      if (frontend.kind != model::FrontendKind::kNodePort &&
+      if (frontend.ip.family() == wanted.service->family &&
+          frontend.kind != model::FrontendKind::kNodePort &&
           frontend.kind != model::FrontendKind::kHostPort)
         vips.try_emplace(frontend.ip);
   for (const IpAddress& ip : desired_.announced_vips)
     vips[ip].announced = true;
-  for (const model::Node& node : desired_.nodes)
+  for (const model::Node& node : desired_.nodes) {
     vips.erase(node.underlay);
+    if (node.lan_v6)
+      vips.erase(*node.lan_v6);
+  }
 
   std::size_t entries = actual_.vips().size();
   for (const auto& [ip, entry] : vips) {

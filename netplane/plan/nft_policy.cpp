@@ -20,12 +20,13 @@ NftPolicy desired_nft_policy(const model::Desired& desired) {
     if (node.underlay.is_v4() && !node.underlay.is_unspecified())
       policy.nodes.push_back(node.underlay);
     if (node.name == desired.self)
-      std::copy_if(node.pod_cidrs.begin(), node.pod_cidrs.end(), std::back_inserter(policy.pods),
-                   [](const IpPrefix& cidr) { return cidr.is_v4(); });
+      policy.pods = node.pod_cidrs;
   }
-  std::copy_if(desired.cluster_cidrs.begin(), desired.cluster_cidrs.end(),
-               std::back_inserter(policy.cluster),
-               [](const IpPrefix& cidr) { return cidr.is_v4(); });
+  policy.cluster = desired.cluster_cidrs;
+  if (std::ranges::any_of(policy.pods, [](const IpPrefix& cidr) { return !cidr.is_v4(); }))
+    for (const model::Node& node : desired.nodes)
+      if (node.lan_v6)
+        policy.nodes.push_back(*node.lan_v6);
   sort_unique(policy.pods);
   sort_unique(policy.cluster);
   sort_unique(policy.nodes);

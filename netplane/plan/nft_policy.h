@@ -14,7 +14,8 @@ namespace shoal::plan {
 struct NftPolicy {
   std::vector<IpPrefix> pods;     // this host's pod CIDRs, sorted
   std::vector<IpPrefix> cluster;  // pod and service ranges of the cluster, sorted
-  std::vector<IpAddress> nodes;   // the member hosts' underlay addresses, sorted
+  std::vector<IpAddress> nodes;   // the member hosts' underlay addresses, sorted; where there are
+                                  // IPv6 pods, also their own IPv6 addresses
   auto operator<=>(const NftPolicy&) const = default;
 };
 

@@ -127,6 +127,11 @@ void render_service(const model::ServicePort& service, std::vector<std::string>&
                                 b.pod, b.group));
 }
 
+std::string text(const OverlayRoute& route) {
+  return fmt::format("route {}{}", route.destination.to_string(),
+                     route.source.is_unspecified() ? "" : " src " + route.source.to_string());
+}
+
 }  // namespace
 
 std::string render_shares(std::span<const BackendId> slots) {
@@ -160,8 +165,7 @@ std::string render(const OverlayPlan& plan) {
     out += fmt::format("set-node {} {}\n", cidr.to_string(),
                        entry.underlay.is_unspecified() ? "self" : entry.underlay.to_string());
   for (const OverlayRoute& route : plan.set_routes)
-    out += fmt::format("set-route {} src {}\n", route.destination.to_string(),
-                       route.source.to_string());
+    out += "set-" + text(route) + "\n";
   for (const OverlayRoute& route : plan.delete_routes)
     out += fmt::format("delete-route {}\n", route.destination.to_string());
   for (const IpPrefix& cidr : plan.delete_nodes)
@@ -178,8 +182,7 @@ std::string render(const Overlay& overlay) {
         fmt::format("node {} {}", cidr.to_string(),
                     entry.underlay.is_unspecified() ? "self" : entry.underlay.to_string()));
   for (const OverlayRoute& route : overlay.routes)
-    lines.push_back(
-        fmt::format("route {} src {}", route.destination.to_string(), route.source.to_string()));
+    lines.push_back(text(route));
   return joined(lines);
 }
 
@@ -228,11 +231,14 @@ std::string render(const model::Desired& desired) {
     std::string line = fmt::format("node {} {}", node.name, node.underlay.to_string());
     for (const IpPrefix& cidr : node.pod_cidrs)
       line += " " + cidr.to_string();
+    if (node.lan_v6)
+      line += " lan=" + node.lan_v6->to_string();
     lines.push_back(line + (node.alive ? "" : " dead"));
   }
   for (const model::LocalPod& pod : desired.pods)
-    lines.push_back(fmt::format("pod {} {} gen={} ifindex={}", pod.pod, pod.ip.to_string(),
-                                pod.generation, pod.host_ifindex));
+    for (const model::PodAddress& address : pod.addresses)
+      lines.push_back(fmt::format("pod {} {} gen={} ifindex={}", pod.pod, address.ip.to_string(),
+                                  address.generation, pod.host_ifindex));
   for (const model::ServicePort& service : desired.services)
     render_service(service, lines);
   for (const IpAddress& ip : desired.announced_vips)

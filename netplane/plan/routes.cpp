@@ -7,18 +7,18 @@
 namespace shoal::plan {
 namespace {
 
-void add_node(const model::Node& node, const model::Desired& desired, const IpAddress& source,
+// What this host is known by, in each family.
+struct Sources {
+  IpAddress v4, v6;
+};
+
+void add_node(const model::Node& node, const model::Desired& desired, const Sources& sources,
               Overlay& overlay, std::vector<Issue>& issues) {
   const bool self = node.name == desired.self;
   const auto refuse = [&](Errc code, std::string why) {
     issues.push_back({"host " + node.name, Error(code, std::move(why))});
   };
   for (const IpPrefix& cidr : node.pod_cidrs) {
-    if (!cidr.is_v4()) {
-      refuse(Errc::kUnsupported,
-             fmt::format("pod CIDR {} is not routed: the overlay carries IPv4", cidr.to_string()));
-      continue;
-    }
     if (!self && (!node.underlay.is_v4() || node.underlay.is_unspecified())) {
       refuse(Errc::kUnsupported,
              fmt::format("pod CIDR {} is not routed: its VXLAN endpoint {} is no "
@@ -34,28 +34,35 @@ void add_node(const model::Node& node, const model::Desired& desired, const IpAd
       continue;
     }
     at->second.underlay = self ? IpAddress() : node.underlay;
-    overlay.routes.insert({cidr, source});
+    overlay.routes.insert({cidr, cidr.is_v4() ? sources.v4 : sources.v6});
   }
 }
 
 }  // namespace
 
-IpAddress overlay_gateway() { return IpAddress::v4(0xa9fe0102); }
+IpAddress overlay_gateway(IpFamily family) {
+  return family == IpFamily::kV4
+             ? IpAddress::v4(0xa9fe0102)
+             : IpAddress::from_bytes({0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2});
+}
 
 MacAddress overlay_gateway_mac() { return MacAddress::from_bytes({0x02, 's', 'h', 'o', 'a', 'l'}); }
 
 Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issues) {
   std::vector<const model::Node*> nodes;
-  IpAddress source;
+  Sources sources;
   for (const model::Node& node : desired.nodes) {
     nodes.push_back(&node);
-    if (node.name == desired.self && node.underlay.is_v4())
-      source = node.underlay;
+    if (node.name != desired.self)
+      continue;
+    if (node.underlay.is_v4())
+      sources.v4 = node.underlay;
+    sources.v6 = node.lan_v6.value_or(IpAddress());
   }
   std::sort(nodes.begin(), nodes.end(), [](const auto* a, const auto* b) { return *a < *b; });
   Overlay overlay;
   for (const model::Node* node : nodes)
-    add_node(*node, desired, source, overlay, issues);
+    add_node(*node, desired, sources, overlay, issues);
   return overlay;
 }
 

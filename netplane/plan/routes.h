@@ -7,7 +7,7 @@
 // a packet for an address that no pod has is dropped with a reason and does not leave by the
 // default route. Dead hosts keep their routes: they may only seem dead.
 //
-// IPv4; IPv6 CIDRs and underlays give an issue.
+// CIDRs of both families; the tunnel itself is IPv4, and another underlay gives an issue.
 #pragma once
 
 #include "netplane/model/data_plane.h"
@@ -21,13 +21,14 @@
 
 namespace shoal::plan {
 
-IpAddress overlay_gateway();       // 169.254.1.2
+IpAddress overlay_gateway(IpFamily family);  // 169.254.1.2, fe80::2
 MacAddress overlay_gateway_mac();  // SHOAL_OVERLAY_MAC of bpf/abi
 
 struct OverlayRoute {
   IpPrefix destination;
-  IpAddress
-      source;  // this host's underlay address: what a host process is seen as by a pod elsewhere
+  // This host's own address of that family: what a host process is seen as by a pod elsewhere.
+  // Unspecified: it has none, or none is known.
+  IpAddress source;
   auto operator<=>(const OverlayRoute&) const = default;
 };
 

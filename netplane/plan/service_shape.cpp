@@ -102,6 +102,8 @@ void wanted_backends(const model::ServicePort& service, const NodeIndex& nodes,
   out.clear();
   const std::vector<model::WeightGroup> groups = sorted_groups(service);
   for (const model::Backend& backend : service.backends) {
+    if (backend.ip.family() != service.family)
+      continue;  // its clients could not be led there
     WantedBackend wanted = shape(backend, nodes);
     wanted.group = groups.empty() ? 0 : group_of(groups, backend.group);
     wanted.ready = wanted.ready && wanted.group != kNoGroup;

@@ -286,6 +286,8 @@ private:
       }
   }
   bool reachable(const IpAddress& gateway, std::uint32_t link) {
+    if (gateway.is_v6() && gateway.is_link_local())
+      return true;  // on the link by itself
     for (const kernel::Route& route : here().routes)
       if (route.link == link && !route.gateway && route.destination.contains(gateway))
         return true;

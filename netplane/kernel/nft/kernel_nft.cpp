@@ -27,15 +27,26 @@ using ChainPtr = std::unique_ptr<nftnl_chain, NftFreer<nftnl_chain_free>>;
 using RulePtr = std::unique_ptr<nftnl_rule, NftFreer<nftnl_rule_free>>;
 using SetPtr = std::unique_ptr<nftnl_set, NftFreer<nftnl_set_free>>;
 
-constexpr std::uint32_t kTypeIpv4Addr =
-    7;  // nft's own number of ipv4_addr, so that `nft list` shows addresses
 constexpr std::size_t kElementsPerMessage = 500;
-constexpr std::uint32_t kSourceOffset = 12;  // in the IPv4 header
-constexpr std::uint32_t kDestinationOffset = 16;
 constexpr std::uint32_t kPortOffset = 2;  // of the destination, in the UDP header
 
+// How a family's addresses lie in a packet and in a set.
+struct FamilyLayout {
+  std::uint8_t nfproto;
+  std::uint32_t set_type;  // nft's own number of the type, so that `nft list` shows addresses
+  std::uint32_t address_bytes;
+  std::uint32_t source_offset;  // in the IP header
+  std::uint32_t destination_offset;
+};
+constexpr FamilyLayout kLayout4{NFPROTO_IPV4, 7, 4, 12, 16};
+constexpr FamilyLayout kLayout6{NFPROTO_IPV6, 8, 16, 8, 24};
+
+const FamilyLayout& layout_of(IpFamily family) {
+  return family == IpFamily::kV4 ? kLayout4 : kLayout6;
+}
+
 struct SetElement {
-  std::uint32_t key = 0;  // network byte order
+  IpAddress key;
   bool interval_end = false;
 };
 
@@ -59,11 +70,11 @@ SetPtr make_set(std::string_view name, std::uint32_t id) {
   return set;
 }
 
-void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, bool interval,
-             const std::vector<SetElement>& elements) {
+void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, const FamilyLayout& layout,
+             bool interval, const std::vector<SetElement>& elements) {
   const SetPtr set = make_set(name, id);
-  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_TYPE, kTypeIpv4Addr);
-  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_LEN, sizeof(std::uint32_t));
+  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_TYPE, layout.set_type);
+  nftnl_set_set_u32(set.get(), NFTNL_SET_KEY_LEN, layout.address_bytes);
   nftnl_set_set_u32(set.get(), NFTNL_SET_FLAGS, interval ? NFT_SET_INTERVAL : 0);
   batch.add(NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, fmt::format("create set {}", name),
             [&](nlmsghdr* message) { nftnl_set_nlmsg_build_payload(message, set.get()); });
@@ -74,7 +85,9 @@ void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, bool inte
       nftnl_set_elem* item =
           nftnl_set_elem_alloc();  // the set owns it from the next but two lines on
       SHOAL_ASSERT(item != nullptr);
-      nftnl_set_elem_set(item, NFTNL_SET_ELEM_KEY, &element.key, sizeof(element.key));
+      const IpAddress::Bytes& bytes = element.key.bytes();  // an IPv4 address lies at the end
+      nftnl_set_elem_set(item, NFTNL_SET_ELEM_KEY, bytes.data() + bytes.size() - layout.address_bytes,
+                         layout.address_bytes);
       if (element.interval_end)
         nftnl_set_elem_set_u32(item, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
       nftnl_set_elem_add(part.get(), item);
@@ -85,26 +98,27 @@ void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, bool inte
   }
 }
 
-// An interval is its first address, and the one after its last as an end mark; none after
-// 255.255.255.255.
-std::vector<SetElement> interval_elements(const std::vector<IpPrefix>& prefixes) {
+// An interval is its first address, and the one after its last as an end mark; none after the last
+// address of all.
+std::vector<SetElement> interval_elements(const std::vector<IpPrefix>& prefixes, IpFamily family) {
   std::vector<SetElement> elements;
-  const auto ranges = merge_ranges(prefixes);
+  const auto ranges = merge_ranges(prefixes, family);
+  const IpAddress zero = family == IpFamily::kV4 ? IpAddress::v4(0) : IpAddress();
   // nft marks the gap before the first interval, too, and expects to find it so.
-  if (!ranges.empty() && ranges.front().first != 0)
-    elements.push_back({0, true});
+  if (!ranges.empty() && ranges.front().first != zero)
+    elements.push_back({zero, true});
   for (const AddressRange& range : ranges) {
-    elements.push_back({htonl(range.first), false});
-    if (range.last != UINT32_MAX)
-      elements.push_back({htonl(range.last + 1), true});
+    elements.push_back({range.first, false});
+    if (range.last != last_address(family))
+      elements.push_back({range.last.plus(1), true});
   }
   return elements;
 }
 
-std::vector<SetElement> single_elements(const std::vector<IpAddress>& addresses) {
+std::vector<SetElement> single_elements(const std::vector<IpAddress>& addresses, IpFamily family) {
   std::vector<SetElement> elements;
-  for (const IpAddress& address : addresses)
-    elements.push_back({htonl(address.v4_host_order()), false});
+  for (const IpAddress& address : only(addresses, family))
+    elements.push_back({address, false});
   return elements;
 }
 
@@ -153,17 +167,25 @@ void compare(nftnl_rule* rule, std::uint32_t operation, const void* data, std::u
   nftnl_expr_set_data(cmp, NFTNL_EXPR_CMP_DATA, data, size);
 }
 
-void match_address(nftnl_rule* rule, std::uint32_t offset, std::string_view set,
-                   std::uint32_t set_id, bool inverted) {
+struct SetRef {
+  const char* name;
+  std::uint32_t id;
+};
+
+enum class Side : std::uint8_t { kSource, kDestination };
+
+void match_address(nftnl_rule* rule, const FamilyLayout& layout, Side side, const SetRef& set,
+                   bool inverted) {
   nftnl_expr* payload = expression(rule, "payload");
   nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
-  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
-  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_LEN, sizeof(std::uint32_t));
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_OFFSET,
+                     side == Side::kSource ? layout.source_offset : layout.destination_offset);
+  nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_LEN, layout.address_bytes);
   nftnl_expr_set_u32(payload, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
   nftnl_expr* lookup = expression(rule, "lookup");
   nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
-  nftnl_expr_set_str(lookup, NFTNL_EXPR_LOOKUP_SET, set.data());
-  nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SET_ID, set_id);
+  nftnl_expr_set_str(lookup, NFTNL_EXPR_LOOKUP_SET, set.name);
+  nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_SET_ID, set.id);
   nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_FLAGS, inverted ? NFT_LOOKUP_F_INV : 0);
 }
 
@@ -191,17 +213,23 @@ void match_udp_port(nftnl_rule* rule, std::uint16_t port) {
   compare(rule, NFT_CMP_EQ, &wanted, sizeof(wanted));
 }
 
-enum SetId : std::uint32_t { kPodsId = 1, kClusterId, kNodesId };
+// Numbers of the sets within the transaction.
+struct SetRefs {
+  SetRef pods, cluster, nodes;
+};
+SetRefs refs_of(const NftSetNames& sets) {
+  const std::uint32_t first = sets.family == IpFamily::kV4 ? 1 : 4;
+  return {{sets.pods, first}, {sets.cluster, first + 1}, {sets.nodes, first + 2}};
+}
 
-RulePtr make_rule(std::string_view chain) {
+RulePtr make_rule(std::string_view chain, const FamilyLayout& layout) {
   RulePtr rule(nftnl_rule_alloc());
   SHOAL_ASSERT(rule != nullptr);
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, kNftTable.data());
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain.data());
   nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
-  const std::uint8_t ipv4 = NFPROTO_IPV4;
   load_meta(rule.get(), NFT_META_NFPROTO);
-  compare(rule.get(), NFT_CMP_EQ, &ipv4, sizeof(ipv4));
+  compare(rule.get(), NFT_CMP_EQ, &layout.nfproto, sizeof(layout.nfproto));
   return rule;
 }
 
@@ -210,12 +238,22 @@ void add_rule(NftBatch& batch, const RulePtr& rule, std::string what) {
             [&](nlmsghdr* message) { nftnl_rule_nlmsg_build_payload(message, rule.get()); });
 }
 
-void add_masquerade(NftBatch& batch, const NftRules& rules) {
-  add_chain(batch, {kNftChain, "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC});
-  const RulePtr rule = make_rule(kNftChain);
-  match_address(rule.get(), kSourceOffset, kNftPodsSet, kPodsId, false);
-  match_address(rule.get(), kDestinationOffset, kNftClusterSet, kClusterId, true);
-  match_address(rule.get(), kDestinationOffset, kNftNodesSet, kNodesId, true);
+void add_sets(NftBatch& batch, const NftRules& rules, const NftSetNames& sets) {
+  const FamilyLayout& layout = layout_of(sets.family);
+  const auto [pods, cluster, nodes] = refs_of(sets);
+  add_set(batch, pods.name, pods.id, layout, true, interval_elements(rules.pods, sets.family));
+  add_set(batch, cluster.name, cluster.id, layout, true,
+          interval_elements(rules.cluster, sets.family));
+  add_set(batch, nodes.name, nodes.id, layout, false, single_elements(rules.nodes, sets.family));
+}
+
+void add_masquerade(NftBatch& batch, const NftRules& rules, const NftSetNames& sets) {
+  const FamilyLayout& layout = layout_of(sets.family);
+  const SetRefs refs = refs_of(sets);
+  const RulePtr rule = make_rule(kNftChain, layout);
+  match_address(rule.get(), layout, Side::kSource, refs.pods, false);
+  match_address(rule.get(), layout, Side::kDestination, refs.cluster, true);
+  match_address(rule.get(), layout, Side::kDestination, refs.nodes, true);
   for (const std::string& link : rules.internal_links)
     exclude_link(rule.get(), link);
   expression(rule.get(), "counter");
@@ -223,22 +261,22 @@ void add_masquerade(NftBatch& batch, const NftRules& rules) {
   // drop.
   nftnl_expr_set_u32(expression(rule.get(), "masq"), NFTNL_EXPR_MASQ_FLAGS,
                      NF_NAT_RANGE_PROTO_RANDOM_FULLY);
-  add_rule(batch, rule, "add the masquerade rule");
+  add_rule(batch, rule, fmt::format("add the masquerade rule of {}", to_string(sets.family)));
 }
 
 // The hooks before connection tracking: from another host, and to one.
 void add_tunnel(NftBatch& batch, std::uint16_t port) {
   const struct {
     BaseChain chain;
-    std::uint32_t address_offset;
+    Side side;
   } directions[] = {
-      {{kNftTunnelInChain, "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW}, kSourceOffset},
-      {{kNftTunnelOutChain, "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_RAW}, kDestinationOffset},
+      {{kNftTunnelInChain, "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW}, Side::kSource},
+      {{kNftTunnelOutChain, "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_RAW}, Side::kDestination},
   };
-  for (const auto& [chain, address_offset] : directions) {
+  for (const auto& [chain, side] : directions) {
     add_chain(batch, chain);
-    const RulePtr rule = make_rule(chain.name);
-    match_address(rule.get(), address_offset, kNftNodesSet, kNodesId, false);
+    const RulePtr rule = make_rule(chain.name, kLayout4);
+    match_address(rule.get(), kLayout4, side, refs_of(kNftSets4).nodes, false);
     match_udp_port(rule.get(), port);
     expression(rule.get(), "notrack");
     add_rule(batch, rule, fmt::format("add the tunnel's rule to the {} chain", chain.name));
@@ -254,10 +292,11 @@ Result<> KernelNft::apply(const NftRules& rules) {
   add_table(batch, NFT_MSG_NEWTABLE, "create table inet shoal");
   add_table(batch, NFT_MSG_DELTABLE, "drop the old table inet shoal");
   add_table(batch, NFT_MSG_NEWTABLE, "create table inet shoal");
-  add_set(batch, kNftPodsSet, kPodsId, true, interval_elements(normal.pods));
-  add_set(batch, kNftClusterSet, kClusterId, true, interval_elements(normal.cluster));
-  add_set(batch, kNftNodesSet, kNodesId, false, single_elements(normal.nodes));
-  add_masquerade(batch, normal);
+  for (const NftSetNames& sets : set_names(normal))
+    add_sets(batch, normal, sets);
+  add_chain(batch, {kNftChain, "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC});
+  for (const NftSetNames& sets : set_names(normal))
+    add_masquerade(batch, normal, sets);
   if (normal.tunnel_port != 0)
     add_tunnel(batch, normal.tunnel_port);
   return socket_.commit(std::move(batch));

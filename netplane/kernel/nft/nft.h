@@ -7,6 +7,7 @@
 //   chain postrouting { type nat hook postrouting priority srcnat; policy accept;
 //     ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "shl*" oifname !=
 //     "shoal-vxlan" masquerade }
+// and, when the pods have IPv6 addresses, the same with ip6, @pods6, @cluster6 and @nodes6.
 // And no connection tracking for the tunnel's own packets between member hosts. Their UDP source
 // port is a hash of the flow inside, so that each flow would cost an entry of the host's conntrack
 // table; a full table drops packets, of others too:
@@ -40,7 +41,7 @@ inline constexpr std::size_t kNftSetElementsMax = 4096;  // of each set: prefixe
 struct NftRules {
   std::vector<IpPrefix> pods;     // this host's pod CIDRs
   std::vector<IpPrefix> cluster;  // pod and service ranges of the whole cluster
-  std::vector<IpAddress> nodes;   // the member hosts' underlay addresses
+  std::vector<IpAddress> nodes;   // the member hosts' own addresses; the tunnel's are IPv4
   std::uint16_t tunnel_port = 0;  // UDP, of the overlay; 0: there is none
   std::vector<std::string> internal_links = {"shl*",
                                              "shoal-vxlan"};  // a trailing '*' is a wildcard
@@ -56,7 +57,7 @@ public:
   // empty: no table. Equal to render(rules) after apply(rules).
   virtual Result<std::string> dump() = 0;
   virtual Result<> remove() = 0;  // no table is success
-  // Base chains of other tables (families ip and inet) that drop what they do not name: "ip filter
+  // Base chains of other tables (families ip, ip6 and inet) that drop what they do not name: "ip filter
   // FORWARD hook forward policy drop". They can eat pods' packets or the tunnel's; Shoal reports
   // them and does not change them. Rules of the older iptables (legacy) are not seen here.
   virtual Result<std::vector<std::string>> foreign_drops() = 0;

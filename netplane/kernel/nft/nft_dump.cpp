@@ -77,8 +77,9 @@ void read_cmp(const nftnl_expr* expr, Reader& reader) {
   std::uint32_t size = 0;
   const auto* data = static_cast<const char*>(nftnl_expr_get(expr, NFTNL_EXPR_CMP_DATA, &size));
   const bool equal = nftnl_expr_get_u32(expr, NFTNL_EXPR_CMP_OP) == NFT_CMP_EQ;
-  if (reader.loaded == "nfproto" && equal && size == 1 && data[0] == NFPROTO_IPV4)
-    return;  // said by the "ip" of the addresses that follow
+  if (reader.loaded == "nfproto" && equal && size == 1 &&
+      (data[0] == NFPROTO_IPV4 || data[0] == NFPROTO_IPV6))
+    return;  // said by the "ip" or "ip6" of the addresses that follow
   if (reader.loaded == "l4proto" && equal && size == 1 && data[0] == IPPROTO_UDP) {
     reader.transport = "udp";  // said by the port that follows
     return;
@@ -108,6 +109,8 @@ std::string payload_name(const nftnl_expr* expr, const std::string& transport) {
   const std::uint32_t size = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_LEN);
   if (base == NFT_PAYLOAD_NETWORK_HEADER && size == 4 && (offset == 12 || offset == 16))
     return offset == 12 ? "ip saddr" : "ip daddr";
+  if (base == NFT_PAYLOAD_NETWORK_HEADER && size == 16 && (offset == 8 || offset == 24))
+    return offset == 8 ? "ip6 saddr" : "ip6 daddr";
   if (base == NFT_PAYLOAD_TRANSPORT_HEADER && size == 2 && offset == 2 && !transport.empty())
     return transport + " dport";
   return fmt::format("payload({},{},{})", base, offset, size);
@@ -163,22 +166,30 @@ std::string rule_text(nftnl_rule* rule) {
 struct SetContent {
   std::string name;
   bool interval = false;
-  std::vector<std::pair<std::uint32_t, bool>> elements;  // host byte order; end mark
+  std::vector<std::pair<IpAddress, bool>> elements;  // end mark
 };
 
 int read_element(nftnl_set_elem* element, void* argument) {
   auto* content = static_cast<SetContent*>(argument);
   std::uint32_t size = 0;
-  const void* key = nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &size);
-  std::uint32_t address = 0;
-  if (key == nullptr || size != sizeof(address))
+  const auto* key =
+      static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &size));
+  if (key == nullptr || (size != 4 && size != 16))
     return 0;
-  std::memcpy(&address, key, sizeof(address));
+  IpAddress::Bytes bytes = IpAddress::v4(0).bytes();
+  std::copy_n(key, size, bytes.end() - size);
   const bool end =
       nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_FLAGS) &&
       (nftnl_set_elem_get_u32(element, NFTNL_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
-  content->elements.emplace_back(ntohl(address), end);
+  content->elements.emplace_back(IpAddress::from_bytes(bytes), end);
   return 0;
+}
+
+IpAddress before(const IpAddress& ip) {
+  IpAddress::Bytes bytes = ip.bytes();
+  for (std::size_t i = bytes.size(); i-- > 0 && bytes[i]-- == 0;) {
+  }
+  return IpAddress::from_bytes(bytes);
 }
 
 void append_set(std::vector<std::string>& lines, SetContent& set) {
@@ -190,10 +201,11 @@ void append_set(std::vector<std::string>& lines, SetContent& set) {
     AddressRange range{address, address};
     if (set.interval) {
       const bool closed = i + 1 < set.elements.size() && set.elements[i + 1].second;
-      range.last = closed ? set.elements[i + 1].first - 1 : UINT32_MAX;
+      range.last =
+          closed ? before(set.elements[i + 1].first) : last_address(address.family());
       lines.push_back(set_line(set.name, to_string(range)));
     } else {
-      lines.push_back(set_line(set.name, IpAddress::v4(address).to_string()));
+      lines.push_back(set_line(set.name, address.to_string()));
     }
   }
 }
@@ -269,7 +281,8 @@ Result<std::vector<std::string>> KernelNft::foreign_drops() {
             text_or_empty(nftnl_chain_get_str(chain.get(), NFTNL_CHAIN_TABLE));
         const std::uint32_t family = nftnl_chain_get_u32(chain.get(), NFTNL_CHAIN_FAMILY);
         const std::uint32_t hook = nftnl_chain_get_u32(chain.get(), NFTNL_CHAIN_HOOKNUM);
-        const bool l3 = family == NFPROTO_IPV4 || family == NFPROTO_INET;
+        const bool l3 =
+            family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_INET;
         if (!l3 || (table == kNftTable && family == NFPROTO_INET) || hook >= kHookNames.size())
           return;
         found.push_back(fmt::format(

@@ -2,8 +2,8 @@
 #include "netplane/kernel/nft/nft_text.h"
 
 #include <algorithm>
-#include <bit>
 #include <fmt/format.h>
+#include <iterator>
 
 namespace shoal::kernel {
 namespace {
@@ -17,10 +17,11 @@ void sort_unique(std::vector<T>& values) {
   values.erase(rest.begin(), rest.end());
 }
 
-AddressRange range_of(const IpPrefix& prefix) {
-  const std::uint32_t first = prefix.address().v4_host_order();
-  const auto size = static_cast<std::uint32_t>(prefix.size() - 1);
-  return {first, first + size};
+IpAddress last_of(const IpPrefix& prefix) {
+  IpAddress::Bytes bytes = prefix.address().bytes();
+  for (unsigned bit = prefix.length_mapped(); bit < 128; ++bit)
+    bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] | (0x80U >> (bit % 8)));
+  return IpAddress::from_bytes(bytes);
 }
 
 Result<> check_size(std::size_t size, std::string_view what) {
@@ -31,26 +32,24 @@ Result<> check_size(std::size_t size, std::string_view what) {
   return {};
 }
 
-template <class T>
-Result<> check_family(const std::vector<T>& values) {
-  for (const T& value : values)
-    if (!value.is_v4())
-      return fail(Errc::kUnsupported,
-                  fmt::format("nftables: {}: IPv6 is not masqueraded yet", value.to_string()));
-  return {};
-}
-
 }  // namespace
 
-std::vector<AddressRange> merge_ranges(const std::vector<IpPrefix>& prefixes) {
+IpAddress last_address(IpFamily family) {
+  IpAddress::Bytes ones;
+  ones.fill(0xff);
+  return family == IpFamily::kV4 ? IpAddress::v4(UINT32_MAX) : IpAddress::from_bytes(ones);
+}
+
+std::vector<AddressRange> merge_ranges(const std::vector<IpPrefix>& prefixes, IpFamily family) {
   std::vector<AddressRange> ranges;
   for (const IpPrefix& prefix : prefixes)
-    ranges.push_back(range_of(prefix));
+    if (prefix.family() == family)
+      ranges.push_back({prefix.address(), last_of(prefix)});
   std::ranges::sort(ranges);
   std::vector<AddressRange> merged;
   for (const AddressRange& range : ranges) {
-    const bool touches = !merged.empty() && (merged.back().last == UINT32_MAX ||
-                                             range.first <= merged.back().last + 1);
+    const bool touches = !merged.empty() && (merged.back().last == last_address(family) ||
+                                             range.first <= merged.back().last.plus(1));
     if (touches)
       merged.back().last = std::max(merged.back().last, range.last);
     else
@@ -59,28 +58,38 @@ std::vector<AddressRange> merge_ranges(const std::vector<IpPrefix>& prefixes) {
   return merged;
 }
 
+std::vector<IpAddress> only(const std::vector<IpAddress>& addresses, IpFamily family) {
+  std::vector<IpAddress> out;
+  std::ranges::copy_if(addresses, std::back_inserter(out),
+                       [&](const IpAddress& ip) { return ip.family() == family; });
+  return out;
+}
+
 std::string to_string(const AddressRange& range) {
-  const std::uint64_t size = std::uint64_t{range.last} - range.first + 1;
-  if (std::has_single_bit(size) && range.first % size == 0) {
-    const auto length = static_cast<unsigned>(32 - std::countr_zero(size));
-    return IpPrefix::containing(IpAddress::v4(range.first), length).to_string();
+  const unsigned length_max = range.first.is_v4() ? 32 : 128;
+  for (unsigned length = 0; length <= length_max; ++length) {
+    const IpPrefix prefix = IpPrefix::containing(range.first, length);
+    if (prefix.address() == range.first && last_of(prefix) == range.last)
+      return prefix.to_string();
   }
-  return fmt::format("{}-{}", IpAddress::v4(range.first).to_string(),
-                     IpAddress::v4(range.last).to_string());
+  return fmt::format("{}-{}", range.first.to_string(), range.last.to_string());
+}
+
+std::vector<NftSetNames> set_names(const NftRules& rules) {
+  std::vector<NftSetNames> out{kNftSets4};
+  if (std::ranges::any_of(rules.pods, [](const IpPrefix& pods) { return !pods.is_v4(); }))
+    out.push_back(kNftSets6);
+  return out;
 }
 
 Result<NftRules> normalize(NftRules rules) {
   sort_unique(rules.pods);
   sort_unique(rules.cluster);
-  // A host that is reached over IPv6 is no destination of an IPv4 packet.
-  std::erase_if(rules.nodes, [](const IpAddress& node) { return node.is_v6(); });
   sort_unique(rules.nodes);
   sort_unique(rules.internal_links);
   SHOAL_TRY(check_size(rules.pods.size(), "pod CIDRs"));
   SHOAL_TRY(check_size(rules.cluster.size(), "cluster CIDRs"));
   SHOAL_TRY(check_size(rules.nodes.size(), "member hosts"));
-  SHOAL_TRY(check_family(rules.pods));
-  SHOAL_TRY(check_family(rules.cluster));
   for (const std::string& link : rules.internal_links)
     if (link.empty() || link == "*" || link.size() > kLinkNameMax + (link.back() == '*' ? 1 : 0))
       return fail(Errc::kInvalid, fmt::format("nftables: '{}' is no link name", link));
@@ -95,9 +104,9 @@ std::string chain_line() {
   return fmt::format("chain {} type nat hook postrouting priority 100 policy accept", kNftChain);
 }
 
-std::string rule_line(const std::vector<std::string>& internal_links) {
-  std::string line = fmt::format("rule {} ip saddr @{} ip daddr != @{} ip daddr != @{}", kNftChain,
-                                 kNftPodsSet, kNftClusterSet, kNftNodesSet);
+std::string rule_line(const NftSetNames& sets, const std::vector<std::string>& internal_links) {
+  std::string line = fmt::format("rule {0} {1} saddr @{2} {1} daddr != @{3} {1} daddr != @{4}",
+                                 kNftChain, sets.keyword, sets.pods, sets.cluster, sets.nodes);
   for (const std::string& link : internal_links)
     line += fmt::format(" oifname != \"{}\"", link);
   return line + " counter masquerade fully-random";
@@ -108,7 +117,7 @@ std::vector<std::string> tunnel_lines(std::uint16_t port) {
     return fmt::format("chain {} type filter hook {} priority -300 policy accept", name, name);
   };
   const auto rule = [&](std::string_view name, std::string_view address) {
-    return fmt::format("rule {} ip {} @{} udp dport {} notrack", name, address, kNftNodesSet, port);
+    return fmt::format("rule {} ip {} @{} udp dport {} notrack", name, address, kNftSets4.nodes, port);
   };
   return {chain(kNftTunnelInChain), rule(kNftTunnelInChain, "saddr"), chain(kNftTunnelOutChain),
           rule(kNftTunnelOutChain, "daddr")};
@@ -126,16 +135,19 @@ std::string render(const NftRules& rules) {
   const auto normal = normalize(rules);
   if (!normal)
     return {};
-  std::vector<std::string> lines = {chain_line(), rule_line(normal->internal_links)};
+  std::vector<std::string> lines = {chain_line()};
   if (normal->tunnel_port != 0)
     for (std::string& line : tunnel_lines(normal->tunnel_port))
       lines.push_back(std::move(line));
-  for (const AddressRange& range : merge_ranges(normal->pods))
-    lines.push_back(set_line(kNftPodsSet, to_string(range)));
-  for (const AddressRange& range : merge_ranges(normal->cluster))
-    lines.push_back(set_line(kNftClusterSet, to_string(range)));
-  for (const IpAddress& node : normal->nodes)
-    lines.push_back(set_line(kNftNodesSet, node.to_string()));
+  for (const NftSetNames& sets : set_names(*normal)) {
+    lines.push_back(rule_line(sets, normal->internal_links));
+    for (const AddressRange& range : merge_ranges(normal->pods, sets.family))
+      lines.push_back(set_line(sets.pods, to_string(range)));
+    for (const AddressRange& range : merge_ranges(normal->cluster, sets.family))
+      lines.push_back(set_line(sets.cluster, to_string(range)));
+    for (const IpAddress& node : only(normal->nodes, sets.family))
+      lines.push_back(set_line(sets.nodes, node.to_string()));
+  }
   return join_sorted(std::move(lines));
 }
 

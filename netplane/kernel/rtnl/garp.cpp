@@ -9,8 +9,11 @@
 #include <fmt/format.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <optional>
 #include <string_view>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace shoal::kernel {
@@ -128,7 +131,71 @@ Result<Announcer> Announcer::open(int netns_fd, std::uint32_t link, const MacAdd
   UniqueFd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket)
     return fail_errno("open a packet socket for gratuitous ARP");
-  return Announcer(std::move(socket), link, mac);
+  UniqueFd groups(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!groups && errno != EAFNOSUPPORT)
+    return fail_errno("open a socket for solicited-node groups");
+  return Announcer(std::move(socket), std::move(groups), link, mac);
+}
+
+IpAddress solicited_node_group(const IpAddress& ip) {
+  SHOAL_ASSERT(ip.is_v6());
+  const auto& b = ip.bytes();
+  return IpAddress::from_bytes(
+      {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, b[13], b[14], b[15]});
+}
+
+// An entry of the link's own list, that nobody's exit takes away. It is there once, however often it
+// is added.
+Result<> Announcer::change_filter(const IpAddress& group, bool add) {
+  ifreq request{};
+  if (::if_indextoname(link_, request.ifr_name) == nullptr)
+    return fail_errno(fmt::format("look up link {}", link_));
+  const auto& b = group.bytes();
+  const std::uint8_t mac[ETH_ALEN] = {0x33, 0x33, b[12], b[13], b[14], b[15]};
+  request.ifr_hwaddr.sa_family = AF_UNSPEC;
+  std::memcpy(request.ifr_hwaddr.sa_data, mac, sizeof(mac));
+  if (::ioctl(socket_.get(), add ? SIOCADDMULTI : SIOCDELMULTI, &request) == 0 ||
+      errno == EOPNOTSUPP || errno == EINVAL)  // a link that filters nothing
+    return {};
+  return fail_errno(fmt::format("{} {} on link {}", add ? "let in" : "keep out",
+                                group.to_string(), request.ifr_name));
+}
+
+Result<> Announcer::listen_for(const IpAddress& ip) {
+  if (ip.is_v4() || heard_.contains(ip))
+    return {};
+  const IpAddress group = solicited_node_group(ip);
+  if (!groups_)
+    return fail(Errc::kUnsupported,
+                fmt::format("announce {}: this kernel has no IPv6", ip.to_string()));
+  SHOAL_TRY(change_filter(group, true));
+  ipv6_mreq request{};
+  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
+  request.ipv6mr_interface = link_;
+  // Of two addresses with one group the second finds it joined.
+  if (::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &request, sizeof(request)) !=
+          0 &&
+      errno != EADDRINUSE)
+    return fail_errno(fmt::format("join {} on link {}", group.to_string(), link_));
+  heard_.emplace(ip, group);
+  return {};
+}
+
+void Announcer::ignore(const IpAddress& ip) {
+  const auto heard = heard_.find(ip);
+  if (heard == heard_.end())
+    return;
+  const IpAddress group = heard->second;
+  heard_.erase(heard);
+  for (const auto& [other, shared] : heard_)
+    if (shared == group)
+      return;
+  ipv6_mreq request{};
+  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
+  request.ipv6mr_interface = link_;
+  static_cast<void>(::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &request,
+                                 sizeof(request)));
+  static_cast<void>(change_filter(group, false));
 }
 
 Result<> Announcer::announce(const IpAddress& ip) {

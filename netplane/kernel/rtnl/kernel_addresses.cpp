@@ -113,9 +113,12 @@ NlMessage address_request(int type, int flags, const LinkAddress& address) {
   header.ifa_prefixlen = static_cast<std::uint8_t>(address.prefix_length);
   header.ifa_scope = static_cast<std::uint8_t>(address.scope);
   header.ifa_index = address.link;
-  header.ifa_flags = address.ip.is_v6() ? IFA_F_NODAD : 0;
   NlMessage request(type, flags);
   request.header(header).ip(IFA_LOCAL, address.ip).ip(IFA_ADDRESS, address.ip);
+  constexpr unsigned kSingle = 128;
+  if (address.ip.is_v6() && type == RTM_NEWADDR)
+    request.u32(IFA_FLAGS,
+                IFA_F_NODAD | (address.prefix_length == kSingle ? IFA_F_NOPREFIXROUTE : 0U));
   return request;
 }
 

@@ -3,6 +3,7 @@
 
 #include "netplane/base/hash.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fmt/format.h>
 #include <optional>
@@ -26,6 +27,26 @@ Result<> silence_ipv6(Rtnl& rtnl, std::string_view link) {
   SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "accept_ra", "0"));
   SHOAL_TRY(set_ipv6_sysctl(rtnl, link, "addr_gen_mode", "1"));  // IN6_ADDR_GEN_MODE_NONE
   return {};
+}
+
+// Distributions and container hosts may have it off for new links.
+Result<> enable_ipv6(Rtnl& rtnl, std::string_view link) {
+  return set_ipv6_sysctl(rtnl, link, "disable_ipv6", "0");
+}
+
+bool has_ipv6(const PodNetSpec& spec) {
+  return std::ranges::any_of(spec.ips, [](const IpAddress& ip) { return ip.is_v6(); });
+}
+
+IpPrefix default_of(IpFamily family) {
+  return family == IpFamily::kV4 ? IpPrefix::containing(IpAddress::v4(0), 0) : IpPrefix();
+}
+
+std::string text_of(const std::vector<IpAddress>& ips) {
+  std::string out;
+  for (const IpAddress& ip : ips)
+    out += (out.empty() ? "" : ", ") + ip.to_string();
+  return out;
 }
 
 // Nothing when there is none.
@@ -91,33 +112,49 @@ Result<Pair> create_pair(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
   return pair;
 }
 
+Result<> configure_pod_address(Rtnl& pod, std::uint32_t link, const IpAddress& ip,
+                               const PodNetSpec& spec) {
+  const IpAddress gateway = pod_gateway(ip.family());
+  SHOAL_TRY(pod.replace_address(
+      {.link = link, .ip = ip, .prefix_length = IpPrefix::host(ip).length()}));
+  SHOAL_TRY(pod.replace_neighbour({.link = link, .ip = gateway, .mac = spec.host_mac}));
+  if (ip.is_v4())
+    SHOAL_TRY(pod.replace_route(
+        {.destination = IpPrefix::host(gateway), .link = link, .scope = Scope::kLink}));
+  return pod.replace_route({.destination = default_of(ip.family()),
+                            .link = link,
+                            .gateway = gateway,
+                            .mtu = spec.mtu,
+                            .metric = default_metric(ip.family())});
+}
+
 Result<> configure_pod_end(Rtnl& pod, const Pair& pair, const PodNetSpec& spec) {
   const std::uint32_t link = pair.pod.index;
   SHOAL_TRY(silence_ipv6(pod, kPodInterface));
+  if (has_ipv6(spec))
+    for (const std::string_view name : {kPodInterface, std::string_view("lo")})
+      SHOAL_TRY(enable_ipv6(pod, name));
   if (pair.pod.mtu != spec.mtu)
     SHOAL_TRY(pod.set_link_mtu(link, spec.mtu));
   const Link loopback = SHOAL_TRY(pod.link("lo"));
   SHOAL_TRY(pod.set_link_up(loopback.index, true));
   SHOAL_TRY(pod.set_link_up(link, true));
-  SHOAL_TRY(pod.replace_address({.link = link, .ip = spec.ip, .prefix_length = 32}));
-  SHOAL_TRY(pod.replace_neighbour({.link = link, .ip = pod_gateway(), .mac = spec.host_mac}));
-  SHOAL_TRY(pod.replace_route(
-      {.destination = IpPrefix::host(pod_gateway()), .link = link, .scope = Scope::kLink}));
-  SHOAL_TRY(pod.replace_route({.destination = IpPrefix::containing(IpAddress::v4(0), 0),
-                               .link = link,
-                               .gateway = pod_gateway(),
-                               .mtu = spec.mtu}));
+  for (const IpAddress& ip : spec.ips)
+    SHOAL_TRY(configure_pod_address(pod, link, ip, spec));
   return {};
 }
 
 Result<> configure_host_end(Rtnl& host, const Pair& pair, const PodNetSpec& spec) {
   const std::uint32_t link = pair.host.index;
   SHOAL_TRY(silence_ipv6(host, spec.host_link));
+  if (has_ipv6(spec))
+    SHOAL_TRY(enable_ipv6(host, spec.host_link));
   SHOAL_TRY(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.host_link), "0"));
   if (pair.host.mtu != spec.mtu)
     SHOAL_TRY(host.set_link_mtu(link, spec.mtu));
   SHOAL_TRY(host.set_link_up(link, true));
-  SHOAL_TRY(host.replace_neighbour({.link = link, .ip = spec.ip, .mac = spec.pod_mac}));
+  for (const IpAddress& ip : spec.ips)
+    SHOAL_TRY(host.replace_neighbour({.link = link, .ip = ip, .mac = spec.pod_mac}));
   return {};
 }
 
@@ -129,31 +166,58 @@ Result<> configure(Rtnl& host, Rtnl& pod, const Pair& pair, const PodNetSpec& sp
   SHOAL_TRY(configure_host_end(host, pair, spec));
   SHOAL_TRY(configure_pod_end(pod, pair, spec));
   SHOAL_TRY(host.link(pair.host.index));
-  // Last: only now does the pod's address lead anywhere.
-  return host.replace_route(
-      {.destination = IpPrefix::host(spec.ip), .link = pair.host.index, .scope = Scope::kLink});
+  // Last: only now do the pod's addresses lead anywhere.
+  for (const IpAddress& ip : spec.ips)
+    SHOAL_TRY(host.replace_route({.destination = IpPrefix::host(ip),
+                                  .link = pair.host.index,
+                                  .scope = ip.is_v4() ? Scope::kLink : Scope::kGlobal,
+                                  .metric = default_metric(ip.family())}));
+  return {};
+}
+
+// Forwarding makes a router of the host, and a router takes no advertisements unless it is told to.
+Result<> keep_listening(Rtnl& host, std::string_view link) {
+  const std::string key = fmt::format("ipv6/conf/{}/accept_ra", link);
+  const auto now = host.sysctl(key);
+  if (now && *now == "1")
+    SHOAL_TRY(host.set_sysctl(key, "2"));
+  return {};
+}
+
+Result<> forward_ipv6(Rtnl& host, const Uplink& uplink) {
+  constexpr std::string_view kForwarding = "ipv6/conf/all/forwarding";
+  SHOAL_TRY(keep_listening(host, uplink.name));
+  const auto now = host.sysctl(kForwarding);
+  if (now && *now == "1")
+    return {};
+  // Before it is switched on: what was learned goes with the first moment without.
+  for (const Link& link : SHOAL_TRY(host.links()))
+    SHOAL_TRY(keep_listening(host, link.name));
+  return host.set_sysctl(kForwarding, "1");
 }
 
 }  // namespace
 
-IpAddress pod_gateway() { return IpAddress::v4(0xA9FE0101); }
+IpAddress pod_gateway(IpFamily family) {
+  return family == IpFamily::kV4
+             ? IpAddress::v4(0xA9FE0101)
+             : IpAddress::from_bytes({0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+}
 
 std::string pod_link_name(std::string_view uid) {
   return fmt::format("{}{:08x}", kPodLinkPrefix, static_cast<std::uint32_t>(hash64(uid)));
 }
 
-PodNetSpec make_pod_net_spec(std::string_view uid, const IpAddress& ip, std::uint32_t mtu) {
+PodNetSpec make_pod_net_spec(std::string_view uid, std::vector<IpAddress> ips, std::uint32_t mtu) {
   return {.host_link = pod_link_name(uid),
-          .ip = ip,
+          .ips = std::move(ips),
           .pod_mac = MacAddress::from_name(fmt::format("{}/pod", uid)),
           .host_mac = MacAddress::from_name(fmt::format("{}/host", uid)),
           .mtu = mtu};
 }
 
 Result<AttachedPod> attach_pod(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
-  const std::string what = fmt::format("attach {} to {}", spec.ip.to_string(), spec.host_link);
-  if (!spec.ip.is_v4())
-    return fail(Errc::kUnsupported, what + ": IPv6 pod addresses are not supported yet");
+  const std::string what = fmt::format("attach {} to {}", text_of(spec.ips), spec.host_link);
   auto pair = SHOAL_TRY_WRAP(existing_pair(host, pod, spec), what);
   const bool made_here = !pair;
   if (made_here)
@@ -189,7 +253,7 @@ Result<std::vector<Link>> pod_links(Rtnl& host) {
   return result;
 }
 
-Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec) {
+Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6) {
   const std::string what = fmt::format("overlay device {}", spec.name);
   auto link = SHOAL_TRY_WRAP(find_link(host, spec.name), what);
   if (link && (link->kind != "vxlan" || link->mac != spec.mac)) {
@@ -201,6 +265,8 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec) {
   if (link->mtu != spec.mtu)
     SHOAL_TRY_WRAP(host.set_link_mtu(link->index, spec.mtu), what);
   SHOAL_TRY_WRAP(silence_ipv6(host, spec.name), what);
+  if (ipv6)
+    SHOAL_TRY_WRAP(enable_ipv6(host, spec.name), what);
   SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.name), "2"), what);
   auto up = host.set_link_up(link->index, true);
   if (!up && up.error().sys_errno() == EADDRINUSE)  // its socket is opened only now
@@ -214,13 +280,15 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec) {
   return host.link(link->index);
 }
 
-Result<> prepare_host(Rtnl& host, const Uplink& uplink) {
+Result<> prepare_host(Rtnl& host, const Uplink& uplink, bool ipv6) {
   SHOAL_TRY_WRAP(host.set_sysctl("ipv4/ip_forward", "1"), "switch IPv4 forwarding on");
   // The kernel takes the larger of `all` and the link's own value, and 2 (loose) is above 1
   // (strict): replies that come by another way than the route back would take are let in, whatever
   // the distribution set for `all`.
   SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", uplink.name), "2"),
                  fmt::format("loosen rp_filter of the uplink {}", uplink.name));
+  if (ipv6)
+    SHOAL_TRY_WRAP(forward_ipv6(host, uplink), "switch IPv6 forwarding on");
   return {};
 }
 

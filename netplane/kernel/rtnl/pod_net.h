@@ -8,13 +8,18 @@
 //   default via 169.254.1.1 mtu M            neighbour 10.244.1.7 at the pod's MAC, permanent
 //   neighbour 169.254.1.1 at the host
 //   end's MAC, permanent
+// and with an IPv6 address:
+//        fd10:244:0:1::7/128                 fd10:244:0:1::7 dev shl1a2b3c4d
+//   default via fe80::1 mtu M                neighbour fd10:244:0:1::7 at the pod's MAC, permanent
+//   neighbour fe80::1 as above
 //
-// Nobody sends ARP: both ends know each other's MAC for good. The MACs follow from the pod's uid,
-// so that a second attach finds what the first one made.
+// Nobody sends ARP or neighbour solicitations: both ends know each other's MAC for good. Neither has
+// a link-local address, and routers are not listened to. The MACs follow from the pod's uid, so that
+// a second attach finds what the first one made.
 //
 // attach_pod may be repeated and mends what is missing. When it fails, what this call made is gone
 // again; what was there before is left. Duration: about 1 ms, most of it in the kernel's link
-// registration. IPv4 now; an IPv6 address answers kUnsupported.
+// registration.
 #pragma once
 
 #include "netplane/kernel/rtnl/rtnl.h"
@@ -29,11 +34,11 @@ inline constexpr std::string_view kPodLinkPrefix =
     "shl";  // then 8 hex digits of the pod's uid, hashed
 inline constexpr std::string_view kPodInterface = "eth0";
 inline constexpr std::uint32_t kPodLinkGroup = 0x73686c;  // `ip link show group 7563372`
-IpAddress pod_gateway();                                  // 169.254.1.1
+IpAddress pod_gateway(IpFamily family);  // 169.254.1.1, fe80::1
 
 struct PodNetSpec {
   std::string host_link;  // name of the host's end
-  IpAddress ip;
+  std::vector<IpAddress> ips;  // at most one of each family
   MacAddress pod_mac;
   MacAddress host_mac;
   std::uint32_t mtu = 1450;
@@ -42,7 +47,7 @@ struct PodNetSpec {
 
 // Names and MACs from the uid.
 std::string pod_link_name(std::string_view uid);
-PodNetSpec make_pod_net_spec(std::string_view uid, const IpAddress& ip, std::uint32_t mtu);
+PodNetSpec make_pod_net_spec(std::string_view uid, std::vector<IpAddress> ips, std::uint32_t mtu);
 
 struct AttachedPod {
   std::uint32_t host_ifindex = 0;
@@ -63,11 +68,13 @@ Result<> detach_pod(Rtnl& host, std::string_view host_link);
 Result<std::vector<Link>> pod_links(Rtnl& host);
 
 // The VXLAN device as given, up: made when it is not there or is another's, mended otherwise. A
-// device of the same name and MAC keeps its index, so that attached programs stay.
-Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec);
+// device of the same name and MAC keeps its index, so that attached programs stay. ipv6: it carries
+// that, too.
+Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6 = false);
 
 // What the host needs once for all pods: IPv4 forwarding on, rp_filter loose enough for the uplink
-// and the tunnel.
-Result<> prepare_host(Rtnl& host, const Uplink& uplink);
+// and the tunnel. ipv6: forwarding of that, too; links that learn addresses and routes from router
+// advertisements go on doing so.
+Result<> prepare_host(Rtnl& host, const Uplink& uplink, bool ipv6 = false);
 
 }  // namespace shoal::kernel

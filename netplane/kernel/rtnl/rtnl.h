@@ -79,6 +79,11 @@ struct LinkAddress {
 // route show proto 83`.
 inline constexpr std::uint8_t kRouteProtocolShoal = 83;
 
+// The kernel gives an IPv6 route this metric when none is named, and an IPv4 route 0.
+constexpr std::uint32_t default_metric(IpFamily family) {
+  return family == IpFamily::kV4 ? 0 : 1024;
+}
+
 // One next hop, unicast. Routes of other types and with several next hops are not listed.
 struct Route {
   IpPrefix destination;  // 0.0.0.0/0 or ::/0: the default route
@@ -102,7 +107,7 @@ struct Neighbour {
   auto operator<=>(const Neighbour&) const = default;
 };
 
-enum class Family : std::uint8_t { kV4, kV6 };
+using Family = IpFamily;
 
 class Rtnl {
 public:
@@ -126,7 +131,8 @@ public:
 
   virtual Result<std::vector<LinkAddress>> addresses() = 0;  // sorted
   virtual Result<>
-  replace_address(const LinkAddress& address) = 0;  // IPv6: without duplicate detection
+  replace_address(const LinkAddress& address) = 0;  // IPv6: without duplicate detection; a /128
+                                                    // without a route of its own
   virtual Result<> delete_address(const LinkAddress& address) = 0;
 
   virtual Result<std::vector<Route>>
@@ -158,6 +164,7 @@ struct Uplink {
   std::uint32_t mtu = 0;
   IpAddress address;                 // the underlay address of this host
   std::optional<IpAddress> gateway;  // of the default route, when it leads over this device
+  std::optional<IpAddress> address_v6;  // its global IPv6 address there; the lowest of several
   auto operator<=>(const Uplink&) const = default;
 };
 

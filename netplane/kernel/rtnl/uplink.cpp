@@ -88,7 +88,7 @@ Result<Uplink> choose_uplink(const std::vector<Link>& links,
                              std::optional<IpAddress> underlay) {
   const Route* leading = default_route(routes);
   const Link* link = SHOAL_TRY(choose_link(links, addresses, leading, wanted_name, underlay));
-  Uplink uplink{link->index, link->name, link->mac, link->mtu, {}, std::nullopt};
+  Uplink uplink{link->index, link->name, link->mac, link->mtu, {}, std::nullopt, std::nullopt};
   if (leading != nullptr && leading->link == link->index)
     uplink.gateway = leading->gateway;
   const LinkAddress* own = nullptr;
@@ -105,6 +105,10 @@ Result<Uplink> choose_uplink(const std::vector<Link>& links,
                                                    link->name, underlay->to_string())
                                      : fmt::format("uplink {} has no IPv4 address", link->name));
   uplink.address = own->ip;
+  for (const LinkAddress& address : addresses)
+    if (address.link == link->index && address.ip.is_v6() && address.scope == Scope::kGlobal &&
+        (!uplink.address_v6 || address.ip < *uplink.address_v6))
+      uplink.address_v6 = address.ip;
   return uplink;
 }
 

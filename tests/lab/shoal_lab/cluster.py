@@ -21,6 +21,10 @@ LAB = ROOT / "scripts/lab"
 
 # Outside the lab's host addresses; scripts/lab leaves .201 to .250 free.
 LB_POOL = "198.18.0.208/28"
+FAMILIES = ("IPv4", "IPv6")
+DUAL_STACK = ("  pod_cidr: ['10.244.0.0/16', 'fd10:244::/48']\n"
+              "  service_cidr: ['10.96.0.0/16', 'fd10:96::/112']\n"
+              f"  lb_pool: ['{LB_POOL}', '2001:db8:1::d00/120']\n")
 
 
 class ClusterError(Exception):
@@ -47,8 +51,9 @@ def wait_for(what, condition, timeout_s=30.0, every_s=0.1, on_timeout=None):
 
 
 class Cluster:
-    def __init__(self, name, hosts=3, clients=1, config=None, owned=True):
+    def __init__(self, name, hosts=3, clients=1, config=None, owned=True, dual_stack=False):
         self.name = name
+        self.dual_stack = dual_stack  # pods and services of both families
         self.hosts = [f"h{i + 1}" for i in range(hosts)]
         self.clients = [f"c{i + 1}" for i in range(clients)]
         self.config = config or {}
@@ -97,9 +102,22 @@ class Cluster:
         return subprocess.Popen(self.argv(host, *command), **options)
 
     @staticmethod
-    def address(node):
-        number = int(node[1:])
-        return f"198.18.0.{(10 if node[0] == 'h' else 100) + number}"
+    def address(node, family="IPv4"):
+        number = int(node[1:]) + (10 if node[0] == "h" else 100)
+        return f"198.18.0.{number}" if family == "IPv4" else f"2001:db8:1::{number}"
+
+    @staticmethod
+    def family_of(ip):
+        return "IPv6" if ":" in ip else "IPv4"
+
+    @classmethod
+    def of_family(cls, ips, family):
+        """The one of that family; no such one is an error."""
+        return next(ip for ip in ips if cls.family_of(ip) == family)
+
+    @classmethod
+    def pod_ip(cls, pod, family="IPv4"):
+        return cls.of_family([entry["ip"] for entry in pod["status"]["podIPs"]], family)
 
     # ---- the agents
 
@@ -109,7 +127,7 @@ class Cluster:
                 f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
-                f"  lb_pool: {LB_POOL}\n"
+                + (DUAL_STACK if self.dual_stack else f"  lb_pool: {LB_POOL}\n") +
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"

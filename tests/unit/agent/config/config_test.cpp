@@ -40,7 +40,9 @@ TEST(Config, NothingGivesTheDefaults) {
     EXPECT_EQ(config.state_dir, "/var/lib/shoal");
     EXPECT_EQ(config.api.to_string(), "0.0.0.0:6443");
     EXPECT_EQ(config.gossip_probe_interval_ms, 500U);
-    EXPECT_EQ(config.pod_cidr.to_string(), "10.244.0.0/16");
+    ASSERT_EQ(config.pod_cidrs.size(), 1U);
+    EXPECT_EQ(config.pod_cidrs[0].to_string(), "10.244.0.0/16");
+    ASSERT_EQ(config.service_cidrs.size(), 1U);
     EXPECT_TRUE(config.lb_pools.empty());
     EXPECT_EQ(config.node_port_range, kNodePortsDefault);
     EXPECT_TRUE(config.node_port_addresses.empty());
@@ -185,6 +187,54 @@ TEST(Config, WhatIsAcceptedTheAddressPoolsAcceptToo) {
     // Not longer than /7: refused for its relation to pod_cidr, too.
     EXPECT_EQ(config.has_value(), pool.has_value() && length > 7) << length;
   }
+  for (unsigned length = 16; length <= 128; ++length) {
+    const auto config =
+        parse(fmt::format("network: {{pod_cidr: '10.244.0.0/16,fd00::/15', "
+                          "service_cidr: '10.96.0.0/16,fe00::/108', node_prefix_length_v6: {}}}",
+                          length),
+              "f.yaml", {}, "h1");
+    const auto pool = ipam::LeasePool::make(*IpPrefix::parse(fmt::format("fd00::/{}", length)));
+    EXPECT_EQ(config.has_value(), pool.has_value()) << length;
+  }
+}
+
+TEST(Config, TwoFamiliesAreOneOfEachInBothRanges) {
+  for (const char* yaml :
+       {"network: {pod_cidr: '10.244.0.0/16,fd10:244::/48', service_cidr: '10.96.0.0/16,"
+        "fd10:96::/112', lb_pool: '198.18.0.192/27,2001:db8:1::d00/120'}",
+        "network:\n  pod_cidr: [10.244.0.0/16, 'fd10:244::/48']\n  service_cidr:\n"
+        "    - 10.96.0.0/16\n    - fd10:96::/112\n  lb_pool: [198.18.0.192/27, "
+        "2001:db8:1::d00/120]\n"}) {
+    const Config config = good(yaml);
+    ASSERT_EQ(config.pod_cidrs.size(), 2U) << yaml;
+    EXPECT_EQ(config.pod_cidrs[1].to_string(), "fd10:244::/48");
+    EXPECT_EQ(config.service_cidrs[1].to_string(), "fd10:96::/112");
+    EXPECT_EQ(config.lb_pools[1].to_string(), "2001:db8:1::d00/120");
+    EXPECT_EQ(config.node_prefix_length_v6, 64U);
+  }
+  const std::string both = "network: {pod_cidr: '10.244.0.0/16,fd10:244::/48', service_cidr: ";
+  EXPECT_THAT(bad(both + "10.96.0.0/16}"),
+              testing::ElementsAre(AllOf(HasSubstr("network.service_cidr: has no IPv6 prefix"),
+                                         HasSubstr("fd10:244::/48"))));
+  EXPECT_THAT(bad("network: {service_cidr: '10.96.0.0/16,fd10:96::/112'}"),
+              testing::ElementsAre(HasSubstr("network.pod_cidr: has no IPv6 prefix")));
+  EXPECT_THAT(bad("network: {pod_cidr: 'fd10:244::/48', service_cidr: 'fd10:96::/112'}"),
+              testing::ElementsAre(HasSubstr("network.pod_cidr: fd10:244::/48 alone would be an "
+                                             "IPv6-only cluster, which is not supported yet"),
+                                   HasSubstr("network.service_cidr: fd10:96::/112 alone")));
+  EXPECT_THAT(bad("network: {pod_cidr: 'fd10:244::/48,10.244.0.0/16', service_cidr: "
+                  "'10.96.0.0/16,fd10:96::/112'}"),
+              testing::ElementsAre(HasSubstr("put 10.244.0.0/16 before fd10:244::/48")));
+  EXPECT_THAT(bad("network: {pod_cidr: '10.244.0.0/16,10.245.0.0/16'}"),
+              testing::ElementsAre(HasSubstr("network.pod_cidr: has two IPv4 prefixes")));
+  EXPECT_THAT(bad(both + "'10.96.0.0/16,fd10:244::/112'}"),
+              testing::ElementsAre(HasSubstr("fd10:244::/112 overlaps pod_cidr fd10:244::/48")));
+  EXPECT_THAT(bad("network: {pod_cidr: '10.244.0.0/16,fd10:244::/64', service_cidr: "
+                  "'10.96.0.0/16,fd10:96::/112'}"),
+              testing::ElementsAre(HasSubstr("network.node_prefix_length_v6: a /64 for each host "
+                                             "does not fit into pod_cidr fd10:244::/64")));
+  EXPECT_THAT(bad("network: {lb_pool: '2001:db8:1::d00/120'}"),
+              testing::ElementsAre(HasSubstr("is IPv6, and service_cidr has no IPv6 prefix")));
 }
 
 TEST(Config, NamesThatAHostCannotHave) {
@@ -212,7 +262,6 @@ TEST(Config, NotThereYetIsRefusedByName) {
   EXPECT_THAT(
       bad("manifests_dir: /etc/shoal/manifests"),
       testing::ElementsAre(AllOf(HasSubstr("manifests_dir"), HasSubstr("not act on it yet"))));
-  EXPECT_THAT(bad("network: {pod_cidr: 'fd00::/48'}"), testing::ElementsAre(HasSubstr("IPv6")));
   EXPECT_THAT(bad("network: {pod_cidr: 10.244.1.0/16}"),
               testing::ElementsAre(HasSubstr("network.pod_cidr")));
 }

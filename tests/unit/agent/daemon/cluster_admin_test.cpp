@@ -56,8 +56,8 @@ protected:
       replica_.apply(events, revision);
     });
     ClusterSettings settings;
-    settings.pod_cidr = *IpPrefix::parse("10.244.0.0/23");  // two hosts' worth
-    settings.service_cidr = *IpPrefix::parse("10.96.0.0/16");
+    settings.pod_cidrs = {*IpPrefix::parse("10.244.0.0/23"), *IpPrefix::parse("fd10:244::/48")};  // two hosts' worth
+    settings.service_cidrs = {*IpPrefix::parse("10.96.0.0/16"), *IpPrefix::parse("fd10:96::/112")};
     auto files =
         make_cluster("h1", *IpAddress::parse("198.18.0.11"), 6443, settings, clock_, random_);
     ASSERT_TRUE(files) << files.error().message();
@@ -126,7 +126,7 @@ TEST_F(ClusterAdminTest, HostsGetDifferentCidrsUntilThePoolEnds) {
   store::Txn removal;
   removal.ops.push_back({store::object_key("nodes", "", "h2"), std::nullopt});
   store_->txn(std::move(removal), [](Result<store::TxnResult>) {});
-  loop_.run_until([&] { return free_pod_cidr(files_.settings, replica_).has_value(); });
+  loop_.run_until([&] { return free_pod_cidrs(files_.settings, replica_).has_value(); });
   EXPECT_TRUE(admit(token, "h4"));
 }
 

@@ -22,8 +22,11 @@ protected:
     files_.store_host = true;
     files_.store_api = *SocketAddress::parse("198.18.0.11:6443");
     files_.seeds = {*SocketAddress::parse("198.18.0.12:7946")};
-    files_.settings.pod_cidr = *IpPrefix::parse("10.244.0.0/16");
-    files_.settings.service_cidr = *IpPrefix::parse("10.96.0.0/16");
+    files_.settings.pod_cidrs = {*IpPrefix::parse("10.244.0.0/16"),
+                                 *IpPrefix::parse("fd10:244::/48")};
+    files_.settings.node_prefix_length_v6 = 72;
+    files_.settings.service_cidrs = {*IpPrefix::parse("10.96.0.0/16"),
+                                     *IpPrefix::parse("fd10:96::/112")};
     files_.settings.lb_pools = {*IpPrefix::parse("198.18.0.192/27"),
                                 *IpPrefix::parse("198.18.9.0/24")};
     files_.settings.node_port_range = {31000, 31999};
@@ -111,6 +114,14 @@ TEST_F(ClusterFilesTest, AFolderHalfFromElsewhereIsTold) {
 TEST_F(ClusterFilesTest, SettingsTravelAsJson) {
   EXPECT_EQ(*settings_from_json(settings_to_json(files_.settings)), files_.settings);
   EXPECT_FALSE(settings_from_json("{\"podCIDR\":\"10.0.0.1/8\"}"));
+  // A cluster that was made when there was one family.
+  const auto early = settings_from_json(
+      R"({"podCIDR":"10.244.0.0/16","nodePrefixLength":24,"serviceCIDR":"10.96.0.0/16",)"
+      R"("loadBalancerPool":"198.18.0.192/27","vxlanPort":4789})");
+  ASSERT_TRUE(early) << early.error().message();
+  EXPECT_THAT(early->pod_cidrs, testing::ElementsAre(*IpPrefix::parse("10.244.0.0/16")));
+  EXPECT_THAT(early->service_cidrs, testing::ElementsAre(*IpPrefix::parse("10.96.0.0/16")));
+  EXPECT_THAT(early->lb_pools, testing::ElementsAre(*IpPrefix::parse("198.18.0.192/27")));
 }
 
 }  // namespace

@@ -176,7 +176,7 @@ TEST(Builder, LocalPodsAreAChange) {
   builder.build({});
   ASSERT_TRUE(builder.changed());
   EXPECT_TRUE(builder.changed()->empty());
-  const model::LocalPod pod{.pod = "default/a", .uid = "a", .ip = ip("10.244.1.5")};
+  const model::LocalPod pod{.pod = "default/a", .uid = "a", .addresses = {{ip("10.244.1.5"), 1}}};
   builder.set_local_pods({pod});
   EXPECT_EQ(builder.build({}).desired.pods, std::vector{pod});
   EXPECT_FALSE(builder.changed());

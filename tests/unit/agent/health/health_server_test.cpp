@@ -54,7 +54,9 @@ protected:
 
   fakes::AsioLoop loop_;
   bool healthy_ = true;
-  HealthServer server_{loop_.context(), [this] { return healthy_; }, std::chrono::milliseconds(5)};
+  HealthServer server_{loop_.context(),
+                       [this] { return healthy_; },
+                       {.ipv6 = true, .retry_interval = std::chrono::milliseconds(5)}};
 };
 
 TEST_F(HealthServerTest, AnswersAsKubeProxyDoes) {

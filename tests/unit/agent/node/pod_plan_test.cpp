@@ -52,8 +52,7 @@ ContainerState exited(int code, int ran_s = 1, std::uint32_t attempt = 0,
 PodSeen seen(std::vector<std::optional<ContainerState>> containers) {
   PodSeen out;
   out.adopted = out.sandbox = out.network = true;
-  out.ip = *IpAddress::parse("10.244.1.5");
-  out.generation = 3;
+  out.addresses = {{*IpAddress::parse("10.244.1.5"), 3}};
   for (auto& state : containers) {
     ContainerSeen container;
     container.current = std::move(state);

@@ -82,8 +82,12 @@ public:
     net().addresses.erase(address);
     return {};
   }
-  Result<std::vector<kernel::Route>> routes(kernel::Family) override {
-    return std::vector(net().routes.begin(), net().routes.end());
+  Result<std::vector<kernel::Route>> routes(kernel::Family family) override {
+    std::vector<kernel::Route> out;
+    for (const kernel::Route& route : net().routes)
+      if (route.destination.family() == family)
+        out.push_back(route);
+    return out;
   }
   Result<> replace_route(const kernel::Route& route) override {
     SHOAL_TRY(may("replace_route"));
@@ -185,6 +189,11 @@ public:
     host_.announced.push_back(ip);
     return {};
   }
+  Result<> listen_for(const IpAddress& ip) override {
+    host_.listened_for.insert(ip);
+    return {};
+  }
+  void ignore(const IpAddress& ip) override { host_.listened_for.erase(ip); }
 
 private:
   FakeHost& host_;

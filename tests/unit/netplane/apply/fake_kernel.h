@@ -41,6 +41,7 @@ struct FakeHost {
   unsigned host_attachments = 0;
   bool attached_before = false;
   std::vector<IpAddress> announced;
+  std::set<IpAddress> listened_for;
   bool announcing_fails = false;
   std::string fail_rtnl;  // the operation that fails: "replace_route", "create_veth", ...
 };

@@ -18,6 +18,8 @@ IpPrefix cidr(std::string_view text) { return *IpPrefix::parse(text); }
 const model::FrontendKey kWeb{ip("10.96.0.10"), 80, L4Proto::kTcp};
 const model::FrontendKey kDns{ip("10.96.0.53"), 53, L4Proto::kUdp};
 const IpAddress kVip = ip("203.0.113.10");
+const model::FrontendKey kWeb6{ip("fd10:96::10"), 80, L4Proto::kTcp};
+const IpAddress kVip6 = ip("2001:db8::10");
 
 model::Backend backend(std::string_view address, std::string host, std::string group = "") {
   model::Backend b;
@@ -93,9 +95,10 @@ std::map<std::string, double> shares(const model::DataPlane& maps, const model::
 class DataPlaneScenario : public testing::Test {
 protected:
   void SetUp() override { open(); }
-  void open() {
+  void open(bool ipv6 = false) {
     plane_.reset();
-    const Config config = host_->config();
+    Config config = host_->config();
+    config.ipv6 = ipv6;
     Result<KernelPorts> ports = host_->ports(config);
     ASSERT_TRUE(ports.has_value()) << ports.error().message();
     auto plane = DataPlane::open_with(config, *std::move(ports), clock_);
@@ -324,45 +327,45 @@ TEST_F(DataPlaneScenario, HostsAreRouted) {
 
 TEST_F(DataPlaneScenario, PodsComeAndGo) {
   apply(cluster());
-  PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), ip("10.244.1.5"), 7};
+  PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
   const auto first = plane_->attach_pod(pod);
   ASSERT_TRUE(first.has_value()) << first.error().message();
   const auto again = plane_->attach_pod(pod);
   ASSERT_TRUE(again.has_value()) << again.error().message();
   EXPECT_EQ(*first, *again);
-  EXPECT_EQ(host_->maps().pods.at(pod.ip).ifindex, first->host_ifindex);
-  EXPECT_EQ(host_->maps().pods.at(pod.ip).generation, 7);
+  EXPECT_EQ(host_->maps().pods.at(pod.addresses[0].ip).ifindex, first->host_ifindex);
+  EXPECT_EQ(host_->maps().pods.at(pod.addresses[0].ip).generation, 7);
   // A desired state from before the pod takes nothing away.
   apply(cluster());
   model::Desired desired = cluster();
   desired.nodes.pop_back();
   apply(desired);
-  EXPECT_TRUE(host_->maps().pods.contains(pod.ip));
+  EXPECT_TRUE(host_->maps().pods.contains(pod.addresses[0].ip));
   // After a restart it is kept as long as it is wanted.
   open();
   desired.pods = {*first};
   apply(desired);
-  EXPECT_TRUE(host_->maps().pods.contains(pod.ip));
+  EXPECT_TRUE(host_->maps().pods.contains(pod.addresses[0].ip));
   EXPECT_TRUE(plane_->attach_pod(pod).has_value());
-  ASSERT_TRUE(plane_->detach_pod(pod.uid, pod.ip).has_value());
-  EXPECT_FALSE(host_->maps().pods.contains(pod.ip));
+  ASSERT_TRUE(plane_->detach_pod(pod.uid, {pod.addresses[0].ip}).has_value());
+  EXPECT_FALSE(host_->maps().pods.contains(pod.addresses[0].ip));
   EXPECT_THAT(host_->network(), testing::Not(testing::HasSubstr(kernel::pod_link_name("uid-1"))));
-  EXPECT_TRUE(plane_->detach_pod(pod.uid, pod.ip).has_value());
+  EXPECT_TRUE(plane_->detach_pod(pod.uid, {pod.addresses[0].ip}).has_value());
 }
 
 TEST_F(DataPlaneScenario, APodThatIsGoneLeavesNoEntry) {
   apply(cluster());
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), ip("10.244.1.5"), 7};
+  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
   ASSERT_TRUE(plane_->attach_pod(pod).has_value());
   open();
   apply(cluster());
-  EXPECT_FALSE(host_->maps().pods.contains(pod.ip));
+  EXPECT_FALSE(host_->maps().pods.contains(pod.addresses[0].ip));
 }
 
 TEST_F(DataPlaneScenario, AFailedAttachLeavesNothing) {
   apply(cluster());
   const std::string before = host_->network();
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), ip("10.244.1.5"), 7};
+  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
   host_->faults->fail_once = host_->faults->writes + 1;
   const auto failed = plane_->attach_pod(pod);
   ASSERT_FALSE(failed.has_value());
@@ -373,12 +376,111 @@ TEST_F(DataPlaneScenario, AFailedAttachLeavesNothing) {
 }
 
 TEST_F(DataPlaneScenario, AnAddressOfAnotherPodIsLeftAlone) {
-  const PodAttachment old_pod{"default/a", "uid-1", host_->new_pod_netns(), ip("10.244.1.5"), 1};
-  const PodAttachment new_pod{"default/b", "uid-2", host_->new_pod_netns(), ip("10.244.1.5"), 2};
+  const PodAttachment old_pod{"default/a", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 1}}};
+  const PodAttachment new_pod{"default/b", "uid-2", host_->new_pod_netns(), {{ip("10.244.1.5"), 2}}};
   ASSERT_TRUE(plane_->attach_pod(old_pod).has_value());
   ASSERT_TRUE(plane_->attach_pod(new_pod).has_value());
-  ASSERT_TRUE(plane_->detach_pod("uid-1", old_pod.ip).has_value());
-  EXPECT_EQ(host_->maps().pods.at(new_pod.ip).generation, 2);
+  ASSERT_TRUE(plane_->detach_pod("uid-1", {old_pod.addresses[0].ip}).has_value());
+  EXPECT_EQ(host_->maps().pods.at(new_pod.addresses[0].ip).generation, 2);
+}
+
+// ---- two families
+
+// The same cluster with an IPv6 pod CIDR a host, and the service's other half.
+model::Desired dual_cluster() {
+  model::Desired desired = cluster();
+  for (std::size_t i = 0; i < desired.nodes.size(); i++)
+    desired.nodes[i].pod_cidrs.push_back(cidr(fmt::format("fd10:244:0:{}::/64", i + 1)));
+  desired.cluster_cidrs.push_back(cidr("fd10:244::/48"));
+  desired.cluster_cidrs.push_back(cidr("fd10:96::/112"));
+  model::ServicePort web6 = web(50, 50);
+  web6.family = IpFamily::kV6;
+  web6.frontends = {{kWeb6.ip, 80, L4Proto::kTcp, model::FrontendKind::kClusterIp},
+                    {kVip6, 80, L4Proto::kTcp, model::FrontendKind::kLoadBalancer}};
+  web6.backends = {backend("fd10:244:0:1::5", "h1", "blue"),
+                   backend("fd10:244:0:2::5", "h2", "green")};
+  desired.services.push_back(web6);
+  desired.announced_vips.push_back(kVip6);
+  return desired;
+}
+
+TEST_F(DataPlaneScenario, TwoFamiliesStandSideBySideAndGoOnOverARestart) {
+  open(true);
+  apply(dual_cluster());
+  expect_shares(kWeb, {{"10.244.1.5", 0.9}, {"10.244.2.5", 0.05}, {"10.244.3.5", 0.05}});
+  expect_shares(kWeb6, {{"fd10:244:0:1::5", 0.5}, {"fd10:244:0:2::5", 0.5}});
+  EXPECT_TRUE(host_->maps().vips.at(kVip6).announced);
+  EXPECT_EQ(host_->maps().nodes.at(cidr("fd10:244:0:2::/64")).underlay, ip("198.18.0.12"));
+  EXPECT_TRUE(host_->maps().nodes.at(cidr("fd10:244:0:1::/64")).underlay.is_unspecified());
+  const std::string network = host_->network();
+  for (const char* line :
+       {"neighbour fe80::2 dev shoal-vxlan mac 02:73:68:6f:61:6c permanent\n",
+        "route fd10:244:0:1::/64 via fe80::2 dev shoal-vxlan scope global metric 1024 proto 83\n",
+        "route fd10:244:0:3::/64 via fe80::2 dev shoal-vxlan scope global metric 1024 proto 83\n",
+        "set pods6 fd10:244:0:1::/64\n", "set cluster6 fd10:96::/112\n"})
+    EXPECT_THAT(network, testing::HasSubstr(line));
+
+  open(true);
+  const ApplyReport again = plane_->apply(dual_cluster(), true);
+  EXPECT_TRUE(again.ok()) << errors(again);
+  EXPECT_EQ(again.operations, 0U);
+  EXPECT_EQ(host_->network(), network);
+  EXPECT_THAT(plane_->audit().findings, testing::IsEmpty());
+  host_->delete_route(cidr("fd10:244:0:3::/64"));
+  EXPECT_THAT(plane_->audit().findings,
+              testing::ElementsAre("the route to fd10:244:0:3::/64 was gone"));
+  EXPECT_EQ(host_->network(), network);
+  // And without the second family everything of it goes.
+  apply(cluster());
+  EXPECT_THAT(host_->network(), testing::Not(testing::HasSubstr("fd10:")));
+  EXPECT_FALSE(host_->maps().frontends.contains(kWeb6));
+}
+
+TEST_F(DataPlaneScenario, APodHasAnEntryForEachOfItsAddresses) {
+  open(true);
+  apply(dual_cluster());
+  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(),
+                          {{ip("10.244.1.5"), 7}, {ip("fd10:244:0:1::5"), 3}}};
+  const auto first = plane_->attach_pod(pod);
+  ASSERT_TRUE(first.has_value()) << first.error().message();
+  EXPECT_EQ(first->addresses, pod.addresses);
+  for (const auto& [address, generation] : pod.addresses) {
+    EXPECT_EQ(host_->maps().pods.at(address).ifindex, first->host_ifindex);
+    EXPECT_EQ(host_->maps().pods.at(address).generation, generation);
+  }
+  model::Desired desired = dual_cluster();
+  desired.pods = {*first};
+  open(true);
+  apply(desired);
+  EXPECT_TRUE(host_->maps().pods.contains(pod.addresses[1].ip));
+  ASSERT_TRUE(plane_->detach_pod("uid-1", {ip("10.244.1.5"), ip("fd10:244:0:1::5")}));
+  EXPECT_THAT(host_->maps().pods, testing::IsEmpty());
+  EXPECT_THAT(host_->network(), testing::Not(testing::HasSubstr("fd10:244:0:1::5")));
+}
+
+TEST_F(DataPlaneScenario, AnAttachThatFailsAtItsSecondAddressLeavesNothing) {
+  open(true);
+  apply(dual_cluster());
+  const std::string before = host_->network();
+  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(),
+                          {{ip("10.244.1.5"), 7}, {ip("fd10:244:0:1::5"), 3}}};
+  host_->faults->fail_once = host_->faults->writes + 2;
+  ASSERT_FALSE(plane_->attach_pod(pod).has_value());
+  EXPECT_EQ(host_->network(), before);
+  EXPECT_THAT(host_->maps().pods, testing::IsEmpty());
+  EXPECT_TRUE(plane_->attach_pod(pod).has_value());
+}
+
+TEST_F(DataPlaneScenario, FamiliesAreNotMixed) {
+  model::Desired desired = cluster();
+  desired.services[0].backends.push_back(backend("fd10:244:0:2::5", "h2", "blue"));
+  desired.services[0].frontends.push_back(
+      {kVip6, 80, L4Proto::kTcp, model::FrontendKind::kLoadBalancer});
+  const ApplyReport report = plane_->apply(desired, true);
+  EXPECT_EQ(errors(report), "service default/web:http/TCP: frontend 2001:db8::10 is not IPv4\n"
+                            "service default/web:http/TCP: backend fd10:244:0:2::5 is not IPv4\n");
+  expect_shares(kWeb, {{"10.244.1.5", 0.9}, {"10.244.2.5", 0.05}, {"10.244.3.5", 0.05}});
+  EXPECT_FALSE(host_->maps().vips.contains(kVip6));
 }
 
 TEST_F(DataPlaneScenario, AVipIsAnnouncedAFewTimesAndThenNowAndThen) {

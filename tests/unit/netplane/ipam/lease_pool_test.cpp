@@ -35,6 +35,23 @@ TEST(LeasePool, LeavesOutTheFirstTheLastAndTheReserved) {
     EXPECT_EQ(next_ip(pool, wanted), wanted);
 }
 
+// The upper 96 bits of a pod's address are the CIDR's.
+TEST(LeasePool, OfAnIpv6CidrTheFirstAddressesArePool) {
+  LeasePool pool = pool_of("fd10:244:0:7::/64");
+  EXPECT_EQ(pool.usage(kStart).total, kPoolAddressesV6 - 2);
+  EXPECT_EQ(next_ip(pool, "a"), "fd10:244:0:7::1");
+  EXPECT_EQ(next_ip(pool, "b"), "fd10:244:0:7::2");
+  EXPECT_TRUE(pool.find_ip(*IpAddress::parse("fd10:244:0:7::2")));
+  for (const char* far : {"fd10:244:0:7::1000", "fd10:244:0:7:1::1", "fd10:244:0:8::1"}) {
+    EXPECT_FALSE(pool.find_ip(*IpAddress::parse(far))) << far;
+    EXPECT_EQ(pool.release(*IpAddress::parse(far), kStart).error().code(), Errc::kNotFound) << far;
+    EXPECT_EQ(pool.restore(*IpAddress::parse(far), {.generation = 1}, kStart).error().code(),
+              Errc::kCorrupt)
+        << far;
+  }
+  EXPECT_EQ(pool_of("fd10:244::ff00/120").usage(kStart).total, 254U);
+}
+
 TEST(LeasePool, ExhaustionSaysHowManyAndWhatToDo) {
   LeasePool pool = pool_of("10.244.1.0/30");
   EXPECT_EQ(next_ip(pool, "a"), "10.244.1.1");
@@ -97,7 +114,7 @@ TEST(LeasePool, TheGenerationIsNeverZero) {
 TEST(LeasePool, WhatIsWrongIsRefused) {
   EXPECT_EQ(LeasePool::make(*IpPrefix::parse("10.0.0.0/31")).error().code(), Errc::kInvalid);
   EXPECT_EQ(LeasePool::make(*IpPrefix::parse("10.0.0.0/8")).error().code(), Errc::kInvalid);
-  EXPECT_EQ(LeasePool::make(*IpPrefix::parse("2001:db8::/64")).error().code(), Errc::kUnsupported);
+  EXPECT_EQ(LeasePool::make(*IpPrefix::parse("2001:db8::/127")).error().code(), Errc::kInvalid);
   LeasePool pool = pool_of("10.244.1.0/24");
   EXPECT_EQ(pool.allocate("", "b", kStart).error().code(), Errc::kInvalid);
   EXPECT_EQ(pool.allocate("two words", "b", kStart).error().code(), Errc::kInvalid);

@@ -110,7 +110,23 @@ private:
     const auto n = static_cast<unsigned>(random_.below(kServicesMax));
     const std::string name = service(n, 0).name;
     if (std::erase_if(desired_.services, [&](const auto& s) { return s.name == name; }) == 0)
-      desired_.services.push_back(service(n, static_cast<unsigned>(random_.below(5))));
+      desired_.services.push_back(in_family(service(n, static_cast<unsigned>(random_.below(5))), n));
+  }
+
+  // Every other service is an IPv6 one.
+  static bool is_v6(unsigned n) { return n % 2 == 1; }
+  static IpAddress in_family(const IpAddress& ip, unsigned n) {
+    static const IpAddress base = *IpAddress::parse("fd00::");
+    return is_v6(n) ? base.plus(ip.v4_host_order()) : ip;
+  }
+  static model::ServicePort in_family(model::ServicePort service, unsigned n) {
+    if (is_v6(n))
+      service.family = IpFamily::kV6;
+    for (model::Frontend& frontend : service.frontends)
+      frontend.ip = in_family(frontend.ip, n);
+    for (model::Backend& backend : service.backends)
+      backend.ip = in_family(backend.ip, n);
+    return service;
   }
 
   // One ring for all clients becomes two, with fewer backends for those outside, or the other way.
@@ -152,6 +168,7 @@ private:
     case 1: {
       model::Backend b =
           backend(n, static_cast<unsigned>(random_.below(8)), kGroups[random_.below(3)]);
+      b.ip = in_family(b.ip, n);
       b.generation = static_cast<std::uint16_t>(1 + random_.below(3));
       std::erase_if(service.backends,
                     [&](const auto& o) { return o.ip == b.ip && o.port == b.port; });
@@ -173,7 +190,7 @@ private:
           service.groups.push_back({name, static_cast<std::uint32_t>(random_.below(4) * 30)});
       break;
     case 4: {
-      const model::Frontend extra{IpAddress::v4(0xcb007100 + n), 80, L4Proto::kTcp,
+      const model::Frontend extra{in_family(IpAddress::v4(0xcb007100 + n), n), 80, L4Proto::kTcp,
                                   model::FrontendKind::kLoadBalancer};
       if (std::erase(service.frontends, extra) == 0)
         service.frontends.push_back(extra);
@@ -186,7 +203,9 @@ private:
       service.source_ranges.clear();
       for (std::uint64_t i = random_.below(4); i > 0; i--)
         service.source_ranges.push_back(IpPrefix::containing(
-            IpAddress::v4(0xc6336400 + static_cast<std::uint32_t>(random_.below(4) << 6)), 26));
+            in_family(IpAddress::v4(0xc6336400 + static_cast<std::uint32_t>(random_.below(4) << 6)),
+                      n),
+            is_v6(n) ? 122 : 26));
       break;
     default:
       for (model::Backend& b : service.backends)

@@ -33,10 +33,14 @@ model::FrontendKind kind_of(const std::string& text) {
   throw std::runtime_error("frontend kind " + text);
 }
 
-// "ns/name:port/PROTO", "ns/name:port/PROTO@outside"
+// "ns/name:port/PROTO", "ns/name:port/PROTO@outside", each with "@v6" behind it
 model::ServicePort service_of(std::string id) {
-  constexpr std::string_view kOutside = "@outside";
+  constexpr std::string_view kOutside = "@outside", kV6 = "@v6";
   model::ServicePort service;
+  if (id.ends_with(kV6)) {
+    service.family = IpFamily::kV6;
+    id.resize(id.size() - kV6.size());
+  }
   if (id.ends_with(kOutside)) {
     service.clients = model::Clients::kOutside;
     id.resize(id.size() - kOutside.size());
@@ -109,6 +113,8 @@ void PlanScript::line(std::string_view text) {
     for (std::size_t i = 3; i < words.size(); i++) {
       if (words[i] == "dead")
         node.alive = false;
+      else if (words[i].starts_with("lan="))
+        node.lan_v6 = good(IpAddress::parse(words[i].substr(4)), words[i]);
       else
         node.pod_cidrs.push_back(good(IpPrefix::parse(words[i]), words[i]));
     }

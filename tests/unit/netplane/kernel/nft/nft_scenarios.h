@@ -76,6 +76,38 @@ TYPED_TEST_P(NftSuite, ReplacesTheWholeTable) {
   EXPECT_THAT(this->dump(), testing::HasSubstr("set cluster 10.0.1.0-10.0.2.255\n"));
 }
 
+TYPED_TEST_P(NftSuite, TwoFamiliesHaveSetsAndARuleEach) {
+  const NftRules both =
+      rules({"10.244.1.0/24", "fd10:244:0:1::/64"}, {"10.244.0.0/16", "fd10:244::/48", "fd10:96::/112"},
+            {"198.18.0.11", "2001:db8:1::11", "2001:db8:1::12"});
+  ASSERT_TRUE(this->nft().apply(both));
+  EXPECT_EQ(this->dump(), render(both));
+  EXPECT_EQ(this->dump(),
+            "chain postrouting type nat hook postrouting priority 100 policy accept\n"
+            "rule postrouting ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "
+            "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+            "rule postrouting ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @nodes6 oifname != "
+            "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+            "set cluster 10.244.0.0/16\n"
+            "set cluster6 fd10:244::/48\n"
+            "set cluster6 fd10:96::/112\n"
+            "set nodes 198.18.0.11\n"
+            "set nodes6 2001:db8:1::11\n"
+            "set nodes6 2001:db8:1::12\n"
+            "set pods 10.244.1.0/24\n"
+            "set pods6 fd10:244:0:1::/64\n");
+  for (const NftRules& odd :
+       {rules({"fd00::/64"}, {"::/0"}, {}), rules({"fd00::/64"}, {"ffff::/16", "::/32"}, {}),
+        rules({"fd00::/64"}, {"fd01::/64", "fd01:0:0:1::/64", "fd01:0:0:2::/64"}, {})}) {
+    ASSERT_TRUE(this->nft().apply(odd));
+    EXPECT_EQ(this->dump(), render(odd));
+  }
+  EXPECT_THAT(this->dump(),
+              testing::HasSubstr("set cluster6 fd01::-fd01::2:ffff:ffff:ffff:ffff\n"));
+  ASSERT_TRUE(this->nft().apply(kUsual));
+  EXPECT_EQ(this->dump(), kUsualText);
+}
+
 TYPED_TEST_P(NftSuite, RemovingMayBeRepeated) {
   ASSERT_TRUE(this->nft().apply(kUsual));
   EXPECT_TRUE(this->nft().remove());
@@ -98,17 +130,20 @@ TYPED_TEST_P(NftSuite, ManyHostsFitAndTooManyAreRefused) {
 
 TYPED_TEST_P(NftSuite, WhatIsWrongIsRefusedAndTheTableStays) {
   ASSERT_TRUE(this->nft().apply(kUsual));
-  EXPECT_EQ(this->nft().apply(rules({"2001:db8::/64"}, {}, {})).error().code(), Errc::kUnsupported);
   for (const char* link : {"", "*", "a-name-that-is-too-long"}) {
     NftRules odd = kUsual;
     odd.internal_links = {link};
     EXPECT_EQ(this->nft().apply(odd).error().code(), Errc::kInvalid) << link;
   }
-  // A host reached over IPv6 is no destination of IPv4 packets: nothing to say about it.
-  EXPECT_TRUE(this->nft().apply(rules({"10.244.1.0/24"}, {}, {"2001:db8::1"})));
+  // Without IPv6 pods there is nothing to say about IPv6.
+  const NftRules v4 = rules({"10.244.1.0/24"}, {"fd00::/8"}, {"2001:db8::1"});
+  EXPECT_TRUE(this->nft().apply(v4));
+  EXPECT_EQ(this->dump(), render(v4));
+  EXPECT_THAT(this->dump(), testing::Not(testing::HasSubstr("::")));
 }
 
 REGISTER_TYPED_TEST_SUITE_P(NftSuite, ReadsBackWhatItWrote, ReplacesTheWholeTable,
+                            TwoFamiliesHaveSetsAndARuleEach,
                             RemovingMayBeRepeated, ManyHostsFitAndTooManyAreRefused,
                             WhatIsWrongIsRefusedAndTheTableStays);
 

@@ -85,7 +85,7 @@ protected:
     outside_ = std::move(*open_rtnl(outside_ns_.get()));
     host_ = std::move(*open_rtnl(host_ns_.get()));
     pod_ = std::move(*open_rtnl(pod_ns_.get()));
-    ASSERT_TRUE(attach_pod(*host_, *pod_, make_pod_net_spec("uid", ip("10.244.1.7"), 1450)));
+    ASSERT_TRUE(attach_pod(*host_, *pod_, make_pod_net_spec("uid", {ip("10.244.1.7")}, 1450)));
     const auto up = host_->create_veth(
         {.name = "up0", .peer_name = "eth0", .peer_netns_fd = outside_ns_.get()});
     ASSERT_TRUE(up);

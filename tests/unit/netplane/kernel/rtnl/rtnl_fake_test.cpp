@@ -47,23 +47,14 @@ TEST(PodNet, AFailureLeavesAnEarlierPairAlone) {
 }
 
 TEST(PodNet, NamesAndMacsFollowFromTheUid) {
-  const PodNetSpec one = make_pod_net_spec("uid-1", ip("10.244.1.7"), 1450);
-  EXPECT_EQ(one, make_pod_net_spec("uid-1", ip("10.244.1.7"), 1450));
-  const PodNetSpec two = make_pod_net_spec("uid-2", ip("10.244.1.7"), 1450);
+  const PodNetSpec one = make_pod_net_spec("uid-1", {ip("10.244.1.7")}, 1450);
+  EXPECT_EQ(one, make_pod_net_spec("uid-1", {ip("10.244.1.7")}, 1450));
+  const PodNetSpec two = make_pod_net_spec("uid-2", {ip("10.244.1.7")}, 1450);
   EXPECT_NE(one.host_link, two.host_link);
   EXPECT_NE(one.pod_mac, two.pod_mac);
   EXPECT_NE(one.pod_mac, one.host_mac);
   EXPECT_TRUE(one.host_link.starts_with("shl"));
   EXPECT_EQ(one.host_link.size(), 11U);
-}
-
-TEST(PodNet, Ipv6IsRefusedByName) {
-  FakeWorld world;
-  auto host = world.open(world.host_fd());
-  auto pod = world.open(world.pod_fd());
-  PodNetSpec spec = kPod;
-  spec.ip = ip("2001:db8::7");
-  EXPECT_FAILS(attach_pod(*host, *pod, spec), Errc::kUnsupported);
 }
 
 class Uplinks : public testing::Test {

@@ -41,7 +41,7 @@ inline std::string lines_about(const std::string& dump, std::string_view link) {
 }
 
 inline const PodNetSpec kPod = {.host_link = "shl0badcafe",
-                                .ip = *IpAddress::parse("10.244.1.7"),
+                                .ips = {*IpAddress::parse("10.244.1.7")},
                                 .pod_mac = *MacAddress::parse("02:00:00:00:00:07"),
                                 .host_mac = *MacAddress::parse("02:00:00:00:00:01"),
                                 .mtu = 1450};
@@ -56,6 +56,29 @@ inline constexpr const char* kPodSide =
     "neighbour 169.254.1.1 dev eth0 mac 02:00:00:00:00:01 permanent\n"
     "route 0.0.0.0/0 via 169.254.1.1 dev eth0 scope global mtu 1450 proto 83\n"
     "route 169.254.1.1/32 dev eth0 scope link proto 83\n";
+
+// The same with an IPv6 address beside it.
+inline const PodNetSpec kDualPod = [] {
+  PodNetSpec spec = kPod;
+  spec.ips.push_back(ip("fd10:244:0:1::7"));
+  return spec;
+}();
+
+inline constexpr const char* kDualHostSide =
+    "link shl0badcafe kind veth mac 02:00:00:00:00:01 mtu 1450 up group 7563372\n"
+    "neighbour 10.244.1.7 dev shl0badcafe mac 02:00:00:00:00:07 permanent\n"
+    "neighbour fd10:244:0:1::7 dev shl0badcafe mac 02:00:00:00:00:07 permanent\n"
+    "route 10.244.1.7/32 dev shl0badcafe scope link proto 83\n"
+    "route fd10:244:0:1::7/128 dev shl0badcafe scope global metric 1024 proto 83\n";
+inline constexpr const char* kDualPodSide =
+    "address 10.244.1.7/32 dev eth0 scope global\n"
+    "address fd10:244:0:1::7/128 dev eth0 scope global\n"
+    "link eth0 kind veth mac 02:00:00:00:00:07 mtu 1450 up\n"
+    "neighbour 169.254.1.1 dev eth0 mac 02:00:00:00:00:01 permanent\n"
+    "neighbour fe80::1 dev eth0 mac 02:00:00:00:00:01 permanent\n"
+    "route 0.0.0.0/0 via 169.254.1.1 dev eth0 scope global mtu 1450 proto 83\n"
+    "route 169.254.1.1/32 dev eth0 scope link proto 83\n"
+    "route ::/0 via fe80::1 dev eth0 scope global mtu 1450 metric 1024 proto 83\n";
 
 TYPED_TEST_SUITE_P(RtnlSuite);
 
@@ -171,10 +194,27 @@ TYPED_TEST_P(RtnlSuite, APodIsAttached) {
   EXPECT_EQ(pod_links(*this->host_)->size(), 1U);
 }
 
+TYPED_TEST_P(RtnlSuite, APodOfTwoFamiliesIsAttachedAndMended) {
+  const auto first = attach_pod(*this->host_, *this->pod_, kDualPod);
+  ASSERT_TRUE(first) << first.error().message();
+  EXPECT_EQ(lines_about(*dump_network(*this->host_), "shl0badcafe"), kDualHostSide);
+  EXPECT_EQ(lines_about(*dump_network(*this->pod_), "eth0"), kDualPodSide);
+  EXPECT_OK(this->pod_->delete_address(
+      {.link = first->pod_ifindex, .ip = kDualPod.ips[1], .prefix_length = 128}));
+  EXPECT_OK(this->host_->delete_route({.destination = IpPrefix::host(kDualPod.ips[1]),
+                                       .link = first->host_ifindex,
+                                       .metric = default_metric(IpFamily::kV6)}));
+  const auto second = attach_pod(*this->host_, *this->pod_, kDualPod);
+  ASSERT_TRUE(second) << second.error().message();
+  EXPECT_EQ(*second, *first);
+  EXPECT_EQ(lines_about(*dump_network(*this->host_), "shl0badcafe"), kDualHostSide);
+  EXPECT_EQ(lines_about(*dump_network(*this->pod_), "eth0"), kDualPodSide);
+}
+
 TYPED_TEST_P(RtnlSuite, AttachingAgainMendsAndKeepsThePair) {
   const auto first = attach_pod(*this->host_, *this->pod_, kPod);
   ASSERT_TRUE(first);
-  EXPECT_OK(this->host_->delete_route({.destination = IpPrefix::host(kPod.ip),
+  EXPECT_OK(this->host_->delete_route({.destination = IpPrefix::host(kPod.ips[0]),
                                        .link = first->host_ifindex,
                                        .scope = Scope::kLink}));
   EXPECT_OK(this->pod_->set_link_up(first->pod_ifindex, false));
@@ -222,7 +262,7 @@ REGISTER_TYPED_TEST_SUITE_P(RtnlSuite, AVethHasItsNamesMacsAndMtuFromTheStart,
                             DeletingAnEndTakesTheOtherAlong,
                             AddressesRoutesAndNeighboursAreReplacedAndDeleted,
                             TheOverlayDeviceIsMadeOnceAndKept, APodIsAttached,
-                            AttachingAgainMendsAndKeepsThePair,
+                            APodOfTwoFamiliesIsAttachedAndMended, AttachingAgainMendsAndKeepsThePair,
                             APodThatHasANewNamespaceGetsANewPair, AnotherProgramsLinkIsLeftAlone,
                             DetachingLeavesNothingAndMayBeRepeated);
 

@@ -131,7 +131,9 @@ TEST_F(KernelOnly, PodsAreAttachedInAMillisecondOrSo) {
     ASSERT_TRUE(
         attach_pod(*host_, **pod,
                    make_pod_net_spec(fmt::format("uid-{}", i),
-                                     ip("10.244.1.1").plus(static_cast<unsigned>(i)), 1450)));
+                                     {ip("10.244.1.1").plus(static_cast<unsigned>(i)),
+                                      ip("fd10:244::1").plus(static_cast<unsigned>(i))},
+                                     1450)));
     milliseconds.push_back(
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - before)
             .count());
@@ -171,8 +173,31 @@ TEST_F(KernelOnly, TheHostIsMadeToForward) {
   EXPECT_EQ(*host_->sysctl("ipv4/ip_forward"), "1");
   EXPECT_EQ(*host_->sysctl("ipv4/conf/up0/rp_filter"), "2");
   EXPECT_EQ(*pod_->sysctl("ipv4/ip_forward"), "0");
+  EXPECT_EQ(*host_->sysctl("ipv6/conf/all/forwarding"), "0");
   EXPECT_FAILS(host_->set_sysctl("../kernel/panic", "1"), Errc::kInvalid);
   EXPECT_FAILS(host_->sysctl("ipv4/conf/no-such/rp_filter"), Errc::kNotFound);
+}
+
+// A router listens to no other router unless it is told to: the uplink may live by that.
+TEST_F(KernelOnly, AHostThatForwardsIpv6GoesOnListeningToRouters) {
+  ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
+  ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "1"));
+  ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up1/accept_ra", "1"));
+  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  EXPECT_EQ(*host_->sysctl("ipv6/conf/all/forwarding"), "1");
+  EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "2");
+  EXPECT_EQ(*host_->sysctl("ipv6/conf/up1/accept_ra"), "2");
+  ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "0"));
+  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "0");  // who does not listen is not made to
+}
+
+TEST_F(KernelOnly, Ipv6IsSwitchedOnForPodsWhereverItWasOff) {
+  ASSERT_TRUE(host_->set_sysctl("ipv6/conf/default/disable_ipv6", "1"));
+  ASSERT_TRUE(pod_->set_sysctl("ipv6/conf/all/disable_ipv6", "1"));
+  const auto attached = attach_pod(*host_, *pod_, kDualPod);
+  ASSERT_TRUE(attached) << attached.error().message();
+  EXPECT_EQ(lines_about(*dump_network(*pod_), "eth0"), std::string(kDualPodSide));
 }
 
 }  // namespace
