@@ -114,7 +114,7 @@ private:
   }
 
   // Every other service is an IPv6 one.
-  static bool is_v6(unsigned n) { return n % 2 == 1 && std::getenv("SHOAL_FUZZ_V4") == nullptr; }
+  static bool is_v6(unsigned n) { return n % 2 == 1; }
   static IpAddress in_family(const IpAddress& ip, unsigned n) {
     static const IpAddress base = *IpAddress::parse("fd00::");
     return is_v6(n) ? base.plus(ip.v4_host_order()) : ip;
