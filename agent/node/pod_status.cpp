@@ -193,6 +193,7 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
 void restore_status(const PodSpec& spec, const json::object& status, PodSeen& seen) {
   if (const auto started = api::parse_time(api::find_string(status, "startTime")))
     seen.started = *started;
+  seen.addresses.clear();
   if (const json::array* ips = api::find_array(status, "podIPs"))
     for (const json::value& value : *ips)
       if (const json::object* entry = value.if_object())

@@ -61,8 +61,8 @@ std::string ServicePort::id() const {
     side = "@outside";
   else if (clients == Clients::kInsideExternal)
     side = "@external";
-  return fmt::format("{}/{}:{}/{}{}{}", ns, name, port_name, to_string(proto), side,
-                     family == IpFamily::kV6 ? "@v6" : "");
+  return fmt::format("{}/{}:{}/{}{}{}", ns, name, port_name, to_string(proto),
+                     family == IpFamily::kV6 ? "@v6" : "", side);
 }
 
 bool same_but_backends(const ServicePort& a, const ServicePort& b) {

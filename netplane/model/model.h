@@ -104,8 +104,9 @@ struct ServicePort {
   // dropped, as a firewall would.
   std::vector<IpPrefix> source_ranges;
   auto operator<=>(const ServicePort&) const = default;
-  // "ns/name:port_name/PROTO", with "@outside" for Clients::kOutside and "@external" for
-  // kInsideExternal, and "@v6" for IPv6; unique in a cluster.
+  // "ns/name:port_name/PROTO", with "@v6" for IPv6, and then "@outside" for Clients::kOutside and
+  // "@external" for kInsideExternal: unique in a cluster, and the part with the ClusterIP sorts
+  // before the others, so that it is the one that keeps the ring when one becomes two.
   std::string id() const;
 };
 

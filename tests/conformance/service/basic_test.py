@@ -7,14 +7,14 @@ Named after the upstream sig-network tests where there is one ("should ...").
 import subprocess
 import unittest
 
-from frame import CLIENTS, ServiceTest
+from frame import CLIENTS, FAMILIES, Cluster, ServiceTest
 
 
 class Basic(ServiceTest):
     def both_frontends(self, service):
         """(client, address) for each kind of client: pods and hosts use both, outside clients the VIP."""
-        cluster_ip, vip = service["spec"]["clusterIP"], self.vip_of(service)
-        return [(c, a) for c in CLIENTS for a in (cluster_ip, vip) if c != "outside" or a == vip]
+        vips = self.vips_of(service)
+        return [(c, a) for c in CLIENTS for a in (*self.cluster_ips_of(service), *vips) if c != "outside" or a in vips]
 
     def test_serve_a_basic_endpoint_from_pods(self):
         self.servers("a", "b", hosts=["h1", "h2"])
@@ -60,8 +60,10 @@ class Basic(ServiceTest):
             self.wait_names(client, to, 80, {"a", "b"})
 
     def test_the_client_sees_the_service_and_the_server_sees_the_client(self):
-        addresses = {"host": self.cluster.address("h1"), "outside": self.cluster.address("c1"),
-                     "pod": self.cluster.get("pod", "client")["status"]["podIP"]}
+        pod = self.cluster.get("pod", "client")
+        addresses = {(family, client): ip for family in FAMILIES
+                     for client, ip in (("outside", self.cluster.address("c1", family)),
+                                        ("pod", self.cluster.pod_ip(pod, family)))}
         for name, host in (("a", "h1"), ("b", "h2")):
             with self.subTest(server=host):
                 self.servers(name, hosts=[host])
@@ -75,7 +77,8 @@ class Basic(ServiceTest):
                         self.assertEqual(answer["peer"], f"{to} 80", f"{client} {proto}")
                         # A host's process may use any of its host's addresses; a pod and a client have one.
                         if client != "host":
-                            self.assertEqual(answer["seen"].split()[0], addresses[client], f"{client} {proto}")
+                            self.assertEqual(answer["seen"].split()[0], addresses[self.cluster.family_of(to), client],
+                                             f"{client} {proto}")
 
     def test_refused_at_once_without_a_backend_and_on_other_ports(self):
         web = self.service(text="type: LoadBalancer",
@@ -104,23 +107,24 @@ class Basic(ServiceTest):
         self.servers("a", hosts=["h1"])
         web = self.service(text="type: LoadBalancer")
         self.wait_names("host", web["spec"]["clusterIP"], 80, {"a"})
-        for to in (web["spec"]["clusterIP"], self.vip_of(web)):
+        for to in (*self.cluster_ips_of(web), *self.vips_of(web)):
             done = self.cluster.shoal("h1", "exec", "a", "-n", self.ns, "--", "/bin/netprobe", "ask", "tcp", to, "80",
                                       "-n", "20")
             self.assertEqual(done.stdout.count('"ok":true'), 20, done.stdout)
 
     def test_service_without_selector(self):
         self.servers("a", hosts=["h2"])
-        ip = next(p for p in self.items("pods"))["status"]["podIP"]
+        pod = self.items("pods")[0]
         self.apply(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: {self.ns}}}\n"
-                   "spec: {ports: [{port: 80, targetPort: 7000}]}\n")
-        self.apply("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1, namespace: "
-                   f"{self.ns}, labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\n"
-                   f"endpoints: [{{addresses: [{ip}], nodeName: h2, conditions: {{ready: true}}}}]\n"
-                   "ports: [{name: '', port: 7000, protocol: TCP}]\n")
-        to = self.get_service()["spec"]["clusterIP"]
-        for client in ("pod", "host"):
-            self.wait_names(client, to, 80, {"a"})
+                   "spec: {ports: [{port: 80, targetPort: 7000}], ipFamilyPolicy: PreferDualStack}\n")
+        for family, to in zip(FAMILIES, self.cluster_ips_of(self.get_service())):
+            self.apply("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: "
+                       f"{{name: web-{family.lower()}, namespace: "
+                       f"{self.ns}, labels: {{kubernetes.io/service-name: web}}}}\naddressType: {family}\n"
+                       f"endpoints: [{{addresses: ['{Cluster.pod_ip(pod, family)}'], nodeName: h2, "
+                       "conditions: {ready: true}}]\nports: [{name: '', port: 7000, protocol: TCP}]\n")
+            for client in ("pod", "host"):
+                self.wait_names(client, to, 80, {"a"})
 
     def test_bulk_bytes_pass_both_ways(self):
         for name, host in (("a", "h1"), ("b", "h2")):

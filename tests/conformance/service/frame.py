@@ -5,6 +5,7 @@
          |                         +--- h2: servers
          |                         +--- h3: servers
 
+The cluster is dual stack, and so is every Service that service() makes: what a test asserts, it asserts of both families.
 A test says what it wants as Kubernetes objects and asks from three places: `pod` (a pod of h1), `host` (a process of
 h1) and `outside` (c1). netprobe (tests/images/netprobe.c) says who answered, whom the client believes to talk to and
 from where the server saw it come.
@@ -21,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/lab"))
 
-from shoal_lab.cluster import BUILD, SHOAL, Cluster, ClusterError, wait_for  # noqa: E402
+from shoal_lab.cluster import BUILD, FAMILIES, SHOAL, Cluster, ClusterError, wait_for  # noqa: E402
 
 NETPROBE = BUILD / "tests/images/netprobe"
 IMAGE = "shoal.dev/test/netprobe:latest"
@@ -38,7 +39,7 @@ class ServiceTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG)
+        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG, dual_stack=True)
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
         cls.cluster.form()
@@ -92,6 +93,7 @@ class ServiceTest(unittest.TestCase):
         """Applies a Service; returns it once it has what it asks for."""
         self.apply(f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {self.ns}, "
                    f"annotations: {annotations}}}\nspec:\n  selector: {selector}\n  ports: {ports}\n"
+                   "  ipFamilyPolicy: RequireDualStack\n"
                    + "".join(f"  {line}\n" for line in text.splitlines()))
         return self.get_service(name)
 
@@ -107,6 +109,23 @@ class ServiceTest(unittest.TestCase):
     @staticmethod
     def vip_of(service):
         return service["status"]["loadBalancer"]["ingress"][0]["ip"]
+
+    @staticmethod
+    def vips_of(service):
+        """Its load balancer's addresses, one of each family."""
+        ips = [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]]
+        assert [Cluster.family_of(ip) for ip in ips] == list(FAMILIES), ips
+        return ips
+
+    @staticmethod
+    def cluster_ips_of(service):
+        assert [Cluster.family_of(ip) for ip in service["spec"]["clusterIPs"]] == list(FAMILIES), service["spec"]
+        return service["spec"]["clusterIPs"]
+
+    def where(self, service):
+        """(client, address) for each kind of client in each family: outside clients ask the VIP, others the ClusterIP."""
+        return [(c, to) for c in CLIENTS
+                for to in (self.vips_of(service) if c == "outside" else self.cluster_ips_of(service))]
 
     # ---- asking
 

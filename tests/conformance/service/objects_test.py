@@ -8,7 +8,7 @@ import json
 import threading
 import unittest
 
-from frame import CLIENTS, IMAGE, Cluster, ServiceTest, wait_for
+from frame import CLIENTS, FAMILIES, IMAGE, Cluster, ServiceTest, wait_for
 
 
 class Objects(ServiceTest):
@@ -26,23 +26,29 @@ class Objects(ServiceTest):
     def test_mirror_a_custom_Endpoints_resource_through_create_update_and_delete(self):
         self.servers("a", "b", hosts=["h1", "h2"])
         self.apply(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: {self.ns}}}\n"
-                   "spec: {ports: [{port: 80, targetPort: 7000}]}\n")
-        address = self.get_service()["spec"]["clusterIP"]
-        self.wait_refused("pod", address, 80)
+                   "spec: {ports: [{port: 80, targetPort: 7000}], ipFamilyPolicy: PreferDualStack}\n")
+        addresses = self.cluster_ips_of(self.get_service())
+        for address in addresses:
+            self.wait_refused("pod", address, 80)
 
         def put(name):
+            ips = [{"ip": Cluster.pod_ip(self.cluster.get("pod", name, "-n", self.ns), family)} for family in FAMILIES]
             self.apply(f"apiVersion: v1\nkind: Endpoints\nmetadata: {{name: web, namespace: {self.ns}}}\n"
-                       f"subsets: [{{addresses: [{{ip: {self.pod_ip(name)}}}], ports: [{{port: 7000}}]}}]\n")
+                       f"subsets: [{{addresses: {json.dumps(ips)}, ports: [{{port: 7000}}]}}]\n")
         put("a")
         for client in ("pod", "host"):
-            self.wait_names(client, address, 80, {"a"})
+            for address in addresses:
+                self.wait_names(client, address, 80, {"a"})
         put("b")
-        self.wait_names("pod", address, 80, {"b"})
+        for address in addresses:
+            self.wait_names("pod", address, 80, {"b"})
         slices = self.items("endpointslices", "-l", "kubernetes.io/service-name=web")
-        self.assertEqual([s["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] for s in slices],
-                         ["endpointslicemirroring-controller.k8s.io"])
+        self.assertEqual({(s["addressType"], s["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"])
+                          for s in slices},
+                         {(family, "endpointslicemirroring-controller.k8s.io") for family in FAMILIES})
         self.cluster.shoal("h1", "delete", "endpoints", "web", "-n", self.ns)
-        self.wait_refused("pod", address, 80)
+        for address in addresses:
+            self.wait_refused("pod", address, 80)
 
     def test_create_Endpoints_and_EndpointSlices_for_Pods_matching_a_Service(self):
         self.servers("a", hosts=["h2"])
@@ -96,10 +102,12 @@ class Objects(ServiceTest):
         web = self.service(text="type: LoadBalancer\nexternalTrafficPolicy: Local\ninternalTrafficPolicy: Local")
         self.wait_names("pod", self.vip_of(web), 80, {"a", "b"})
         shown = json.loads(self.cluster.shoal("h1", "service", "show", "web", "-n", self.ns, "-o", "json").stdout)
-        rings = {p["clients"]: {b["pod"].split("/")[1] for b in p["backends"] if b["slots"]} for p in shown["ports"]}
-        self.assertEqual(rings, {"inside": {"a"}, "inside-external": {"a", "b"}, "outside": {"a"}})
+        rings = {(p["family"], p["clients"]): {b["pod"].split("/")[1] for b in p["backends"] if b["slots"]}
+                 for p in shown["ports"]}
+        self.assertEqual(rings, {(family, clients): names for family in FAMILIES for clients, names in (
+            ("inside", {"a"}), ("inside-external", {"a", "b"}), ("outside", {"a"}))})
         listed = self.cluster.shoal("h1", "get", "service", "web", "-n", self.ns).stdout
-        self.assertRegex(listed, rf"web\s+LoadBalancer\s+\S+\s+{self.vip_of(web)}\s+80:3\d+/TCP")
+        self.assertRegex(listed, rf"web\s+LoadBalancer\s+\S+\s+{",".join(self.vips_of(web))}\s+80:3\d+/TCP")
 
     # ---- hosts that go
 

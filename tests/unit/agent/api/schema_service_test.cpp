@@ -123,16 +123,33 @@ TEST(SchemaServiceTest, RefusalsNameTheField) {
        "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"},
       {R"({"type":"LoadBalancer","loadBalancerSourceRanges":["10.0.0.0/8","here"]})",
        R"(spec.loadBalancerSourceRanges: Invalid value: ["10.0.0.0/8","here"]: "here" is not a CIDR: the "/length" is missing)"},
-      {R"({"type":"LoadBalancer","loadBalancerSourceRanges":["2001:db8::/32"]})",
-       R"(spec.loadBalancerSourceRanges: Invalid value: ["2001:db8::/32"]: 2001:db8::/32 is IPv6, which is not balanced yet)"},
+      {R"({"externalIPs":["fe80::9"]})",
+       "spec.externalIPs[0]: Invalid value: \"fe80::9\": may not be in the link-local range "
+       "(169.254.0.0/16, fe80::/10)"},
+      {R"({"ipFamilies":["IPv5"]})",
+       R"(spec.ipFamilies[0]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6")"},
+      {R"({"ipFamilyPolicy":"PreferDualStack","ipFamilies":["IPv6","IPv6"]})",
+       R"(spec.ipFamilies[1]: Duplicate value: "IPv6")"},
+      {R"({"ipFamilies":["IPv4","IPv6"]})",
+       "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or "
+       "'PreferDualStack' when multiple ipFamilies are specified"},
+      {R"({"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.96.0.5",
+          "clusterIPs":["10.96.0.5","10.96.0.6"],"ipFamilies":["IPv4"]})",
+       "spec.clusterIPs: Invalid value: [\"10.96.0.5\",\"10.96.0.6\"]: may specify no more than one "
+       "IP for each IP family"},
+      {R"({"clusterIP":"10.96.0.5","ipFamilies":["IPv6"],"clusterIPs":["10.96.0.5"]})",
+       "spec.clusterIPs[0]: Invalid value: \"10.96.0.5\": expected an IPv6 value as indicated by "
+       "`ipFamilies[0]`"},
+      {R"({"type":"ExternalName","externalName":"db","ports":null,"ipFamilyPolicy":"SingleStack"})",
+       "spec.ipFamilyPolicy: Forbidden: may not be set when `type` is 'ExternalName'"},
       {R"({"externalIPs":["127.0.0.1"]})",
        "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range "
-       "(127.0.0.0/8)"},
+       "(127.0.0.0/8, ::1/128)"},
       {R"({"externalIPs":["169.254.1.1"]})",
        "spec.externalIPs[0]: Invalid value: \"169.254.1.1\": may not be in the link-local range "
-       "(169.254.0.0/16)"},
+       "(169.254.0.0/16, fe80::/10)"},
       {R"({"externalIPs":["0.0.0.0"]})",
-       "spec.externalIPs[0]: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)"},
+       "spec.externalIPs[0]: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0 or ::)"},
       {R"({"externalIPs":["198.18.0.9","198.18.0.9"]})",
        "spec.externalIPs[1]: Duplicate value: \"198.18.0.9\""},
       {R"({"sessionAffinity":"ClientIP",
@@ -172,6 +189,14 @@ TEST(SchemaServiceTest, EachTypeGetsItsDefaults) {
             fmt::format(R"(clusterIP="None" internalTrafficPolicy="Cluster" {} )"
                         R"(sessionAffinity="None" type="ClusterIP")",
                         kFamilies));
+  // The families of the addresses that are asked for; both, where nobody's pods are meant.
+  EXPECT_THAT(filled(R"({"clusterIP":"fd10:96::5"})"),
+              testing::HasSubstr(R"(ipFamilies=["IPv6"] ipFamilyPolicy="SingleStack")"));
+  EXPECT_THAT(filled(R"({"clusterIP":"fd10:96::5","clusterIPs":["fd10:96::5","10.96.0.5"],
+                         "ipFamilyPolicy":"RequireDualStack"})"),
+              testing::HasSubstr(R"(ipFamilies=["IPv6","IPv4"])"));
+  EXPECT_THAT(filled(R"({"clusterIP":"None","selector":null})"),
+              testing::HasSubstr(R"(ipFamilies=["IPv4","IPv6"] ipFamilyPolicy="RequireDualStack")"));
   constexpr std::string_view kTimeout =
       R"(sessionAffinityConfig={"clientIP":{"timeoutSeconds":10800}})";
   EXPECT_THAT(filled(R"({"sessionAffinity":"ClientIP"})"), testing::HasSubstr(kTimeout));

@@ -128,7 +128,7 @@ TEST(SchemaTest, RefusalsNameTheField) {
        R"(422 Invalid: Pod "web" is invalid: spec.containers[1]: Duplicate value: "a")"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","ports":[{"containerPort":80,"hostPort":70000,"hostIP":"here"}]}]}})",
-       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].ports[0].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive, spec.containers[0].ports[0].hostIP: Invalid value: "here": must be an IPv4 address, (e.g. 10.9.8.7)])"},
+       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].ports[0].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive, spec.containers[0].ports[0].hostIP: Invalid value: "here": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)])"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","ports":[{"containerPort":80,"hostPort":8080},{"containerPort":80,"protocol":"UDP","hostPort":8080}]},{"name":"b","image":"x","ports":[{"containerPort":81,"hostPort":8080}]}]}})",
        R"(422 Invalid: Pod "web" is invalid: spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//8080")"},
@@ -172,10 +172,6 @@ TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
        R"(422 Invalid: Deployment.apps "web" is invalid: spec.template.spec.initContainers: Unsupported value: Shoal does not act on "initContainers" yet)"},
       {kServiceText, R"({"spec":{"ports":[{"port":80,"protocol":"SCTP"}]}})",
        R"(422 Invalid: Service "web" is invalid: spec.ports[0].protocol: Unsupported value: Shoal does not act on "SCTP" yet)"},
-      {kServiceText, R"({"spec":{"ipFamilyPolicy":"PreferDualStack"}})",
-       R"(422 Invalid: Service "web" is invalid: spec.ipFamilyPolicy: Unsupported value: Shoal does not act on "PreferDualStack" yet)"},
-      {kServiceText, R"({"spec":{"ipFamilies":["IPv6"]}})",
-       R"(422 Invalid: Service "web" is invalid: spec.ipFamilies[0]: Unsupported value: Shoal does not act on "IPv6" yet)"},
       {kServiceText, R"({"metadata":{"finalizers":["x.dev/y"]}})",
        R"(422 Invalid: Service "web" is invalid: metadata.finalizers: Unsupported value: Shoal does not act on "finalizers" yet)"},
   };
@@ -210,7 +206,7 @@ TEST(SchemaTest, EndpointsMadeByHand) {
             R"(`addresses` or `notReadyAddresses`)");
   EXPECT_EQ(refusal(doc(kEndpoints, R"({"subsets":[{"addresses":[{"ip":"db.example"}]}]})")),
             R"(422 Invalid: Endpoints "db" is invalid: subsets[0].addresses[0].ip: Invalid value: )"
-            R"("db.example": must be an IPv4 address, (e.g. 10.9.8.7))");
+            R"("db.example": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff))");
 }
 
 TEST(SchemaTest, UnknownKindsSayWhatIsServed) {

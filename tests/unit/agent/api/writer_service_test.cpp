@@ -163,6 +163,102 @@ TEST_F(ServiceWriterTest, LoadBalancersOfAnotherClassAreLeftAlone) {
             "{}");
 }
 
+// ---- two families
+
+class DualStackWriterTest : public ServiceWriterTest {
+protected:
+  DualStackWriterTest() {
+    options_.service_cidrs.push_back(*IpPrefix::parse("fd10:96::/112"));
+    options_.load_balancer_pools.push_back(*IpPrefix::parse("2001:db8:1::d00/120"));
+    writer_ = make(options_);
+  }
+  static std::string families(const WriteResult& result) {
+    if (!result)
+      return text(result);
+    std::string out(find_string(result->object->body, "spec.ipFamilyPolicy"));
+    for (const json::value& family : *find_array(result->object->body, "spec.ipFamilies"))
+      out += " " + std::string(family.as_string());
+    return out;
+  }
+  static std::size_t addresses(const WriteResult& result) {
+    return result ? find_array(result->object->body, "spec.clusterIPs")->size() : 0;
+  }
+};
+
+TEST_F(DualStackWriterTest, FamiliesFollowThePolicy) {
+  EXPECT_EQ(families(create(service("a"))), "SingleStack IPv4");
+  const auto prefer = create(service("b", R"(,"ipFamilyPolicy":"PreferDualStack")"));
+  EXPECT_EQ(families(prefer), "PreferDualStack IPv4 IPv6");
+  EXPECT_EQ(addresses(prefer), 2U);
+  EXPECT_EQ(families(create(service("c", R"(,"ipFamilyPolicy":"RequireDualStack",
+                                           "ipFamilies":["IPv6"])"))),
+            "RequireDualStack IPv6 IPv4");
+  const auto six = create(service("d", R"(,"ipFamilies":["IPv6"])"));
+  EXPECT_EQ(families(six), "SingleStack IPv6");
+  EXPECT_THAT(str(six, "spec.clusterIP"), testing::StartsWith("fd10:96::"));
+  const auto asked = create(service(
+      "e", R"(,"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.96.0.7",
+              "clusterIPs":["10.96.0.7","fd10:96::7"])"));
+  ASSERT_TRUE(asked) << text(asked);
+  EXPECT_EQ(json::serialize(*find_path(asked->object->body, "spec.clusterIPs")),
+            R"(["10.96.0.7","fd10:96::7"])");
+  EXPECT_THAT(text(create(service("f", R"(,"externalIPs":["2001:db8::9"])"))),
+              testing::HasSubstr("IPv6 is not among this service's ipFamilies"));
+}
+
+TEST_F(DualStackWriterTest, ASecondFamilyComesAndGoesAndThePrimaryStays) {
+  const auto made = create(service("a"));
+  const std::string primary = str(made, "spec.clusterIP");
+  const auto up = patch("services", "a", R"({"spec":{"ipFamilyPolicy":"PreferDualStack"}})");
+  EXPECT_EQ(families(up), "PreferDualStack IPv4 IPv6");
+  EXPECT_EQ(str(up, "spec.clusterIP"), primary);
+  EXPECT_EQ(taken("cluster-ips").size(), 2U);
+  EXPECT_THAT(text(patch("services", "a", fmt::format(R"({{"spec":{{"clusterIPs":["{}"]}}}})", primary))),
+              testing::HasSubstr("must be set to 'SingleStack' when releasing"));
+  ASSERT_TRUE(create(service("headless", R"(,"clusterIP":"None")")));
+  EXPECT_THAT(text(patch("services", "headless", R"({"spec":{"ipFamilies":["IPv6"]}})")),
+              testing::HasSubstr("spec.ipFamilies[0]: Invalid value: \"IPv6\": may not change"));
+  // Sent back as it was, but for the policy: the second one goes.
+  const auto down = patch("services", "a", R"({"spec":{"ipFamilyPolicy":"SingleStack"}})");
+  EXPECT_EQ(families(down), "SingleStack IPv4");
+  EXPECT_EQ(str(down, "spec.clusterIP"), primary);
+  EXPECT_THAT(taken("cluster-ips"), testing::ElementsAre(primary));
+  ASSERT_TRUE(patch("services", "a", R"({"spec":{"ipFamilyPolicy":"RequireDualStack"}})"));
+  ASSERT_TRUE(remove("services", "default", "a"));
+  EXPECT_THAT(taken("cluster-ips"), testing::IsEmpty());
+}
+
+TEST_F(DualStackWriterTest, ALoadBalancerHasAnAddressOfEachFamily) {
+  const auto made = create(
+      service("a", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
+  ASSERT_TRUE(made) << text(made);
+  EXPECT_EQ(json::serialize(*find_path(made->object->body, "status.loadBalancer.ingress")),
+            R"([{"ip":"198.18.0.201","ipMode":"VIP"},{"ip":"2001:db8:1::d01","ipMode":"VIP"}])");
+  ASSERT_TRUE(patch("services", "a", R"({"spec":{"ipFamilyPolicy":"SingleStack"}})"));
+  EXPECT_THAT(taken("load-balancer-ips"), testing::ElementsAre("198.18.0.201"));
+  options_.load_balancer_pools = {*IpPrefix::parse("198.18.0.192/26")};
+  writer_ = make(options_);
+  const auto content = create(
+      service("b", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
+  ASSERT_TRUE(content) << text(content);
+  EXPECT_EQ(find_array(content->object->body, "status.loadBalancer.ingress")->size(), 1U);
+  for (const char* more : {R"(,"type":"LoadBalancer","ipFamilyPolicy":"RequireDualStack")",
+                           R"(,"type":"LoadBalancer","ipFamilies":["IPv6"])"})
+    EXPECT_THAT(text(create(service("c", more))),
+                testing::HasSubstr("this cluster has no IPv6 addresses for load balancers"));
+}
+
+TEST_F(ServiceWriterTest, AClusterOfOneFamilyHasNoSecond) {
+  EXPECT_THAT(text(create(service("a", R"(,"ipFamilyPolicy":"RequireDualStack")"))),
+              testing::HasSubstr("this cluster is not configured for dual-stack services"));
+  EXPECT_THAT(text(create(service("a", R"(,"ipFamilies":["IPv6"])"))),
+              testing::HasSubstr("spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on "
+                                 "this cluster"));
+  const auto made = create(service("a", R"(,"ipFamilyPolicy":"PreferDualStack")"));
+  ASSERT_TRUE(made) << text(made);
+  EXPECT_EQ(find_array(made->object->body, "spec.clusterIPs")->size(), 1U);
+}
+
 // ---- node ports
 
 TEST_F(ServiceWriterTest, NodePortsAreAllottedKeptAndGivenBack) {

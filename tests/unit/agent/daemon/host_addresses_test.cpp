@@ -36,7 +36,7 @@ TEST(HostAddresses, ThoseOfTheUplinkUnlessPrefixesSayOtherwise) {
 }
 
 TEST(HostAddresses, TheKernelsListHasLoopbackAtLeast) {
-  EXPECT_THAT(list_host_addresses(), testing::Contains(HostAddress{"lo", ip("127.0.0.1")}));
+  EXPECT_THAT(list_host_addresses(false), testing::Contains(HostAddress{"lo", ip("127.0.0.1")}));
 }
 
 }  // namespace

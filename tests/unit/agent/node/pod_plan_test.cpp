@@ -300,7 +300,7 @@ std::string ready_of(const json::object& status) {
 
 json::object status_of(const PodSpec& spec, const PodSeen& state, int now_s = 0,
                        const json::object* before = nullptr) {
-  return pod_status(spec, state, {*IpAddress::parse("198.18.0.11"), WallTime(seconds(now_s))},
+  return pod_status(spec, state, {{*IpAddress::parse("198.18.0.11")}, WallTime(seconds(now_s))},
                     before);
 }
 
@@ -414,10 +414,27 @@ TEST(PodStatus, SurvivesARestartOfTheAgent) {
     after.freed = freed;
     after.started = WallTime(seconds(500));
     after.containers[0].ready = !freed;
-    after.ip.reset();
+    after.addresses.clear();
     restore_status(spec, status, after);
+    ASSERT_EQ(after.addresses.size(), 1U);
+    after.addresses[0].generation = freed ? 0 : 3;  // as attaching it again tells
     EXPECT_EQ(status_of(spec, after, 500, &status), status);
   }
+}
+
+TEST(PodStatus, APodOfTwoFamiliesShowsBothAddresses) {
+  PodSeen state = seen({running()});
+  state.addresses.push_back({*IpAddress::parse("fd10:244:0:1::5"), 4});
+  const json::object status = pod_status(
+      pod(), state,
+      {{*IpAddress::parse("198.18.0.11"), *IpAddress::parse("2001:db8:1::11")}, WallTime()}, nullptr);
+  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(json::serialize(status.at("podIPs")),
+            R"([{"ip":"10.244.1.5"},{"ip":"fd10:244:0:1::5"}])");
+  EXPECT_EQ(json::serialize(status.at("hostIPs")),
+            R"([{"ip":"198.18.0.11"},{"ip":"2001:db8:1::11"}])");
+  EXPECT_EQ(status.at("shoalGeneration"), 3);
+  EXPECT_EQ(status.at("shoalGenerationV6"), 4);
 }
 
 TEST(PodStatus, AnAddressIsNotShownBeforeItIsAttachedAgain) {

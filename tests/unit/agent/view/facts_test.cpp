@@ -85,9 +85,34 @@ TEST(Node, AddressesAndCidrs) {
   EXPECT_TRUE(node_schedulable(*node));
 }
 
-TEST(LeaseGeneration, OutOfRangeIsNone) {
-  EXPECT_EQ(lease_generation(*make_object(fakes::pod({.name = "a", .generation = 7}))), 7);
-  EXPECT_EQ(lease_generation(*make_object(fakes::pod({.name = "a", .generation = 70000}))), 0);
+TEST(Node, AddressesOfTwoFamiliesAreToldApart) {
+  const auto node = make_object(R"({"apiVersion":"v1","kind":"Node","metadata":{"name":"h1"},
+      "spec":{"podCIDR":"10.244.7.0/24","podCIDRs":["10.244.7.0/24","fd10:244:0:7::/64"]},
+      "status":{"addresses":[{"type":"InternalIP","address":"2001:db8:1::17"},
+                             {"type":"InternalIP","address":"198.18.0.17"}]}})");
+  EXPECT_EQ(node_underlay(*node)->to_string(), "198.18.0.17");
+  EXPECT_EQ(node_lan_v6(*node)->to_string(), "2001:db8:1::17");
+  ASSERT_EQ(node_pod_cidrs(*node).size(), 2u);
+  EXPECT_EQ(node_pod_cidrs(*node)[1].to_string(), "fd10:244:0:7::/64");
+  EXPECT_FALSE(node_lan_v6(*make_object(fakes::node("h1", "10.244.7.0/24", "198.18.0.17"))));
+}
+
+TEST(PodAddresses, AreOneOfEachFamilyWithTheirGenerations) {
+  const auto generation = [](int value) {
+    return pod_address(*make_object(fakes::pod({.name = "a", .ip = "10.244.1.5", .generation = value})),
+                       IpFamily::kV4)
+        ->generation;
+  };
+  EXPECT_EQ(generation(7), 7);
+  EXPECT_EQ(generation(70000), 0);  // out of range is none
+  EXPECT_TRUE(pod_addresses(*make_object(fakes::pod({.name = "a"}))).empty());
+  const auto pod = make_object(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},
+      "status":{"podIP":"10.244.1.5","shoalGeneration":3,"shoalGenerationV6":4,
+                "podIPs":[{"ip":"10.244.1.5"},{"ip":"fd10:244:0:1::5"},{"ip":"fd10:244:0:1::6"}]}})");
+  ASSERT_EQ(pod_addresses(*pod).size(), 2u);
+  EXPECT_EQ(pod_address(*pod, IpFamily::kV4)->generation, 3);
+  EXPECT_EQ(pod_address(*pod, IpFamily::kV6)->ip.to_string(), "fd10:244:0:1::5");
+  EXPECT_EQ(pod_address(*pod, IpFamily::kV6)->generation, 4);
 }
 
 TEST(HostPorts, AreReadFromEveryContainerAndCollideByAddress) {

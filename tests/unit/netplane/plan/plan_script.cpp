@@ -33,17 +33,17 @@ model::FrontendKind kind_of(const std::string& text) {
   throw std::runtime_error("frontend kind " + text);
 }
 
-// "ns/name:port/PROTO", "ns/name:port/PROTO@outside", each with "@v6" behind it
+// "ns/name:port/PROTO", "ns/name:port/PROTO@v6", each with "@outside" behind it
 model::ServicePort service_of(std::string id) {
   constexpr std::string_view kOutside = "@outside", kV6 = "@v6";
   model::ServicePort service;
-  if (id.ends_with(kV6)) {
-    service.family = IpFamily::kV6;
-    id.resize(id.size() - kV6.size());
-  }
   if (id.ends_with(kOutside)) {
     service.clients = model::Clients::kOutside;
     id.resize(id.size() - kOutside.size());
+  }
+  if (id.ends_with(kV6)) {
+    service.family = IpFamily::kV6;
+    id.resize(id.size() - kV6.size());
   }
   const std::size_t slash = id.find('/');
   const std::size_t colon = id.find(':', slash);

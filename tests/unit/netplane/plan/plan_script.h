@@ -3,7 +3,7 @@
 //
 //   self h1                                          input lines make up the desired state,
 //   node h1 198.18.0.11 10.244.1.0/24 [lan=IP] [dead]   one after the other
-//   service default/web:http/TCP[@outside][@v6]      begins a service, or begins it anew
+//   service default/web:http/TCP[@v6][@outside]      begins a service, or begins it anew
 //     frontend 10.96.0.10:80 ClusterIP               (NodePort, LoadBalancer, ExternalIP, HostPort)
 //     inside                                         for clients inside only
 //     affinity 60
