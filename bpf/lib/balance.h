@@ -4,8 +4,7 @@
 #define SHOAL_LIB_BALANCE_H
 
 #include "deliver.h"
-#include "flow.h"
-#include "reply.h"
+#include "icmp.h"
 
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
@@ -22,6 +21,18 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 }
 
+/* Gives the packet the backend's address: as a flow's packet, a later fragment of one, or an ICMP error about one. */
+static __always_inline int make_backends(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+					 const struct shoal_addr *addr, __be16 port)
+{
+	if (unlikely(is_icmp(p, v6)))
+		return icmp_to_pod(skb, p, v6, addr, port);
+	if (is_later_fragment(p))
+		return nat_later(skb, v6, true, &p->key.daddr, addr);
+	flow_expect_reply(p, addr, port);
+	return nat(skb, p, v6, true, addr, port);
+}
+
 static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
 				      const struct shoal_backend *be)
 {
@@ -29,38 +40,37 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	struct shoal_addr addr;
 	__be16 port = be->port;
 
-	if (!(be->flags & SHOAL_BE_LOCAL)) {
-		if (!be->node)
-			return drop(SHOAL_DROP_FIB);
-		return to_node_dsr(skb, v6, be);
-	}
+	if (!(be->flags & SHOAL_BE_LOCAL))
+		return to_node_dsr(skb, p, v6, be);
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
 	if (!pod || pod->generation != be->generation)
 		return drop(SHOAL_DROP_STALE_BACKEND);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
-	flow_expect_reply(p, &addr, port);
-	if (nat(skb, p, v6, true, &addr, port))
+	if (is_too_big(skb, p, pod_mtu()))
+		return refuse_too_big(skb, p, v6, pod_mtu());
+	if (make_backends(skb, p, v6, &addr, port))
 		return drop(SHOAL_DROP_REWRITE);
 	return to_pod(skb, pod);
 }
 
 /*
  * Returns true when the packet was for a service address, with the verdict in *verdict. `outside`:
- * it comes from the LAN.
+ * it comes from the LAN; otherwise from a pod, and its ports have been parsed.
  */
 static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
 				    int *verdict)
 {
 	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe = NULL;
-	const struct shoal_backend *be;
-	const struct shoal_vip *vip;
+	const struct shoal_backend *be = NULL;
+	__u64 ref = ICMP_NO_ERROR;
 	int parsed = PARSE_OK;
 
-	if (is_balanced_proto(p->key.proto) && !p->frag) {
-		parsed = parse_l4(skb, p);
+	if (is_balanced_proto(p->key.proto) && !(p->frag & IP_OFFSET)) {
+		if (outside)
+			parsed = parse_l4(skb, p);
 		if (parsed == PARSE_OK)
 			fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
 		if (fe)
@@ -72,19 +82,33 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 			return true;
 		}
 		be = flow_backend(skb, p, v6, fe, service);
-		*verdict = be ? to_backend(skb, p, v6, be) : refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+		if (!be) {
+			*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+			return true;
+		}
+	} else if (is_later_fragment(p) || is_icmp(p, v6)) {
+		/* What follows a flow: the rest of a datagram, and errors about its packets. */
+		ref = is_icmp(p, v6) ? icmp_backend(skb, p, v6) : frag_backend(skb, p);
+		if (ref && ref != ICMP_NO_ERROR)
+			be = backend_same((__u32)ref, (__u32)(ref >> 32));
+	}
+	if (be) {
+		*verdict = to_backend(skb, p, v6, be);
 		return true;
 	}
-	vip = vip_lookup(&p->key.daddr);
-	if (!vip)
+	if (!vip_lookup(&p->key.daddr))
 		return false;
 	if (parsed != PARSE_OK)
 		*verdict = drop(SHOAL_DROP_MALFORMED);
-	else if (p->frag)
+	else if (is_later_fragment(p))
 		*verdict = drop(SHOAL_DROP_FRAGMENT);
 	else if (is_balanced_proto(p->key.proto))
 		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_FRONTEND);
-	else if (p->key.proto == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && reply_echo(skb, p, v6) == 0)
+	else if (p->frag)
+		*verdict = drop(SHOAL_DROP_FRAGMENT);
+	else if (ref != ICMP_NO_ERROR)
+		*verdict = drop(SHOAL_DROP_ICMP_NO_FLOW);
+	else if (is_icmp(p, v6) && reply_echo(skb, p, v6) == 0)
 		*verdict = bpf_redirect(skb->ifindex, 0);
 	else
 		*verdict = drop(SHOAL_DROP_UNSUPPORTED_PROTO);

@@ -30,6 +30,12 @@ static __always_inline const struct shoal_backend *backend_same(__u32 id, __u32 
 	return be;
 }
 
+/* The two in one number, as what is not inlined can return them. 0: none. */
+static __always_inline __u64 backend_ref(__u32 id, __u32 epoch)
+{
+	return (__u64)epoch << 32 | id;
+}
+
 /*
  * The backend in the service's ring at a number in [0, 2^32). The ref is read once, as a whole: the
  * ring that it names is complete, and its blocks are not reused while a program may still read
