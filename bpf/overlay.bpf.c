@@ -83,6 +83,7 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 	struct shoal_dsr_eth eth;
 	struct shoal_addr addr;
 	__be16 port;
+	int rc;
 
 	if (!is_balanced_proto(p->key.proto) && !is_icmp(p, v6))
 		return drop(SHOAL_DROP_UNSUPPORTED_PROTO);
@@ -100,9 +101,13 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 		return stale(skb, p, v6);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
-	if (make_backends(skb, p, v6, &addr, port))
-		return drop(SHOAL_DROP_REWRITE);
-	return to_pod(skb, pod);
+	if (!is_balanced_proto(p->key.proto) || is_later_fragment(p)) {
+		rc = follow(skb, p, v6, &addr, port);
+	} else {
+		flow_expect_reply(p, &addr, port);
+		rc = nat(skb, p, v6, true, &addr, port);
+	}
+	return rc ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
 }
 
 static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, int vni)

@@ -9,9 +9,15 @@
 static __always_inline const struct shoal_frontend *frontend_lookup(const struct shoal_addr *addr, __be16 port,
 								    __u8 proto)
 {
-	struct shoal_frontend_key key = {.port = port, .proto = proto};
+	struct shoal_frontend_key key;
 
 	addr_copy(&key.addr, addr);
+	/* Port, protocol and padding in one store: the hash reads them as one word, and at once. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	*(__u32 *)&key.port = (__u32)port | (__u32)proto << 16;
+#else
+	*(__u32 *)&key.port = (__u32)port << 16 | (__u32)proto << 8;
+#endif
 	return bpf_map_lookup_elem(&shoal_frontends, &key);
 }
 
