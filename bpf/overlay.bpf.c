@@ -41,22 +41,23 @@ static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt 
  */
 static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
-	struct shoal_pkt back;
+	struct shoal_addr client;
+	__be16 port;
 	int verdict;
 
 	count_drop(SHOAL_DROP_STALE_BACKEND);
-	if (p->key.proto != IPPROTO_TCP || is_syn(p) || reply_rst(skb, p, v6))
+	if (p->key.proto != IPPROTO_TCP || p->frag || is_syn(p) || reply_rst(skb, p, v6))
 		return TC_ACT_SHOT;
-	__builtin_memset(&back, 0, sizeof(back));
-	addr_copy(&back.key.saddr, &p->key.daddr);
-	addr_copy(&back.key.daddr, &p->key.saddr);
-	back.key.sport = p->key.dport;
-	back.key.dport = p->key.sport;
-	back.key.proto = IPPROTO_TCP;
-	back.ttl = REPLY_TTL;
-	if (to_known_pod(skb, &back, v6, &verdict))
+	addr_copy(&client, &p->key.saddr);
+	addr_copy(&p->key.saddr, &p->key.daddr);
+	addr_copy(&p->key.daddr, &client);
+	port = p->key.sport;
+	p->key.sport = p->key.dport;
+	p->key.dport = port;
+	p->ttl = REPLY_TTL;
+	if (to_known_pod(skb, p, v6, &verdict))
 		return verdict;
-	return by_fib(skb, &back, v6);
+	return by_fib(skb, p, v6);
 }
 
 /* The address that the frame's low 32 bits mean here. */
@@ -82,12 +83,13 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 	struct shoal_dsr_eth eth;
 	struct shoal_addr addr;
 	__be16 port;
+	int rc;
 
-	if (!is_balanced_proto(p->key.proto))
+	if (!is_balanced_proto(p->key.proto) && !is_icmp(p, v6))
 		return drop(SHOAL_DROP_UNSUPPORTED_PROTO);
-	if (p->frag)
-		return drop(SHOAL_DROP_FRAGMENT);
-	if (parse_l4(skb, p) != PARSE_OK || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (is_balanced_proto(p->key.proto) && !is_later_fragment(p) && parse_l4(skb, p) != PARSE_OK)
+		return drop(SHOAL_DROP_MALFORMED);
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(SHOAL_DROP_MALFORMED);
 	if (eth.dst_magic[0] != 0x02 || eth.dst_magic[1] != 'd' || eth.src_magic[0] != 0x02 ||
 	    eth.src_magic[1] != 'D')
@@ -99,13 +101,16 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 		return stale(skb, p, v6);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
-	flow_expect_reply(p, &addr, port);
-	if (nat(skb, p, v6, true, &addr, port))
-		return drop(SHOAL_DROP_REWRITE);
-	return to_pod(skb, pod);
+	if (!is_balanced_proto(p->key.proto) || is_later_fragment(p)) {
+		rc = follow(skb, p, v6, &addr, port);
+	} else {
+		flow_expect_reply(p, &addr, port);
+		rc = nat(skb, p, v6, true, &addr, port);
+	}
+	return rc ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
 }
 
-static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, __u32 vni)
+static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, int vni)
 {
 	struct shoal_pkt p;
 
@@ -118,23 +123,33 @@ static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, __
 	return drop(SHOAL_DROP_TUNNEL);
 }
 
-SEC("tc")
-int shoal_ovl_in(struct __sk_buff *skb)
+/* The VNI of a packet from a member host; otherwise the reason to drop it, negated. Out of line for the stack's sake. */
+static __noinline int vni_of(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key;
 
 	__builtin_memset(&key, 0, sizeof(key));
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
-		return drop(SHOAL_DROP_TUNNEL);
+		return -SHOAL_DROP_TUNNEL;
 	if (!from_member(key.remote_ipv4))
-		return drop(SHOAL_DROP_UNKNOWN_NODE);
+		return -SHOAL_DROP_UNKNOWN_NODE;
+	return key.tunnel_id & 0xffffff;
+}
+
+SEC("tc")
+int shoal_ovl_in(struct __sk_buff *skb)
+{
+	int vni = vni_of(skb);
+
+	if (vni < 0)
+		return drop(-vni);
 	/* The inner addresses are not the device's own, which makes the frame somebody else's until
 	 * we say so. */
 	bpf_skb_change_type(skb, PACKET_HOST);
 	if (likely(is_frame(skb, ETH_P_IP)))
-		return from_overlay(skb, false, key.tunnel_id);
+		return from_overlay(skb, false, vni);
 	if (is_frame(skb, ETH_P_IPV6))
-		return from_overlay(skb, true, key.tunnel_id);
+		return from_overlay(skb, true, vni);
 	return SHOAL_PASS;
 }
 

@@ -11,18 +11,38 @@
 #include "lib/balance.h"
 #include "lib/ndp.h"
 
-static __always_inline int send_reply(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
-				      const struct shoal_flow *flow)
+/*
+ * A packet that belongs to a balanced flow is made one of the VIP's: a reply, a later fragment of one, or an ICMP
+ * error about what the client sent. Returns 1 when it was one, 0 when not, a negative error with the packet
+ * undefined. A SYN-ACK says how large the client's packets may be, which come over the overlay, or may tomorrow when
+ * another host has the VIP.
+ */
+static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
+	const struct shoal_config *cfg;
+	const struct shoal_flow *flow;
 	struct shoal_addr vip;
-	int verdict;
 
+	if (is_icmp(p, v6))
+		return icmp_from_pod(skb, p, v6);
+	if (!is_balanced_proto(p->key.proto))
+		return 0;
+	if (unlikely(p->frag & IP_OFFSET))
+		return v6 ? frag_from_pod6(skb, p) : frag_from_pod4(skb, p);
+	flow = flow_of_reply(p);
+	if (unlikely(p->frag))
+		frag_keep_vip(p, flow != NULL);
+	if (!flow)
+		return 0;
 	addr_copy(&vip, &flow->addr);
 	if (nat(skb, p, v6, false, &vip, flow->port))
-		return drop(SHOAL_DROP_REWRITE);
-	if (to_known_pod(skb, p, v6, &verdict))
-		return verdict;
-	return by_fib(skb, p, v6);
+		return -1;
+	if (unlikely(p->tcp_flags & TCP_SYN)) {
+		cfg = config();
+		if (cfg && cfg->overlay_mtu && clamp_mss(skb, p->l4_off, mss_of(cfg->overlay_mtu, v6)))
+			return -1;
+	}
+	return 1;
 }
 
 static __always_inline bool is_gateway(const struct shoal_addr *a)
@@ -37,12 +57,12 @@ static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal
 				       int *verdict)
 {
 	struct shoal_addr asked;
-	__u8 mac[ETH_ALEN];
+	struct link_address mac;
 
 	if (!ndp_read_solicitation(skb, p, &asked) || !is_gateway(&asked))
 		return false;
-	__builtin_memcpy(mac, host_mac, ETH_ALEN);
-	if (reply_ndp(skb, p, &asked, mac, NDP_ROUTER))
+	__builtin_memcpy(mac.b, host_mac, ETH_ALEN);
+	if (reply_ndp(skb, p, &asked, &mac, NDP_ROUTER))
 		*verdict = drop(SHOAL_DROP_REWRITE);
 	else
 		*verdict = bpf_redirect(skb->ifindex, 0);
@@ -60,12 +80,12 @@ static __always_inline bool is_for_the_link(__u8 icmp_type)
 	       icmp_type == MLD2_REPORT;
 }
 
-static __always_inline int from_link_local(struct __sk_buff *skb, const struct shoal_pkt *p)
+SHOAL_GLOBAL int from_link_local(struct __sk_buff *skb, const struct shoal_pkt *p)
 {
 	__u8 host_mac[ETH_ALEN];
 	int verdict;
 
-	if (p->key.proto != IPPROTO_ICMPV6 || p->frag || !is_for_the_link(icmp6_type(skb, p)))
+	if (!p || p->key.proto != IPPROTO_ICMPV6 || p->frag || !is_for_the_link(icmp6_type(skb, p)))
 		return drop(SHOAL_DROP_SPOOFED_SOURCE);
 	/* A unicast frame names the veth's address itself; of a multicast one the stack knows it. */
 	if (bpf_skb_load_bytes(skb, 0, host_mac, sizeof(host_mac)))
@@ -77,10 +97,9 @@ static __always_inline int from_link_local(struct __sk_buff *skb, const struct s
 
 static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 {
-	const struct shoal_flow *flow;
 	const struct shoal_pod *self;
+	int verdict, translated;
 	struct shoal_pkt p;
-	int verdict;
 
 	if (parse_l3(skb, &p, v6) != PARSE_OK)
 		return drop(SHOAL_DROP_MALFORMED);
@@ -92,21 +111,16 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 	}
 	if (v6 && p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, self->host_mac, &verdict))
 		return verdict;
-	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET)) {
-		if (parse_l4(skb, &p) != PARSE_OK)
-			return drop(SHOAL_DROP_MALFORMED);
-		flow = flow_of_reply(&p);
-		if (flow) {
-			if (p.frag)
-				return drop(SHOAL_DROP_FRAGMENT);
-			return send_reply(skb, &p, v6, flow);
-		}
-	}
-	if (balance(skb, &p, v6, false, &verdict))
+	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET) && parse_l4(skb, &p) != PARSE_OK)
+		return drop(SHOAL_DROP_MALFORMED);
+	translated = from_backend(skb, &p, v6);
+	if (translated < 0)
+		return drop(SHOAL_DROP_REWRITE);
+	if (!translated && balance(skb, &p, v6, false, &verdict))
 		return verdict;
 	if (to_known_pod(skb, &p, v6, &verdict))
 		return verdict;
-	return SHOAL_PASS;
+	return translated ? by_fib(skb, &p, v6) : SHOAL_PASS;
 }
 
 SEC("tc")

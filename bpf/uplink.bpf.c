@@ -51,7 +51,7 @@ static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal
 	uplink = announces(skb->ifindex, &asked);
 	if (!uplink)
 		return false;
-	if (reply_ndp(skb, p, &asked, uplink->mac, 0))
+	if (reply_ndp(skb, p, &asked, (const struct link_address *)uplink->mac, 0))
 		*verdict = drop(SHOAL_DROP_REWRITE);
 	else
 		*verdict = bpf_redirect(skb->ifindex, 0);

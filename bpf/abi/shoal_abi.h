@@ -26,6 +26,7 @@
 #define SHOAL_SERVICES_DEFAULT 65536 /* entries of shoal_ring_refs: one a service port and scope */
 #define SHOAL_FRONTENDS_DEFAULT 131072
 #define SHOAL_FLOWS_DEFAULT 262144
+#define SHOAL_FRAGS_DEFAULT 8192 /* datagrams that are on their way in fragments */
 #define SHOAL_RING_BLOCK_SLOTS 64 /* slots in one element of shoal_ring_blocks */
 #define SHOAL_RING_BLOCKS_DEFAULT 262144 /* 64 MiB when full; memory is taken at creation */
 #define SHOAL_RING_SLOTS_MAX 1048576
@@ -185,6 +186,8 @@ struct shoal_config {
 	 * share them.
 	 */
 	struct shoal_addr pod_net6;
+	__u32 overlay_mtu; /* of the overlay device: the largest IP packet that it carries; 0: not known */
+	__u32 pad;
 };
 
 struct shoal_uplink {
@@ -232,6 +235,31 @@ struct shoal_flow {
 	__u32 seen_s; /* CLOCK_MONOTONIC, coarse; refreshed at most once a second */
 	__be32 node; /* FORWARD: as in shoal_backend */
 	__u32 flags;
+};
+
+/* ---- fragments: shoal_frags, LRU_HASH --------------------------------------------------------------------- */
+
+/*
+ * Only a datagram's first fragment has ports. What was done to it is kept for the others, in the two directions of
+ * shoal_flows. An entry counts for SHOAL_FRAG_S, since identifications are used again.
+ */
+#define SHOAL_FRAG_S 30
+
+struct shoal_frag_key {
+	struct shoal_addr saddr;
+	struct shoal_addr daddr;
+	__be32 id; /* IPv4: 16 bits, as they lie in the header */
+	__u8 proto;
+	__u8 dir; /* enum shoal_flow_dir */
+	__u16 pad;
+};
+
+struct shoal_frag {
+	struct shoal_addr addr; /* REVERSE: the VIP */
+	__u32 backend; /* FORWARD: id, with epoch */
+	__u32 epoch;
+	__u32 service;
+	__u32 seen_s; /* of the first fragment */
 };
 
 /* ---- sockets ------------------------------------------------------------------------------------------- */
@@ -345,9 +373,11 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_node_key) == 20, "shoal_node_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_node) == 8, "shoal_node");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow_key) == 40, "shoal_flow_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_flow) == 44, "shoal_flow");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag_key) == 40, "shoal_frag_key");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag) == 32, "shoal_frag");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 32, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 40, "shoal_config");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");

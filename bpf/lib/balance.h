@@ -4,8 +4,7 @@
 #define SHOAL_LIB_BALANCE_H
 
 #include "deliver.h"
-#include "flow.h"
-#include "reply.h"
+#include "icmp.h"
 
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
@@ -22,69 +21,105 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 }
 
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+/* Gives a packet that follows a flow, a later fragment or an ICMP error, the backend's address. */
+static __always_inline int follow(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				  const struct shoal_addr *addr, __be16 port)
+{
+	if (is_icmp(p, v6))
+		return icmp_to_pod(skb, p, v6, addr, port);
+	return nat_later(skb, v6, true, &p->key.daddr, addr);
+}
+
+/* `follows`: the packet has no ports of its own (see balance). */
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool follows,
 				      const struct shoal_backend *be)
 {
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
 	__be16 port = be->port;
+	int rc;
 
-	if (!(be->flags & SHOAL_BE_LOCAL)) {
-		if (!be->node)
-			return drop(SHOAL_DROP_FIB);
-		return to_node_dsr(skb, v6, be);
-	}
+	if (!(be->flags & SHOAL_BE_LOCAL))
+		return to_node_dsr(skb, p, v6, be);
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
 	if (!pod || pod->generation != be->generation)
 		return drop(SHOAL_DROP_STALE_BACKEND);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
-	flow_expect_reply(p, &addr, port);
-	if (nat(skb, p, v6, true, &addr, port))
-		return drop(SHOAL_DROP_REWRITE);
-	return to_pod(skb, pod);
+	if (is_too_big(skb, p, pod_mtu()))
+		return refuse_too_big(skb, p, v6, pod_mtu());
+	if (follows) {
+		rc = follow(skb, p, v6, &addr, port);
+	} else {
+		flow_expect_reply(p, &addr, port);
+		rc = nat(skb, p, v6, true, &addr, port);
+	}
+	return rc ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
 }
 
 /*
  * Returns true when the packet was for a service address, with the verdict in *verdict. `outside`:
- * it comes from the LAN.
+ * it comes from the LAN; otherwise from a pod, and its ports have been parsed.
  */
 static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
 				    int *verdict)
 {
 	__u32 service = SHOAL_NO_SERVICE;
-	const struct shoal_frontend *fe = NULL;
+	const struct shoal_frontend *fe;
 	const struct shoal_backend *be;
-	const struct shoal_vip *vip;
-	int parsed = PARSE_OK;
+	__u64 ref;
 
-	if (is_balanced_proto(p->key.proto) && !p->frag) {
-		parsed = parse_l4(skb, p);
-		if (parsed == PARSE_OK)
-			fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
-		if (fe)
-			service = outside ? fe->outside : fe->inside;
-	}
-	if (fe && service != SHOAL_NO_SERVICE) {
-		if (outside && !source_allowed(fe, &p->key.saddr)) {
-			*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
-			return true;
-		}
-		be = flow_backend(skb, p, v6, fe, service);
-		*verdict = be ? to_backend(skb, p, v6, be) : refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+	if (unlikely(!is_balanced_proto(p->key.proto) || p->frag & IP_OFFSET))
+		goto follows;
+	if (outside && parse_l4(skb, p) != PARSE_OK) {
+		if (!vip_lookup(&p->key.daddr))
+			return false;
+		*verdict = drop(SHOAL_DROP_MALFORMED);
 		return true;
 	}
-	vip = vip_lookup(&p->key.daddr);
-	if (!vip)
-		return false;
-	if (parsed != PARSE_OK)
-		*verdict = drop(SHOAL_DROP_MALFORMED);
-	else if (p->frag)
-		*verdict = drop(SHOAL_DROP_FRAGMENT);
-	else if (is_balanced_proto(p->key.proto))
+	fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
+	if (fe)
+		service = outside ? fe->outside : fe->inside;
+	if (!fe || service == SHOAL_NO_SERVICE) {
+		if (!vip_lookup(&p->key.daddr))
+			return false;
 		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_FRONTEND);
-	else if (p->key.proto == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && reply_echo(skb, p, v6) == 0)
+		return true;
+	}
+	if (outside && !source_allowed(fe, &p->key.saddr)) {
+		*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
+		return true;
+	}
+	be = flow_backend(skb, p, v6, fe, service);
+	if (!be) {
+		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+		return true;
+	}
+	*verdict = to_backend(skb, p, v6, false, be);
+	return true;
+
+follows: /* What has no ports but may belong to a flow: the rest of a datagram, errors about its packets. */
+	ref = ICMP_NO_ERROR;
+	if (is_later_fragment(p))
+		ref = frag_backend(skb, p);
+	else if (is_icmp(p, v6))
+		ref = icmp_backend(skb, p, v6);
+	if (ref && ref != ICMP_NO_ERROR) {
+		be = backend_same((__u32)ref, (__u32)(ref >> 32));
+		if (be) {
+			*verdict = to_backend(skb, p, v6, true, be);
+			return true;
+		}
+		ref = 0;
+	}
+	if (!vip_lookup(&p->key.daddr))
+		return false;
+	if (p->frag)
+		*verdict = drop(SHOAL_DROP_FRAGMENT);
+	else if (!ref)
+		*verdict = drop(SHOAL_DROP_ICMP_NO_FLOW);
+	else if (is_icmp(p, v6) && reply_echo(skb, p, v6) == 0)
 		*verdict = bpf_redirect(skb->ifindex, 0);
 	else
 		*verdict = drop(SHOAL_DROP_UNSUPPORTED_PROTO);

@@ -29,6 +29,12 @@
 #endif
 
 /*
+ * A function that the verifier checks once, for any arguments, instead of at every call: for what is rare and has
+ * loops or many branches. Pointers may be NULL there for all it knows.
+ */
+#define SHOAL_GLOBAL __attribute__((noinline, weak))
+
+/*
  * What this kernel has, set by the loader before the load: the verifier then removes the other
  * branch, and with it helpers that the kernel does not know.
  */

@@ -6,7 +6,59 @@
 
 #include "maps_lb.h"
 #include "maps_net.h"
-#include "nat.h"
+#include "reply.h"
+
+/*
+ * Does a packet fit that is larger than the MTU on the face of it? Yes, when it is many packets in one that each are
+ * small enough; and an IPv4 packet that routers may fragment: the stack sees to that.
+ */
+SHOAL_GLOBAL int fits_after_all(struct __sk_buff *skb, const struct shoal_pkt *p, __u32 mtu)
+{
+	__u32 header_bytes;
+	__be16 frag_off;
+	__u8 words;
+
+	if (!p)
+		return 0;
+	if (skb->gso_size) {
+		header_bytes = p->l4_off - L3_OFF + sizeof(struct udphdr);
+		if (p->key.proto == IPPROTO_TCP) {
+			if (bpf_skb_load_bytes(skb, p->l4_off + 12, &words, sizeof(words)))
+				return 0;
+			header_bytes = p->l4_off - L3_OFF + (words >> 4) * 4;
+		}
+		return header_bytes + skb->gso_size <= mtu;
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return 0;
+	return bpf_skb_load_bytes(skb, L3_OFF + offsetof(struct iphdr, frag_off), &frag_off, sizeof(frag_off)) == 0 &&
+	       !(frag_off & IP_DF);
+}
+
+static __always_inline bool is_too_big(struct __sk_buff *skb, const struct shoal_pkt *p, __u32 mtu)
+{
+	return mtu && unlikely(skb->len > L3_OFF + mtu) && !fits_after_all(skb, p, mtu);
+}
+
+/* The sender of what does not fit is told by how much. */
+static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, __u32 mtu)
+{
+	count_drop(SHOAL_DROP_TOO_BIG);
+	return reply_too_big(skb, p, v6, mtu) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+}
+
+/*
+ * What a pod's device takes: with redirect_peer, anything; without, its MTU, which is the overlay's. 0: anything.
+ */
+static __always_inline __u32 pod_mtu(void)
+{
+	const struct shoal_config *cfg;
+
+	if (shoal_has_redirect_peer)
+		return 0;
+	cfg = config();
+	return cfg ? cfg->overlay_mtu : 0;
+}
 
 /*
  * To a pod of this host, past the host's stack: redirect_peer puts the frame where the pod's end of
@@ -15,6 +67,10 @@
  */
 static __always_inline int to_pod(struct __sk_buff *skb, const struct shoal_pod *pod)
 {
+	__u32 mtu = pod_mtu();
+
+	if (mtu && skb->len > L3_OFF + mtu && !skb->gso_size)
+		return SHOAL_PASS; /* the stack makes fragments of it */
 	if (set_macs(skb, pod->mac, pod->host_mac))
 		return drop(SHOAL_DROP_REWRITE);
 	if (shoal_has_redirect_peer)
@@ -47,9 +103,9 @@ static __always_inline int to_node(struct __sk_buff *skb, __be32 node)
 
 /* To a backend of another host, with the pick written into the Ethernet header (shoal_abi.h, DSR).
  */
-static __always_inline int to_node_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be)
+static __always_inline int send_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be,
+				    const struct shoal_config *cfg)
 {
-	const struct shoal_config *cfg = config();
 	struct shoal_dsr_eth eth = {
 		.dst_magic = {0x02, 'd'},
 		.src_magic = {0x02, 'D'},
@@ -59,14 +115,42 @@ static __always_inline int to_node_dsr(struct __sk_buff *skb, const bool v6, con
 	};
 	__be32 low = addr_low(&be->addr);
 
-	if (!cfg || !cfg->overlay_ifindex)
-		return drop(SHOAL_DROP_TUNNEL);
+	if (!be->node)
+		return drop(SHOAL_DROP_FIB);
 	__builtin_memcpy(eth.addr_low, &low, sizeof(low));
 	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return drop(SHOAL_DROP_REWRITE);
 	if (tunnel(skb, be->node, SHOAL_VNI_DSR))
 		return drop(SHOAL_DROP_TUNNEL);
 	return bpf_redirect(cfg->overlay_ifindex, 0);
+}
+
+/* The largest segment whose packet is `mtu` bytes. */
+static __always_inline __u32 mss_of(__u32 mtu, const bool v6)
+{
+	return mtu - ip_bytes(v6) - sizeof(struct tcphdr);
+}
+
+/*
+ * A client's packet to a backend of another host. One that does not fit into the overlay is never split or lost
+ * without a word: its sender is told. A SYN's MSS is made to fit.
+ */
+static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+				       const struct shoal_backend *be)
+{
+	const struct shoal_config *cfg = config();
+	__u32 mtu;
+
+	if (!cfg || !cfg->overlay_ifindex)
+		return drop(SHOAL_DROP_TUNNEL);
+	mtu = cfg->overlay_mtu;
+	if (mtu) {
+		if (is_too_big(skb, p, mtu))
+			return refuse_too_big(skb, p, v6, mtu);
+		if (is_syn(p) && clamp_mss(skb, p->l4_off, mss_of(mtu, v6)))
+			return drop(SHOAL_DROP_REWRITE);
+	}
+	return send_dsr(skb, v6, be, cfg);
 }
 
 /*

@@ -4,6 +4,7 @@
 #ifndef SHOAL_LIB_FLOW_H
 #define SHOAL_LIB_FLOW_H
 
+#include "frag.h"
 #include "lb.h"
 #include "maps_net.h"
 #include "parse.h"
@@ -42,6 +43,17 @@ static __always_inline void flow_count(__u32 service, __u32 bytes, bool fresh)
 		s->flows++;
 }
 
+/* The backend of a later fragment's datagram, as backend_ref() packs it; 0: not known. */
+SHOAL_GLOBAL __u64 frag_backend(struct __sk_buff *skb, const struct shoal_pkt *p)
+{
+	const struct shoal_frag *kept = p ? frag_lookup(p, SHOAL_FLOW_FORWARD) : NULL;
+
+	if (!kept)
+		return 0;
+	flow_count(kept->service, skb->len, false);
+	return backend_ref(kept->backend, kept->epoch);
+}
+
 /*
  * The backend of a packet to a frontend, of the packet's family. A flow keeps its backend for as long as that is the same
  * backend, in the ring or not; what is not in the table picks by its hash, a TCP packet in mid-flow
@@ -67,6 +79,8 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 		if (be) {
 			flow_touch(flow, p, now);
 			flow_count(service, skb->len, false);
+			if (unlikely(p->frag))
+				frag_keep_backend(p, flow->backend, flow->epoch, service);
 			return be;
 		}
 	}
@@ -91,6 +105,8 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	stats = bpf_map_lookup_elem(&shoal_backend_stats, &id);
 	if (stats)
 		stats->flows++;
+	if (unlikely(p->frag))
+		frag_keep_backend(p, id, be->epoch, service);
 	return be;
 }
 

@@ -9,9 +9,15 @@
 static __always_inline const struct shoal_frontend *frontend_lookup(const struct shoal_addr *addr, __be16 port,
 								    __u8 proto)
 {
-	struct shoal_frontend_key key = {.port = port, .proto = proto};
+	struct shoal_frontend_key key;
 
 	addr_copy(&key.addr, addr);
+	/* Port, protocol and padding in one store: the hash reads them as one word, and at once. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	*(__u32 *)&key.port = (__u32)port | (__u32)proto << 16;
+#else
+	*(__u32 *)&key.port = (__u32)port << 16 | (__u32)proto << 8;
+#endif
 	return bpf_map_lookup_elem(&shoal_frontends, &key);
 }
 
@@ -28,6 +34,12 @@ static __always_inline const struct shoal_backend *backend_same(__u32 id, __u32 
 	if (!be || be->epoch != epoch || !(be->flags & SHOAL_BE_VALID))
 		return NULL;
 	return be;
+}
+
+/* The two in one number, as what is not inlined can return them. 0: none. */
+static __always_inline __u64 backend_ref(__u32 id, __u32 epoch)
+{
+	return (__u64)epoch << 32 | id;
 }
 
 /*

@@ -44,6 +44,13 @@ struct {
 	__type(value, struct shoal_flow);
 } shoal_flows SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SHOAL_FRAGS_DEFAULT);
+	__type(key, struct shoal_frag_key);
+	__type(value, struct shoal_frag);
+} shoal_frags SEC(".maps");
+
 static __always_inline const struct shoal_pod *pod_by_addr(const struct shoal_addr *addr)
 {
 	return bpf_map_lookup_elem(&shoal_pods, addr);

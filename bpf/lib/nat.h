@@ -97,6 +97,71 @@ static __always_inline int nat(struct __sk_buff *skb, struct shoal_pkt *p, const
 	return 0;
 }
 
+/* Of a later fragment, whose layer 4 checksum is in the first one. */
+static __always_inline int nat_later(struct __sk_buff *skb, const bool v6, const bool destination,
+				     const struct shoal_addr *from, const struct shoal_addr *to)
+{
+	__u32 off;
+
+	if (v6) {
+		off = L3_OFF + (destination ? offsetof(struct ipv6hdr, daddr) : offsetof(struct ipv6hdr, saddr));
+		return (int)bpf_skb_store_bytes(skb, off, to, sizeof(*to), BPF_F_RECOMPUTE_CSUM);
+	}
+	off = L3_OFF + (destination ? offsetof(struct iphdr, daddr) : offsetof(struct iphdr, saddr));
+	return bpf_l3_csum_replace(skb, IP_CHECK_OFF, addr_low(from), addr_low(to), 4) ||
+	       bpf_skb_store_bytes(skb, off, &to->b[12], 4, 0);
+}
+
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+#define TCP_OPTION_BYTES_MAX 40
+
+/*
+ * A SYN's maximum segment size, made no larger than mss_max. One that says nothing means 536 bytes (RFC 9293,
+ * 3.7.1), or 1220, and may go on saying so. Returns 0, or a negative error with the packet undefined.
+ */
+SHOAL_GLOBAL int clamp_mss(struct __sk_buff *skb, __u32 l4_off, __u32 mss_max)
+{
+	__u8 option[4];
+	__u32 off, end;
+	__u16 old, clamped;
+	int i;
+
+	if (bpf_skb_load_bytes(skb, l4_off + 12, option, 1))
+		return -1;
+	off = l4_off + sizeof(struct tcphdr);
+	end = l4_off + (option[0] >> 4) * 4;
+	for (i = 0; i < TCP_OPTION_BYTES_MAX && off + sizeof(option) <= end; i++) {
+		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
+			return -1;
+		if (option[0] == TCP_OPTION_END)
+			return 0;
+		if (option[0] == TCP_OPTION_NOP) {
+			off++;
+			continue;
+		}
+		if (option[1] < 2)
+			return 0; /* nonsense, for the receiver to judge */
+		if (option[0] != TCP_OPTION_MSS || option[1] != sizeof(option)) {
+			off += option[1];
+			continue;
+		}
+		__builtin_memcpy(&old, option + 2, sizeof(old));
+		if (bpf_ntohs(old) <= mss_max)
+			return 0;
+		clamped = bpf_htons(mss_max);
+		if (bpf_skb_store_bytes(skb, off + 2, &clamped, sizeof(clamped), 0))
+			return -1;
+		if ((off - l4_off) & 1) { /* across two of the sum's words */
+			old = (__u16)(old << 8 | old >> 8);
+			clamped = (__u16)(clamped << 8 | clamped >> 8);
+		}
+		return (int)bpf_l4_csum_replace(skb, l4_off + offsetof(struct tcphdr, check), old, clamped, 2);
+	}
+	return 0;
+}
+
 /* One hop less. The caller has seen that ttl > 1. */
 static __always_inline int ttl_decrement(struct __sk_buff *skb, const bool v6)
 {

@@ -19,6 +19,11 @@
 #define NDP_OVERRIDE 0x20000000U
 #define NDP_TARGET_MAC 2 /* an option */
 
+/* What a MAC address is passed as: its size is known. */
+struct link_address {
+	__u8 b[ETH_ALEN];
+};
+
 /* Both kinds, up to where options begin. */
 struct ndp_message {
 	struct icmphdr icmp;
@@ -63,8 +68,8 @@ static __always_inline bool ndp_read_solicitation(struct __sk_buff *skb, const s
 }
 
 /* The target is at `mac`. To a nameless asker the answer is for everybody (RFC 4861, 7.2.4). */
-static __noinline int reply_ndp(struct __sk_buff *skb, const struct shoal_pkt *p, const struct shoal_addr *target,
-				const __u8 *mac, __u32 flags)
+SHOAL_GLOBAL int reply_ndp(struct __sk_buff *skb, const struct shoal_pkt *p, const struct shoal_addr *target,
+			   const struct link_address *mac, __u32 flags)
 {
 	struct ndp_advertisement na;
 	struct shoal_addr to;
@@ -88,7 +93,7 @@ static __noinline int reply_ndp(struct __sk_buff *skb, const struct shoal_pkt *p
 	} else {
 		flags |= NDP_SOLICITED;
 	}
-	__builtin_memcpy(eth.h_source, mac, ETH_ALEN);
+	__builtin_memcpy(eth.h_source, mac->b, ETH_ALEN);
 
 	__builtin_memset(&na, 0, sizeof(na));
 	na.head.icmp.type = NDP_ADVERTISEMENT;
@@ -96,7 +101,7 @@ static __noinline int reply_ndp(struct __sk_buff *skb, const struct shoal_pkt *p
 	addr_copy(&na.head.target, target);
 	na.option = NDP_TARGET_MAC;
 	na.option_words = 1;
-	__builtin_memcpy(na.mac, mac, ETH_ALEN);
+	__builtin_memcpy(na.mac, mac->b, ETH_ALEN);
 	sum = addr_sum(target) + addr_sum(&to) + bpf_htons(sizeof(na)) + bpf_htons(IPPROTO_ICMPV6) +
 	      sum_of(&na, sizeof(na));
 	na.head.icmp.checksum = ~sum_fold(sum_fold32(sum));

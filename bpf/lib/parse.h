@@ -18,6 +18,7 @@
 #include "common.h"
 
 #define L3_OFF ETH_HLEN
+#define IP_DF bpf_htons(0x4000)
 #define IP_MF bpf_htons(0x2000)
 #define IP_OFFSET bpf_htons(0x1fff)
 #define IP6_MF bpf_htons(0x0001)
@@ -40,6 +41,7 @@ struct shoal_pkt {
 	__u16 frag; /* 0: whole; IP_MF: the first fragment, which has the ports; with IP_OFFSET: a later one */
 	__u8 ttl; /* hop limit */
 	__u8 tcp_flags;
+	__be32 frag_id; /* of a fragment */
 };
 
 /*
@@ -106,6 +108,8 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct shoal_pkt *p)
 	p->l4_off = L3_OFF + header_bytes;
 	p->l4_bytes = total_bytes - header_bytes;
 	p->frag = ip->frag_off & (IP_MF | IP_OFFSET);
+	if (unlikely(p->frag))
+		p->frag_id = ip->id;
 	p->ttl = ip->ttl;
 	return PARSE_OK;
 }
@@ -134,20 +138,21 @@ static __always_inline bool is_extension(__u8 next)
 }
 
 /*
- * Goes on to the upper layer. A chain that is longer than the bounds ends at an extension header, which then is
+ * Goes on from the IPv6 header's end, l4_off, to the upper layer. A chain that is longer than the bounds ends at an extension header, which then is
  * the packet's protocol: one that services do not balance. So does a routing header with segments left, since the
  * destination address is not the packet's destination yet.
  */
-static __noinline int skip_extensions(struct __sk_buff *skb, struct shoal_pkt *p)
+SHOAL_GLOBAL int skip_extensions(struct __sk_buff *skb, struct shoal_pkt *p)
 {
-	__u32 off = L3_OFF + sizeof(struct ipv6hdr), bytes, end;
+	__u32 start, off, bytes, end;
 	struct extension h;
 	__u8 next;
 	int i;
 
 	if (!p)
 		return PARSE_MALFORMED;
-	end = off + p->l4_bytes;
+	start = off = p->l4_off;
+	end = start + p->l4_bytes;
 	next = p->key.proto;
 	for (i = 0; i < EXTENSIONS_MAX && is_extension(next) && !(p->frag & IP_OFFSET); i++) {
 		if (off + sizeof(h) > end || bpf_skb_load_bytes(skb, off, &h, sizeof(h)))
@@ -159,12 +164,13 @@ static __noinline int skip_extensions(struct __sk_buff *skb, struct shoal_pkt *p
 			/* Neither offset nor more: an atomic fragment, which is whole (RFC 6946). */
 			if (h.field & (IP6_MF | IP6_OFFSET))
 				p->frag = h.field & IP6_OFFSET ? IP_OFFSET : IP_MF;
+			p->frag_id = h.rest;
 		} else {
 			bytes += h.words * 8;
 		}
 		if (off + bytes > end)
 			return PARSE_MALFORMED;
-		if (off + bytes > L3_OFF + sizeof(struct ipv6hdr) + EXTENSION_BYTES_MAX)
+		if (off + bytes > start + EXTENSION_BYTES_MAX)
 			break;
 		off += bytes;
 		next = h.next;
@@ -211,12 +217,17 @@ static __always_inline int parse_l3(struct __sk_buff *skb, struct shoal_pkt *p, 
 /* ---- layer 4
  * ------------------------------------------------------------------------------------------- */
 
+static __always_inline bool is_icmp(const struct shoal_pkt *p, const bool v6)
+{
+	return p->key.proto == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+}
+
 static __always_inline bool is_balanced_proto(__u8 proto)
 {
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
 }
 
-/* Ports and TCP flags. For TCP and UDP packets that are no fragments. */
+/* Ports and TCP flags. For TCP and UDP packets that are no later fragments. */
 static __always_inline int parse_l4(struct __sk_buff *skb, struct shoal_pkt *p)
 {
 	__u32 off = p->l4_off;

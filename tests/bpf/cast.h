@@ -69,7 +69,8 @@ protected:
     sh("ip addr add 2001:db8:18::11/64 dev up0 nodad");
     sh("ip neigh replace 198.18.0.101 lladdr 02:00:00:00:01:01 dev up0");
     sh("ip neigh replace 2001:db8:18::101 lladdr 02:00:00:00:01:01 dev up0");
-    sh("ip link add shoal-vxlan address 02:00:00:00:cc:01 type vxlan external dstport 4789");
+    sh("ip link add shoal-vxlan address 02:00:00:00:cc:01 mtu 1450 type vxlan external dstport "
+       "4789");
     sh("ip link set up dev shoal-vxlan");
   }
 

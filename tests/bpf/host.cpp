@@ -117,11 +117,13 @@ Outcome Host::run(const std::string& name, const Frame& frame, std::uint32_t ifi
   return run_fd(program(name), frame, ifindex);
 }
 
-Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex) {
+Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
+                     std::uint32_t gso_size) {
   Outcome result;
-  result.out.resize(2048);
+  result.out.resize(4096);
   __sk_buff ctx{};
   ctx.ifindex = ifindex != 0 ? ifindex : 1;
+  ctx.gso_size = gso_size;
   bpf_test_run_opts opts{};
   opts.sz = sizeof(opts);
   opts.data_in = frame.data();

@@ -49,7 +49,9 @@ public:
 
   // Runs a program of this host on a frame that has come in by `ifindex` (0: loopback).
   Outcome run(const std::string& program, const Frame& frame, std::uint32_t ifindex = 0);
-  Outcome run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex);
+  // gso_size: the frame is many TCP segments of that size in one.
+  Outcome run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
+                 std::uint32_t gso_size = 0);
 
   // One ring over `backends` (slots in the order given), in block `block`, switched at once.
   void ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,

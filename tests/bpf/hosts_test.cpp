@@ -204,6 +204,88 @@ TEST_P(HostsTest, BulkBytesSurviveTheOverlayBothWays) {
   });
 }
 
+// Longer than any link carries: in fragments there and back, through a backend here and on the
+// other host. The first datagram may be lost, for the client has to be told how much the overlay
+// carries.
+TEST_P(HostsTest, DatagramsInFragmentsAreAnswered) {
+  constexpr std::size_t kBytes = 5000;
+  NetBox::in_client([&] {
+    for (const bool here : {true, false}) {
+      net.ring({here ? 1U : 2U});
+      UniqueFd fd = udp();
+      Answer answer = udp_ask(fd.get(), places.vip, kBytes);
+      if (answer.error != 0) {
+        EXPECT_THAT(drops(), testing::HasSubstr("h1 TOO_BIG "));
+        answer = udp_ask(fd.get(), places.vip, kBytes);
+      }
+      EXPECT_EQ(answer.error, 0) << drops();
+      EXPECT_EQ(answer.peer, places.vip.to_string());
+      EXPECT_EQ(answer.text.size(), kBytes);
+      EXPECT_THAT(answer.text,
+                  testing::StartsWith(answer_of(here ? "poda" : "podb", places.client)));
+    }
+  });
+}
+
+// A packet that may not be fragmented and that the overlay does not carry: the client's kernel
+// hears how large it may be.
+TEST_P(HostsTest, ThePathMtuOfARemoteBackendIsLearned) {
+  const bool v4 = places.vip.ip.is_v4();
+  NetBox::in_client([&] {
+    net.ring({2});
+    UniqueFd fd = udp();
+    const int probe = v4 ? IP_PMTUDISC_DO : IPV6_PMTUDISC_DO;
+    ASSERT_EQ(setsockopt(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6,
+                         v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &probe, sizeof(probe)),
+              0);
+    ASSERT_EQ(connect_fd(fd.get(), places.vip), 0);
+    const std::string large(1500 - (v4 ? 28 : 48), '?');
+    ASSERT_EQ(send(fd.get(), large.data(), large.size(), 0), static_cast<ssize_t>(large.size()));
+    char byte = 0;
+    timeval wait{2, 0};
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+    EXPECT_EQ(recv(fd.get(), &byte, 1, 0), -1);
+    EXPECT_EQ(errno, EMSGSIZE) << drops();
+    int mtu = 0;
+    socklen_t bytes = sizeof(mtu);
+    ASSERT_EQ(
+        getsockopt(fd.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &bytes),
+        0);
+    EXPECT_EQ(mtu, 1450);
+    const std::string fits(1450 - (v4 ? 28 : 48), '?');
+    ASSERT_EQ(send(fd.get(), fits.data(), fits.size(), 0), static_cast<ssize_t>(fits.size()));
+    EXPECT_EQ(recv(fd.get(), &byte, 1, 0), 1) << drops();
+  });
+  EXPECT_EQ(drops(), "h1 TOO_BIG 1\n");
+}
+
+// A pod that nobody listens in says so, and to the client it is the service that does.
+TEST_P(HostsTest, APodsPortUnreachableReachesTheClient) {
+  for (const bool here : {true, false}) {
+    const SocketAddress& pod = here ? places.pod_a : places.pod_b;
+    for (Host* host : {net.h1.get(), net.h2.get()}) {
+      const bool local = here == (host == net.h1.get());
+      host->backend(3, SocketAddress{pod.ip, 9}.to_string(),
+                    {.generation = 5,
+                     .epoch = here ? 1U : 2U,
+                     .local = local,
+                     .node = local ? IpAddress() : ip(here ? "198.18.0.11" : "198.18.0.12")});
+    }
+    net.ring({3});
+    NetBox::in_client([&] {
+      UniqueFd fd = udp();
+      ASSERT_EQ(connect_fd(fd.get(), places.vip), 0);
+      ASSERT_EQ(send(fd.get(), "?", 1, 0), 1);
+      char byte = 0;
+      timeval wait{2, 0};
+      setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+      EXPECT_EQ(recv(fd.get(), &byte, 1, 0), -1);
+      EXPECT_EQ(errno, ECONNREFUSED) << drops();
+    });
+  }
+  EXPECT_EQ(drops(), "");
+}
+
 TEST_P(HostsTest, AgentRestartUnderLoadLosesNothing) {
   net.ring({1, 2});
   std::atomic<bool> stop{false};

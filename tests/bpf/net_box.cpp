@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/net_box.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
@@ -15,6 +16,7 @@ namespace shoal::bpftest {
 namespace {
 
 constexpr int kWait_ms = 2000;
+constexpr std::size_t kDatagramBytesMax = 16384;
 
 // An address as connect(2) takes it; AF_INET6 gives an IPv4 address in its mapped form.
 socklen_t to_sockaddr(const SocketAddress& address, int family, sockaddr_storage* out) {
@@ -106,7 +108,7 @@ void Server::serve() {
     poll(fds.data(), fds.size(), -1);
     if (fds[0].revents != 0)
       return;
-    char buffer[2048];
+    char buffer[kDatagramBytesMax];
     sockaddr_storage from;
     for (std::size_t i = fds.size() - 1; i >= 3; --i) {
       if (fds[i].revents == 0)
@@ -124,9 +126,11 @@ void Server::serve() {
       connections.emplace_back(accept4(tcp_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (fds[2].revents != 0) {
       socklen_t bytes = sizeof(from);
-      if (recvfrom(udp_.get(), buffer, sizeof(buffer), 0, reinterpret_cast<sockaddr*>(&from),
-                   &bytes) >= 0) {
-        const std::string text = name_ + " " + from_sockaddr(from);
+      const ssize_t n = recvfrom(udp_.get(), buffer, sizeof(buffer), 0,
+                                 reinterpret_cast<sockaddr*>(&from), &bytes);
+      if (n >= 0) {
+        std::string text = name_ + " " + from_sockaddr(from);
+        text.resize(std::max(text.size(), static_cast<std::size_t>(n)), ' ');
         sendto(udp_.get(), text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&from), bytes);
       }
     }
@@ -188,12 +192,14 @@ int connect_fd(int fd, const SocketAddress& to) {
   return connect(fd, reinterpret_cast<sockaddr*>(&address), bytes) == 0 ? 0 : errno;
 }
 
-Answer udp_ask(int fd, const SocketAddress& to) {
+Answer udp_ask(int fd, const SocketAddress& to, std::size_t question_bytes) {
   Answer out;
-  char buffer[256];
+  char buffer[kDatagramBytesMax];
+  const std::string question(question_bytes, '?');
   sockaddr_storage address;
   socklen_t bytes = to_sockaddr(to, own_domain(fd), &address);
-  if (sendto(fd, "?", 1, 0, reinterpret_cast<sockaddr*>(&address), bytes) != 1) {
+  if (sendto(fd, question.data(), question.size(), 0, reinterpret_cast<sockaddr*>(&address),
+             bytes) < 0) {
     out.error = errno;
     return out;
   }

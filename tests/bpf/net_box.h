@@ -24,7 +24,7 @@
 namespace shoal::bpftest {
 
 // Answers every TCP connection and every datagram on a port with its name, and says who asked:
-// "poda 198.18.0.101".
+// "poda 198.18.0.101". The answer to a datagram is as long as the question, if that is longer.
 class Server {
 public:
   Server(const std::string& netns, std::string name, std::uint16_t port);
@@ -50,8 +50,9 @@ struct Answer {
 UniqueFd tcp_connect(const SocketAddress& to, int* error, int family = 0);
 std::string peer_of(int fd);
 Answer tcp_ask(const SocketAddress& to, int family = 0);
-Answer exchange(int fd);                          // on an open TCP connection: one more question
-Answer udp_ask(int fd, const SocketAddress& to);  // unconnected
+Answer exchange(int fd);  // on an open TCP connection: one more question
+// Unconnected; a question of so many bytes.
+Answer udp_ask(int fd, const SocketAddress& to, std::size_t bytes = 1);
 int connect_fd(int fd, const SocketAddress& to);  // errno, or 0
 int domain_of(const SocketAddress& address);      // AF_INET or AF_INET6
 UniqueFd udp_socket(int family);

@@ -1,59 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the overlay program does with frames of other hosts, which here means: with the tunnel key
 // that the harness gives them. Roles are in cast.h.
-#include "tests/bpf/cast.h"
-
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <harness.skel.h>
+#include "tests/bpf/overlay_cast.h"
 
 namespace shoal::bpftest {
 namespace {
 
-constexpr std::uint32_t kVniPod = 1, kVniDsr = 2;
-
-class OverlayTest : public BothFamilies {
-protected:
-  void SetUp() override {
-    BothFamilies::SetUp();
-    harness_ = harness_bpf__open_and_load();
-    ASSERT_NE(harness_, nullptr);
-    const __u32 zero = 0;
-    const int tested = host.program("shoal_ovl_in");
-    ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(harness_->maps.tested), &zero, &tested, BPF_ANY), 0);
-  }
-  void TearDown() override { harness_bpf__destroy(harness_); }
-
-  Outcome from(const IpAddress& sender, std::uint32_t vni, const Frame& frame) {
-    const __u32 zero = 0;
-    const __u32 value[2] = {sender.v4_host_order(), vni};
-    EXPECT_EQ(bpf_map_update_elem(bpf_map__fd(harness_->maps.tunnel), &zero, value, BPF_ANY), 0);
-    return host.run_fd(bpf_program__fd(harness_->progs.through_tunnel), frame,
-                       ifindex_of("shoal-vxlan"));
-  }
-
-  // As another host's uplink program encodes it.
-  static Frame dsr(const Packet& p, const SocketAddress& backend, std::uint16_t generation) {
-    Frame f = p.frame();
-    const auto& address = backend.ip.bytes();
-    const Frame eth = {0x02,
-                       'd',
-                       address[12],
-                       address[13],
-                       address[14],
-                       address[15],
-                       0x02,
-                       'D',
-                       static_cast<std::uint8_t>(generation >> 8),
-                       static_cast<std::uint8_t>(generation),
-                       static_cast<std::uint8_t>(backend.port >> 8),
-                       static_cast<std::uint8_t>(backend.port)};
-    std::copy(eth.begin(), eth.end(), f.begin());
-    return f;
-  }
-
-  harness_bpf* harness_ = nullptr;
-};
+using OverlayTest = OverlayCast;
 SHOAL_BOTH_FAMILIES(OverlayTest);
 
 TEST_P(OverlayTest, OtherHostsPodToAPodHere) {

@@ -59,6 +59,7 @@ bool is_extension(std::uint8_t type) {
 // Where things are in an IP packet that begins at `at`.
 struct Layout {
   bool v6 = false;
+  bool later = false;  // a fragment that does not begin with layer 4
   std::uint8_t protocol = 0;
   std::size_t at = 0, l4 = 0, end = 0;
 
@@ -68,12 +69,15 @@ struct Layout {
       out.protocol = f.at(at + 9);
       out.l4 = at + (f[at] & 0xfU) * 4;
       out.end = at + get16(f, at + 2);
+      out.later = (get16(f, at + 6) & 0x1fffU) != 0;
       return out;
     }
     out.protocol = f.at(at + 6);
     out.l4 = at + 40;
     out.end = out.l4 + get16(f, at + 4);
-    while (is_extension(out.protocol) && out.l4 + 8 <= out.end && out.end <= f.size()) {
+    while (is_extension(out.protocol) && out.l4 + 8 <= std::min(out.end, f.size()) && !out.later) {
+      if (out.protocol == kFragment && (get16(f, out.l4 + 2) & 0xfff8U) != 0)
+        out.later = true;
       out.protocol = f.at(out.l4);
       out.l4 += 8U + 8U * f.at(out.l4 + 1);
     }
@@ -156,20 +160,40 @@ std::string advertisement_text(const Frame& f, const Layout& l, const Names& nam
 }
 
 // The two families' numbers for one meaning.
+struct IcmpRow {
+  const char* name;
+  std::uint8_t v4_type, v4_code, v6_type, v6_code;
+};
+constexpr IcmpRow kIcmpRows[] = {
+    {"echo-reply", 0, 0, 129, 0},
+    {"echo-request", 8, 0, 128, 0},
+    {"port-unreachable", 3, 3, 1, 4},
+    {"host-unreachable", 3, 1, 1, 3},
+    {"too-big", 3, 4, 2, 0},
+    {"time-exceeded", 11, 0, 3, 0},
+    {"parameter-problem", 12, 0, 4, 0},
+    {"redirect", 5, 1, 137, 0},
+};
+
 std::string icmp_name(bool v6, unsigned type, unsigned code) {
-  struct Row {
-    const char* name;
-    unsigned v4_type, v4_code, v6_type, v6_code;
-  };
-  static constexpr Row kRows[] = {
-      {"echo-reply", 0, 0, 129, 0},     {"echo-request", 8, 0, 128, 0},
-      {"port-unreachable", 3, 3, 1, 4}, {"host-unreachable", 3, 1, 1, 3},
-      {"too-big", 3, 4, 2, 0},          {"time-exceeded", 11, 0, 3, 0},
-  };
-  for (const Row& row : kRows)
+  for (const IcmpRow& row : kIcmpRows)
     if (type == (v6 ? row.v6_type : row.v4_type) && code == (v6 ? row.v6_code : row.v4_code))
       return row.name;
   return fmt::format("{}/{}", type, code);
+}
+
+// " (client > vip)" for the packet at `at`, of which there may be less than it says.
+std::string quoted_text(const Frame& f, std::size_t at, std::size_t end, const Names& names) {
+  const Layout q = Layout::of(f, at);
+  if (q.l4 + 4 > end)
+    return " (BAD-QUOTATION)";
+  std::string bad;
+  if (!q.v6 && fold(sum(f, at, q.l4)) != 0)
+    bad += " BAD-IP-CHECKSUM";
+  const bool whole = q.end <= end && (q.protocol == kTcp || get16(f, q.l4 + 6) != 0);
+  if (whole && fold(sum(f, q.l4, q.end, q.pseudo(f))) != 0)
+    bad += " BAD-L4-CHECKSUM";
+  return fmt::format(" ({}{})", q.later ? route_text(f, q, names) : ports_text(f, q, names), bad);
 }
 
 std::string icmp_text(const Frame& f, const Layout& l, const Names& names) {
@@ -182,11 +206,21 @@ std::string icmp_text(const Frame& f, const Layout& l, const Names& names) {
   const bool is_error = l.v6 ? type < 128 : (type == 3 || type == 11 || type == 12);
   std::string quoted;
   if (is_error)
-    quoted = fmt::format(" ({})", ports_text(f, Layout::of(f, l.l4 + 8), names));
+    quoted = quoted_text(f, l.l4 + 8, l.end, names);
   const std::string name = icmp_name(l.v6, type, f.at(l.l4 + 1));
   const std::string mtu =
       name == "too-big" ? fmt::format(" mtu={}", get32(f, l.l4 + 4)) : std::string();
   return fmt::format("ICMP {}{} {}{}{}", name, mtu, route_text(f, l, names), quoted, bad);
+}
+
+// " mss=1410", when one of the TCP options says so.
+std::string mss_text(const Frame& f, std::size_t at, std::size_t end) {
+  while (at + 4 <= end && f[at] != 0) {
+    if (f[at] == 2)
+      return fmt::format(" mss={}", get16(f, at + 2));
+    at += f[at] == 1 ? 1U : std::max<std::size_t>(f[at + 1], 2);
+  }
+  return {};
 }
 
 // The bytes between the IPv6 header and layer 4: each header names the next.
@@ -232,7 +266,7 @@ std::size_t ip_header(Frame& f, const Packet& p) {
   f[kEth] = static_cast<std::uint8_t>(0x40 | (5 + p.options / 4));
   put16(f, kEth + 2, static_cast<unsigned>(f.size() - kEth));
   put16(f, kEth + 4, p.id);
-  put16(f, kEth + 6, p.fragment);
+  put16(f, kEth + 6, p.fragment | (p.dont_fragment ? 0x4000U : 0U));
   f[kEth + 8] = p.ttl;
   f[kEth + 9] = p.protocol;
   put_ip(f, kEth + 12, p.from.ip, false);
@@ -277,7 +311,7 @@ Packet Packet::with(std::uint8_t tcp_flags) const {
 }
 
 Frame Packet::frame() const {
-  const std::size_t header = protocol == kTcp ? 20 : 8;
+  const std::size_t header = protocol == kTcp ? 20 + tcp_options.size() : 8;
   Frame f(kEth + ip_bytes(*this) + header + payload);
   eth(f, eth_dst, eth_src, to.ip.is_v4() ? 0x0800 : 0x86dd);
   const std::size_t l4 = ip_header(f, *this);
@@ -294,7 +328,9 @@ Frame Packet::frame() const {
   if (protocol == kTcp) {
     put32(f, l4 + 4, seq);
     put32(f, l4 + 8, ack);
-    f[l4 + 12] = 5 << 4;
+    f[l4 + 12] = static_cast<std::uint8_t>(header / 4 << 4U);
+    std::copy(tcp_options.begin(), tcp_options.end(),
+              f.begin() + static_cast<std::ptrdiff_t>(l4 + 20));
     f[l4 + 13] = flags;
     put16(f, l4 + 14, 64240);
     put16(f, l4 + 16, fold(sum(f, l4, f.size(), layout.pseudo(f))));
@@ -311,6 +347,26 @@ Frame echo_request(const Packet& like) {
   p.protocol = like.to.ip.is_v4() ? kIcmp : kIcmp6;
   p.payload = 24;
   return p.frame();
+}
+
+Frame IcmpError::frame() const {
+  const Layout q = Layout::of(about, kEth);
+  const std::size_t quoted_bytes = std::min(q.l4 + quoted, about.size()) - kEth;
+  Packet outer;
+  outer.from.ip = from;
+  outer.to.ip = to;
+  outer.protocol = q.v6 ? kIcmp6 : kIcmp;
+  Frame f(kEth + ip_bytes(outer) + 8 + quoted_bytes);
+  eth(f, eth_dst, eth_src, q.v6 ? 0x86dd : 0x0800);
+  const std::size_t l4 = ip_header(f, outer);
+  const auto* row =
+      std::ranges::find(kIcmpRows, kind, [](const IcmpRow& r) { return std::string(r.name); });
+  f[l4] = q.v6 ? row->v6_type : row->v4_type;
+  f[l4 + 1] = q.v6 ? row->v6_code : row->v4_code;
+  put32(f, l4 + 4, mtu);
+  std::copy_n(about.begin() + kEth, quoted_bytes, f.begin() + static_cast<std::ptrdiff_t>(l4 + 8));
+  put16(f, l4 + 2, fold(sum(f, l4, f.size(), q.v6 ? Layout::of(f, kEth).pseudo(f) : 0)));
+  return f;
 }
 
 Frame arp_request(const MacAddress& sender_mac, const IpAddress& sender, const IpAddress& target) {
@@ -373,6 +429,9 @@ std::string text(const Frame& f, const Names& names) {
   std::string bad;
   if (!l.v6 && fold(sum(f, kEth, l.l4)) != 0)
     bad += " BAD-IP-CHECKSUM";
+  if (l.later)
+    return fmt::format("{}-FRAGMENT {}{}", l.protocol == kUdp ? "UDP" : "TCP",
+                       route_text(f, l, names), bad);
   if (l.protocol == (l.v6 ? kIcmp6 : kIcmp))
     return icmp_text(f, l, names) + bad;
   const bool unchecked = l.protocol == kUdp && get16(f, l.l4 + 6) == 0;
@@ -381,9 +440,10 @@ std::string text(const Frame& f, const Names& names) {
   if (l.protocol == kUdp)
     return fmt::format("UDP {} ttl={} +{}{}", ports_text(f, l, names), l.ttl(f), l.end - l.l4 - 8,
                        bad);
-  return fmt::format("TCP {} [{}] seq={} ack={} ttl={} +{}{}", ports_text(f, l, names),
+  const std::size_t data = l.l4 + (f[l.l4 + 12] >> 4U) * 4U;
+  return fmt::format("TCP {} [{}] seq={} ack={} ttl={} +{}{}{}", ports_text(f, l, names),
                      flags_text(f.at(l.l4 + 13)), get32(f, l.l4 + 4), get32(f, l.l4 + 8), l.ttl(f),
-                     l.end - l.l4 - (f[l.l4 + 12] >> 4U) * 4U, bad);
+                     l.end - data, mss_text(f, l.l4 + 20, data), bad);
 }
 
 }  // namespace shoal::bpftest

@@ -46,8 +46,10 @@ struct Packet {
   // As in the IPv4 header: 0x2000 is "more", the low 13 bits the offset. IPv6: a fragment header,
   // after the other extensions.
   std::uint16_t fragment = 0;
-  std::uint16_t id = 0x1234;  // of the fragments' datagram
+  std::uint16_t id = 0x1234;   // of the fragments' datagram
+  bool dont_fragment = false;  // IPv4
   bool udp_checksum = true;
+  std::vector<std::uint8_t> tcp_options;  // a multiple of 4 bytes
 
   Packet with(std::uint8_t tcp_flags) const;
   Frame frame() const;
@@ -55,6 +57,16 @@ struct Packet {
 Packet tcp(const SocketAddress& from, const SocketAddress& to, std::uint8_t flags);
 Packet udp(const SocketAddress& from, const SocketAddress& to);
 Frame echo_request(const Packet& like);
+// An ICMP error of either family, by its name in text(), about a packet as its sender sent it.
+struct IcmpError {
+  MacAddress eth_dst, eth_src;
+  std::string kind = "too-big";
+  IpAddress from, to;
+  Frame about;
+  std::size_t quoted = 8;  // bytes of its layer 4
+  std::uint32_t mtu = 0;
+  Frame frame() const;
+};
 Frame arp_request(const MacAddress& sender_mac, const IpAddress& sender, const IpAddress& target);
 
 // RFC 4861: a question for `target`, to its solicited-node group unless `to` is given. `sender`
@@ -74,8 +86,9 @@ struct Solicitation {
 using Names = std::vector<std::pair<std::string, SocketAddress>>;
 
 // "TCP 198.18.0.101:40000 > 10.96.0.10:80 [S] seq=1000 ttl=64 +0", or with names "TCP client > vip
-// [S] ..." ("client:1" on another port), "ICMP port-unreachable a > b (UDP c:1 > d:2)", "ARP reply
-// ...", "NA ...". A wrong checksum or length is part of the line: "BAD-IP-CHECKSUM".
+// [S] ..." ("client:1" on another port), "mss=1410" where it is said, "UDP-FRAGMENT client > vip",
+// "ICMP port-unreachable a > b (c:1 > d:2)", "ARP reply ...", "NA ...". A wrong checksum or length
+// is part of the line: "BAD-IP-CHECKSUM"; also of the quoted packet, as far as it is there.
 std::string text(const Frame& frame, const Names& names = {});
 // "02:.. > 02:.."; destination last.
 std::string macs(const Frame& frame);

@@ -157,16 +157,6 @@ TEST_P(UplinkTest, WhatIsNotForAServiceIsTheStacks) {
   EXPECT_EQ(at_uplink(elsewhere).verdict, kPass);
 }
 
-TEST_P(UplinkTest, FragmentsToAVipAreCounted) {
-  host.ring(1, {kWebId}, 0);
-  Packet p = from_lan(udp(client, vip));
-  p.fragment = 0x2000;
-  EXPECT_EQ(at_uplink(p).verdict, kShot);
-  p.fragment = 185;
-  EXPECT_EQ(at_uplink(p).verdict, kShot);
-  EXPECT_EQ(host.drops("FRAGMENT"), 2U);
-}
-
 // Every length of a good frame, and random bytes in good frames: a verdict, no crash, and nothing
 // balanced that lies.
 TEST_P(UplinkTest, TruncatedAndMutatedFramesAreSurvived) {

@@ -196,13 +196,19 @@ Result<> need_bpffs(const std::filesystem::path& root) {
   return {};
 }
 
-Result<shoal_uplink> read_mac(std::uint32_t ifindex) {
+// One question about a device, an ioctl.
+Result<ifreq> ask_device(std::uint32_t ifindex, unsigned long question, std::string_view what) {
   ifreq request{};
   if (if_indextoname(ifindex, request.ifr_name) == nullptr)
     return fail_errno(fmt::format("find interface {}", ifindex));
   UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!socket || ioctl(socket.get(), SIOCGIFHWADDR, &request) != 0)
-    return fail_errno(fmt::format("read the MAC address of {}", request.ifr_name));
+  if (!socket || ioctl(socket.get(), question, &request) != 0)
+    return fail_errno(fmt::format("read the {} of {}", what, request.ifr_name));
+  return request;
+}
+
+Result<shoal_uplink> read_mac(std::uint32_t ifindex) {
+  const ifreq request = SHOAL_TRY(ask_device(ifindex, SIOCGIFHWADDR, "MAC address"));
   shoal_uplink out{};
   std::memcpy(out.mac, request.ifr_hwaddr.sa_data, sizeof(out.mac));
   return out;
@@ -245,8 +251,12 @@ public:
     return set_config(std::nullopt);
   }
 
+  struct Overlay {
+    std::uint32_t ifindex = 0;
+    std::uint32_t mtu = 0;
+  };
   // Keeps the overlay that an earlier agent has set, unless a new one is given.
-  Result<> set_config(std::optional<std::uint32_t> overlay_ifindex) {
+  Result<> set_config(const std::optional<Overlay>& wanted) {
     const int fd = bpf_map__fd(uplink->maps.shoal_config);
     const __u32 zero = 0;
     shoal_config config{};
@@ -254,8 +264,10 @@ public:
       return fail_errno("read shoal_config");
     config.abi_version = SHOAL_ABI_VERSION;
     config.hash_seed = options.hash_seed;
-    if (overlay_ifindex)
-      config.overlay_ifindex = *overlay_ifindex;
+    if (wanted) {
+      config.overlay_ifindex = wanted->ifindex;
+      config.overlay_mtu = wanted->mtu;
+    }
     if (bpf_map_update_elem(fd, &zero, &config, BPF_ANY) != 0)
       return fail_errno("write shoal_config");
     return {};
@@ -372,11 +384,12 @@ Result<> Loader::attach_overlay(std::uint32_t ifindex) {
                                    bpf_program__fd(impl_->overlay->progs.shoal_ovl_in)));
   SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kEgress,
                                    bpf_program__fd(impl_->overlay->progs.shoal_ovl_out)));
-  return impl_->set_config(ifindex);
+  const ifreq request = SHOAL_TRY(ask_device(ifindex, SIOCGIFMTU, "MTU"));
+  return impl_->set_config(Impl::Overlay{ifindex, static_cast<std::uint32_t>(request.ifr_mtu)});
 }
 
 Result<> Loader::detach_overlay(std::uint32_t ifindex) {
-  SHOAL_TRY(impl_->set_config(0U));
+  SHOAL_TRY(impl_->set_config(Impl::Overlay{}));
   SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kIngress));
   return impl_->links.detach_tc(ifindex, TcSide::kEgress);
 }

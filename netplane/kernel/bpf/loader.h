@@ -71,7 +71,8 @@ public:
   Result<> attach_uplink(std::uint32_t ifindex);
   Result<> detach_uplink(std::uint32_t ifindex);
   // Both sides of the VXLAN device, which must be in collect-metadata mode; other hosts are reached
-  // through it.
+  // through it. Reads the device's MTU, which balanced packets are held against: call again when it
+  // has changed.
   Result<> attach_overlay(std::uint32_t ifindex);
   Result<> detach_overlay(std::uint32_t ifindex);
 
