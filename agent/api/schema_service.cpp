@@ -134,8 +134,8 @@ json::array families_of_cluster_ips(const json::object& spec) {
   return families;
 }
 
-// Kubernetes' defaults. Of a service without pods or address of its own (headless, and its endpoints
-// are made by hand) nobody needs to know what the cluster has.
+// Kubernetes' defaults. Of a service without pods or address of its own (headless, and its
+// endpoints are made by hand) nobody needs to know what the cluster has.
 void fill_families(json::object& spec) {
   for (const std::string_view name : {"ipFamilies", "ipFamilyPolicy"})
     if (is_zero_or_empty(spec, name))

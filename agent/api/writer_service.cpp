@@ -158,8 +158,8 @@ Planned check_family_changes(const Kind& kind, const json::object& before,
   const auto had = listed_cluster_ips(old_spec);
   const auto asked = listed_cluster_ips(spec);
   if (!asked.empty() && asked.front() != had.front())
-    return std::unexpected(invalid(kind, after, "spec.clusterIP", json::string(asked.front()),
-                                   "field is immutable"));
+    return std::unexpected(
+        invalid(kind, after, "spec.clusterIP", json::string(asked.front()), "field is immutable"));
   if (had.size() == 2 && asked.size() == 2 && asked[1] != had[1])
     return std::unexpected(invalid(kind, after, "spec.clusterIPs[1]", json::string(asked[1]),
                                    "may not change once set"));
@@ -176,12 +176,12 @@ Planned check_external_ips(const Kind& kind, const json::object& after) {
   const json::array* ips = find_array(spec_of(after), "externalIPs");
   const auto families = ip_families(spec_of(after));
   for (std::size_t i = 0; ips && i < ips->size(); ++i) {
-    const auto ip = IpAddress::parse((*ips)[i].is_string() ? std::string_view((*ips)[i].get_string())
-                                                           : std::string_view());
+    const auto ip = IpAddress::parse(
+        (*ips)[i].is_string() ? std::string_view((*ips)[i].get_string()) : std::string_view());
     if (ip && std::ranges::find(families, ip->family()) == families.end())
-      return std::unexpected(
-          invalid(kind, after, fmt::format("spec.externalIPs[{}]", i), (*ips)[i],
-                  fmt::format("{} is not among this service's ipFamilies", to_string(ip->family()))));
+      return std::unexpected(invalid(
+          kind, after, fmt::format("spec.externalIPs[{}]", i), (*ips)[i],
+          fmt::format("{} is not among this service's ipFamilies", to_string(ip->family()))));
   }
   return {};
 }
@@ -253,12 +253,12 @@ void show_load_balancer(json::object& service, json::object shown) {
 }
 
 ApiError no_pool(const Kind& kind, const json::object& service, std::string_view family) {
-  return invalid(kind, service, "spec.type", "LoadBalancer",
-                 fmt::format("this cluster has no {}addresses for load balancers: network.lb_pool "
-                             "was not set {}when it began, and only `shoal init` reads it; use type "
-                             "ClusterIP, or begin the cluster anew with it",
-                             family.empty() ? "" : fmt::format("{} ", family),
-                             family.empty() ? "" : "so "));
+  return invalid(
+      kind, service, "spec.type", "LoadBalancer",
+      fmt::format("this cluster has no {}addresses for load balancers: network.lb_pool "
+                  "was not set {}when it began, and only `shoal init` reads it; use type "
+                  "ClusterIP, or begin the cluster anew with it",
+                  family.empty() ? "" : fmt::format("{} ", family), family.empty() ? "" : "so "));
 }
 
 // One address of each family of the service that the cluster has a pool of; a service that prefers
@@ -271,9 +271,9 @@ load_balancer_ips(const WriterEnv& env, const Kind& kind, const std::vector<std:
   const auto asked_ip = IpAddress::parse(asked);
   const auto families = ip_families(spec);
   if (asked_ip && std::ranges::find(families, asked_ip->family()) == families.end())
-    return std::unexpected(invalid(kind, after, "spec.loadBalancerIP", json::string(asked),
-                                   fmt::format("{} is not among this service's ipFamilies",
-                                               to_string(asked_ip->family()))));
+    return std::unexpected(invalid(
+        kind, after, "spec.loadBalancerIP", json::string(asked),
+        fmt::format("{} is not among this service's ipFamilies", to_string(asked_ip->family()))));
   if (env.options.load_balancer_pools.empty() && had.empty())
     return std::unexpected(no_pool(kind, after, {}));
   std::vector<std::string> has;

@@ -123,7 +123,8 @@ constexpr Key kKeys[] = {
 
     {"network.pod_cidr", Type::kPrefixes, "10.244.0.0/16", "", 0, 0, "",
      "Addresses of all pods. With an IPv6 prefix beside the IPv4 one, such as "
-     "[10.244.0.0/16, 'fd10:244::/48'], pods and Services can have addresses of both families. Read "
+     "[10.244.0.0/16, 'fd10:244::/48'], pods and Services can have addresses of both families. "
+     "Read "
      "by `shoal init` only: fixed for the cluster's life.",
      set_prefixes<&Config::pod_cidrs>},
     {"network.node_prefix_length", Type::kNumber, "24", "", 16, 30, "",
@@ -137,7 +138,8 @@ constexpr Key kKeys[] = {
      "init` only.",
      set_prefixes<&Config::service_cidrs>},
     {"network.lb_pool", Type::kPrefixes, "none", "none", 0, 0, "",
-     "LoadBalancer addresses are taken from here, in this order, of each family that a Service has; "
+     "LoadBalancer addresses are taken from here, in this order, of each family that a Service "
+     "has; "
      "parts of the LAN's own prefixes, used by nobody else. none: Services "
      "of type LoadBalancer get no address. Read by `shoal init` only.",
      set_prefixes<&Config::lb_pools>},
@@ -219,9 +221,10 @@ void check_families(const Config& c, ProblemFn problem) {
         problem(key, fmt::format("has two {} prefixes: one of each family is the most",
                                  to_string(family)));
     if (!of_family(prefixes, IpFamily::kV4))
-      problem(key, fmt::format("{} alone would be an IPv6-only cluster, which is not supported yet: "
-                               "put an IPv4 prefix before it",
-                               prefixes.front().to_string()));
+      problem(key,
+              fmt::format("{} alone would be an IPv6-only cluster, which is not supported yet: "
+                          "put an IPv4 prefix before it",
+                          prefixes.front().to_string()));
     else if (!prefixes.front().is_v4())
       problem(key, fmt::format("IPv4 stands first, since it is the family that a Service gets when "
                                "it asks for none: put {} before {}",
@@ -371,14 +374,14 @@ Problems check_relations(const Config& c) {
   for (const IpPrefix& pods : c.pod_cidrs) {
     const unsigned length = pods.is_v4() ? c.node_prefix_length : c.node_prefix_length_v6;
     if (length <= pods.length())
-      problem(pods.is_v4() ? "network.node_prefix_length" : "network.node_prefix_length_v6",
-              fmt::format(
-                  "a /{} for each host does not fit into pod_cidr {}: make it longer than {}",
-                  length, pods.to_string(), pods.length()));
+      problem(
+          pods.is_v4() ? "network.node_prefix_length" : "network.node_prefix_length_v6",
+          fmt::format("a /{} for each host does not fit into pod_cidr {}: make it longer than {}",
+                      length, pods.to_string(), pods.length()));
     for (const IpPrefix& services : c.service_cidrs)
       if (pods.overlaps(services))
-        problem("network.service_cidr", fmt::format("{} overlaps pod_cidr {}", services.to_string(),
-                                                    pods.to_string()));
+        problem("network.service_cidr",
+                fmt::format("{} overlaps pod_cidr {}", services.to_string(), pods.to_string()));
   }
   for (std::size_t i = 0; i < c.lb_pools.size(); ++i) {
     const IpPrefix& pool = c.lb_pools[i];

@@ -273,9 +273,9 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
                                        {L4Proto::kUdp, files.settings.vxlan_port}}};
   base.cluster_cidrs.insert(base.cluster_cidrs.end(), files.settings.service_cidrs.begin(),
                             files.settings.service_cidrs.end());
-  health_server =
-      std::make_unique<health::HealthServer>(loop, [this] { return driver && driver->settled(); },
-                                             health::HealthOptions{.ipv6 = config.ipv6});
+  health_server = std::make_unique<health::HealthServer>(
+      loop, [this] { return driver && driver->settled(); },
+      health::HealthOptions{.ipv6 = config.ipv6});
   NetplaneDriver::Inputs inputs;
   inputs.members = [this]() -> const view::Members& { return bridge->members(); };
   inputs.statuses_arrived = [this] { return statuses_arrived(); };
@@ -298,7 +298,8 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   std::string cidrs;
   for (const IpPrefix& cidr : pod_cidrs)
     cidrs += (cidrs.empty() ? "" : " and ") + cidr.to_string();
-  spdlog::info("pods of this host are in {}, over {} ({})", cidrs, data_plane->uplink().name, data_plane->uplink().address.to_string());
+  spdlog::info("pods of this host are in {}, over {} ({})", cidrs, data_plane->uplink().name,
+               data_plane->uplink().address.to_string());
   report_node(true, "shoald is running");
   arm_node_status();
   return {};

@@ -88,8 +88,7 @@ store::Txn register_node_txn(const std::string& node_name, const IpAddress& addr
          {{"kubernetes.io/hostname", node_name},
           {"kubernetes.io/os", "linux"},
           {"kubernetes.io/arch", "amd64"}}}}},
-      {"spec",
-       {{"podCIDR", pod_cidrs.front().to_string()}, {"podCIDRs", std::move(cidrs)}}},
+      {"spec", {{"podCIDR", pod_cidrs.front().to_string()}, {"podCIDRs", std::move(cidrs)}}},
       {"status",
        {{"addresses", json::array{{{"type", "InternalIP"}, {"address", address.to_string()}},
                                   {{"type", "Hostname"}, {"address", node_name}}}}}}};

@@ -31,7 +31,8 @@ Result<ClusterFiles> make_cluster(std::string node_name, const IpAddress& addres
 store::Txn register_node_txn(const std::string& node_name, const IpAddress& address,
                              const std::vector<IpPrefix>& pod_cidrs, const Clock& clock,
                              Random& random);
-// The lowest CIDR of each of the cluster's families that nobody has; kExhausted says how to mend it.
+// The lowest CIDR of each of the cluster's families that nobody has; kExhausted says how to mend
+// it.
 Result<std::vector<IpPrefix>> free_pod_cidrs(const ClusterSettings& settings,
                                              const store::Replica& replica);
 

@@ -15,8 +15,8 @@ struct HostAddress {
   IpAddress ip;
   auto operator<=>(const HostAddress&) const = default;
 };
-// All IPv4 addresses of this network namespace, as the kernel has them now; and its IPv6 ones, those
-// of one link only left out.
+// All IPv4 addresses of this network namespace, as the kernel has them now; and its IPv6 ones,
+// those of one link only left out.
 std::vector<HostAddress> list_host_addresses(bool ipv6);
 
 // Those in `prefixes`; without prefixes those of the uplink, and the underlay address in any case:

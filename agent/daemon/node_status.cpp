@@ -57,22 +57,21 @@ json::object node_status(const NodeFacts& facts) {
   for (const IpAddress& address : facts.addresses)
     addresses.push_back({{"type", "InternalIP"}, {"address", address.to_string()}});
   addresses.push_back({{"type", "Hostname"}, {"address", facts.name}});
-  return {
-      {"addresses", std::move(addresses)},
-      {"conditions", json::array{std::move(ready)}},
-      {"capacity", resources()},
-      {"allocatable", resources()},
-      {"nodeInfo",
-       {{"architecture", "amd64"},
-        {"operatingSystem", "linux"},
-        {"osImage", os_image()},
-        {"kernelVersion", kernel.release},
-        {"bootID", boot_id().value_or("")},
-        {"machineID", ""},
-        {"systemUUID", ""},
-        {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
-        {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
-        {"kubeProxyVersion", ""}}}};
+  return {{"addresses", std::move(addresses)},
+          {"conditions", json::array{std::move(ready)}},
+          {"capacity", resources()},
+          {"allocatable", resources()},
+          {"nodeInfo",
+           {{"architecture", "amd64"},
+            {"operatingSystem", "linux"},
+            {"osImage", os_image()},
+            {"kernelVersion", kernel.release},
+            {"bootID", boot_id().value_or("")},
+            {"machineID", ""},
+            {"systemUUID", ""},
+            {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
+            {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
+            {"kubeProxyVersion", ""}}}};
 }
 
 }  // namespace shoal::daemon

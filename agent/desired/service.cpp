@@ -5,8 +5,8 @@
 // ClusterIP, externalTrafficPolicy for outside clients of all other addresses; inside clients of
 // those use every backend. trafficDistribution is for inside clients: outside ones get the same
 // ring on every host, so that an address can move to another host. Where the answers are the same
-// there is one ServicePort, otherwise one for each. Each of its families is balanced by itself, among
-// its pods' addresses of that family.
+// there is one ServicePort, otherwise one for each. Each of its families is balanced by itself,
+// among its pods' addresses of that family.
 #include "agent/api/service_facts.h"
 #include "agent/api/weights.h"
 #include "agent/desired/desired.h"
@@ -383,8 +383,8 @@ private:
         // Ranges of one family keep the other out: of that only the address that nobody has may
         // come.
         if (!source_ranges_.empty() && out.source_ranges.empty())
-          out.source_ranges.push_back(IpPrefix::host(
-              out.family == IpFamily::kV4 ? IpAddress::v4(0) : IpAddress()));
+          out.source_ranges.push_back(
+              IpPrefix::host(out.family == IpFamily::kV4 ? IpAddress::v4(0) : IpAddress()));
       }
     };
     std::vector<model::Frontend> cluster, external;
@@ -433,8 +433,8 @@ private:
       ready_here = std::max(ready_here, served.ready_here.size());
     if (const std::uint16_t port = port_number(spec_, "healthCheckNodePort");
         port != 0 && api::has_health_check_port(spec_))
-      part_.health = HealthCheck{port, service_.ns, service_.name,
-                                 static_cast<std::uint32_t>(ready_here)};
+      part_.health =
+          HealthCheck{port, service_.ns, service_.name, static_cast<std::uint32_t>(ready_here)};
   }
 
   void find_gaps(bool by_selector) {

@@ -20,7 +20,7 @@
 namespace shoal::health {
 
 struct HealthOptions {
-  bool ipv6 = false;  // answered over that, too
+  bool ipv6 = false;                                // answered over that, too
   std::chrono::milliseconds retry_interval{5'000};  // of a port that somebody else has
 };
 

@@ -46,8 +46,7 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
   const fs::path etc = env.pod_run_dir(request.pod.uid) / "etc";
   SHOAL_TRY(make_dirs(etc, 0755));
   const std::string& host = request.pod.hostname;
-  std::string hosts =
-      "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n";
+  std::string hosts = "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n";
   for (const model::PodAddress& address : request.pod_addresses)
     hosts += fmt::format("{}\t{}\n", address.ip.to_string(), host);
   SHOAL_TRY(write_file_atomic(etc / "hosts", hosts, 0644));

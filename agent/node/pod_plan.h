@@ -59,7 +59,8 @@ struct PodSeen {
   bool sandbox = false;
   bool network = false;
   bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
-  std::vector<model::PodAddress> addresses;  // IPv4 first; generation 0: not known to be its own yet
+  std::vector<model::PodAddress>
+      addresses;  // IPv4 first; generation 0: not known to be its own yet
   WallTime started{};
   std::optional<Waiting> sandbox_error;
   MonoTime retry_at{};                  // no step before that, but for stopping

@@ -165,12 +165,10 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
     ready = ready && seen.containers[i].ready;
   }
   const std::string why = unready_names(spec, seen);
-  json::object out{{"phase", phase_of(spec, seen)},
-                   {"hostIP", facts.host_ips.front().to_string()},
-                   {"hostIPs", ip_list(facts.host_ips)},
-                   {"qosClass", "BestEffort"},
-                   {"startTime", rfc3339(seen.started)},
-                   {"containerStatuses", std::move(containers)}};
+  json::object out{
+      {"phase", phase_of(spec, seen)},      {"hostIP", facts.host_ips.front().to_string()},
+      {"hostIPs", ip_list(facts.host_ips)}, {"qosClass", "BestEffort"},
+      {"startTime", rfc3339(seen.started)}, {"containerStatuses", std::move(containers)}};
   show_addresses(seen, out);
   bool limited = false;
   for (const ContainerSpec& container : spec.containers)

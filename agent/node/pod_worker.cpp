@@ -431,8 +431,8 @@ void PodWorker::container_runs(std::size_t index) {
   const Duration age =
       std::max(Duration::zero(), Duration(context_.clock.wall().time_since_epoch() - since));
   probers_[index] = std::make_unique<Prober>(
-      context_.loop, context_.clock, *container.readiness, seen_.addresses.front().ip, context_.clock.now() - age,
-      [weak = weak_from_this(), index](bool passing) {
+      context_.loop, context_.clock, *container.readiness, seen_.addresses.front().ip,
+      context_.clock.now() - age, [weak = weak_from_this(), index](bool passing) {
         if (auto self = weak.lock(); self && !self->abandoned_) {
           self->set_ready(index, passing);
           self->poke();

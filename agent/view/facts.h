@@ -77,7 +77,7 @@ bool collide(const HostPort& a, const HostPort& b);
 
 // ---- nodes
 bool node_reports_ready(const Object& node);
-bool node_schedulable(const Object& node);  // spec.unschedulable is not set
+bool node_schedulable(const Object& node);                   // spec.unschedulable is not set
 std::optional<IpAddress> node_underlay(const Object& node);  // its first IPv4 InternalIP
 std::optional<IpAddress> node_lan_v6(const Object& node);    // its first IPv6 one
 std::vector<IpPrefix> node_pod_cidrs(const Object& node);

@@ -26,7 +26,7 @@ struct Config {
   std::string node_name;
   std::string uplink;  // device; empty: found by `underlay`, then by the default route
   std::optional<IpAddress> underlay;  // this host's address towards the others
-  bool ipv6 = false;  // pods have addresses of that, too
+  bool ipv6 = false;                  // pods have addresses of that, too
   std::uint16_t vxlan_port = 4789;
   std::uint32_t mtu = 0;  // of pods; 0: the uplink's less the overlay's overhead
   std::filesystem::path bpffs = "/sys/fs/bpf/shoal";

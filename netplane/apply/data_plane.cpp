@@ -236,8 +236,8 @@ void DataPlane::announce_due(ApplyReport* report) {
     } else {
       errors_ += report == nullptr ? 1 : 0;
       if (report != nullptr)
-        report->errors.push_back(
-            {"address " + ip.to_string(), std::move(done).error().wrap("tell the LAN that it is here")});
+        report->errors.push_back({"address " + ip.to_string(),
+                                  std::move(done).error().wrap("tell the LAN that it is here")});
     }
     // A failed one is tried again in the time of the first repeat.
     const unsigned nth = std::max(1U, announcement.sent);

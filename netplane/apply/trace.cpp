@@ -478,9 +478,8 @@ void Tracer::by_stack(const IpAddress& to) {
       std::ranges::any_of(w_.cluster, [&](const IpPrefix& prefix) { return prefix.contains(to); });
   if (q_.origin == TraceOrigin::kPod) {
     if (w_.masquerade && !in_cluster && !w_.hosts.contains(to))
-      source =
-          fmt::format("; it leaves with this host's address{} (masquerade)",
-                      w_.host.is_unspecified() ? std::string() : " " + w_.host.to_string());
+      source = fmt::format("; it leaves with this host's address{} (masquerade)",
+                           w_.host.is_unspecified() ? std::string() : " " + w_.host.to_string());
     else
       source = "; it keeps the pod's address";
   }

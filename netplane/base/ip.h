@@ -40,7 +40,7 @@ public:
   bool is_unspecified() const;  // 0.0.0.0 or ::
   bool is_loopback() const;
   bool is_multicast() const;
-  bool is_link_local() const;  // 169.254.0.0/16 or fe80::/10
+  bool is_link_local() const;           // 169.254.0.0/16 or fe80::/10
   std::uint32_t v4_host_order() const;  // asserts is_v4()
   const Bytes& bytes() const { return bytes_; }
   // The address `offset` further on. Asserts that it does not wrap.

@@ -17,7 +17,8 @@ std::uint16_t next_generation(std::uint16_t generation) {
 
 LeasePool::LeasePool(IpPrefix cidr, PoolOptions options)
     : cidr_(cidr), options_(std::move(options)),
-      slots_(std::min(cidr.size(), cidr.is_v4() ? kPoolAddressesMax : kPoolAddressesV6)), excluded_(slots_.size(), false) {
+      slots_(std::min(cidr.size(), cidr.is_v4() ? kPoolAddressesMax : kPoolAddressesV6)),
+      excluded_(slots_.size(), false) {
   excluded_.front() = true;
   excluded_.back() = true;
   for (const IpAddress& ip : options_.reserved)

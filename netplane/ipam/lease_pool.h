@@ -6,8 +6,8 @@
 // under way. Each reuse of an address raises its 16-bit generation (1..65535, then 1 again); 0 is
 // never given. The first and last address of the CIDR and the addresses the caller reserves are
 // left out. One lease an owner: asking again gives the same lease, now of the boot it is asked in.
-// Of an IPv6 CIDR the first kPoolAddressesV6 addresses are the pool: only the low 32 bits of a pod's
-// address travel in a DSR frame, and its host completes them.
+// Of an IPv6 CIDR the first kPoolAddressesV6 addresses are the pool: only the low 32 bits of a
+// pod's address travel in a DSR frame, and its host completes them.
 #pragma once
 
 #include "netplane/base/clock.h"

@@ -12,8 +12,8 @@ Result<PodLeases> PodLeases::open(const std::filesystem::path& state_dir,
   std::ranges::sort(sorted, {}, &IpPrefix::family);
   std::vector<LeaseStore> stores;
   for (const IpPrefix& cidr : sorted)
-    stores.push_back(SHOAL_TRY(LeaseStore::open(
-        state_dir / (cidr.is_v4() ? "leases" : "leases-v6"), cidr, boot_id, clock, options)));
+    stores.push_back(SHOAL_TRY(LeaseStore::open(state_dir / (cidr.is_v4() ? "leases" : "leases-v6"),
+                                                cidr, boot_id, clock, options)));
   return PodLeases(std::move(stores));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodLeases: the addresses of this host's pods, one lease of each family that the host has a CIDR
-// of. Each family has a journal of its own ("leases", "leases-v6"): a pod that was given one and not
-// the other keeps the one, and is given the other when it asks again.
+// of. Each family has a journal of its own ("leases", "leases-v6"): a pod that was given one and
+// not the other keeps the one, and is given the other when it asks again.
 //
 // Threading and blocking: as LeaseStore.
 #pragma once

@@ -82,9 +82,9 @@ constexpr bool for_outside(Clients clients, FrontendKind kind) {
 // Client address affinity may last this long (a day, as the Kubernetes API has it).
 inline constexpr std::uint32_t kAffinityMax_s = 86'400;
 
-// One port of a Service in one family: what the data plane balances. A Service with two ports is two
-// of these, and one of two families twice as many: no client of one family is led to a backend of the
-// other, and each has a ring of its own.
+// One port of a Service in one family: what the data plane balances. A Service with two ports is
+// two of these, and one of two families twice as many: no client of one family is led to a backend
+// of the other, and each has a ring of its own.
 struct ServicePort {
   std::string ns;
   std::string name;
@@ -121,7 +121,7 @@ struct LocalPod {
   std::string pod;  // "namespace/name"
   std::string uid;
   std::vector<PodAddress> addresses;  // at most one of each family, IPv4 first
-  std::uint32_t host_ifindex = 0;  // of the host's end of its veth
+  std::uint32_t host_ifindex = 0;     // of the host's end of its veth
   MacAddress pod_mac;
   MacAddress host_mac;
   auto operator<=>(const LocalPod&) const = default;

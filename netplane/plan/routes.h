@@ -22,7 +22,7 @@
 namespace shoal::plan {
 
 IpAddress overlay_gateway(IpFamily family);  // 169.254.1.2, fe80::2
-MacAddress overlay_gateway_mac();  // SHOAL_OVERLAY_MAC of bpf/abi
+MacAddress overlay_gateway_mac();            // SHOAL_OVERLAY_MAC of bpf/abi
 
 struct OverlayRoute {
   IpPrefix destination;

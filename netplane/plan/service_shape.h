@@ -46,7 +46,8 @@ struct WantedBackend {
   std::uint32_t quota = 0;  // slots, by assign_quotas
 };
 
-// The service's backends by key, each once; those of another family are left out. `out` is overwritten.
+// The service's backends by key, each once; those of another family are left out. `out` is
+// overwritten.
 void wanted_backends(const model::ServicePort& service, const NodeIndex& nodes,
                      std::vector<WantedBackend>& out);
 

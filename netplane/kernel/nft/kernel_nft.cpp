@@ -86,8 +86,8 @@ void add_set(NftBatch& batch, std::string_view name, std::uint32_t id, const Fam
           nftnl_set_elem_alloc();  // the set owns it from the next but two lines on
       SHOAL_ASSERT(item != nullptr);
       const IpAddress::Bytes& bytes = element.key.bytes();  // an IPv4 address lies at the end
-      nftnl_set_elem_set(item, NFTNL_SET_ELEM_KEY, bytes.data() + bytes.size() - layout.address_bytes,
-                         layout.address_bytes);
+      nftnl_set_elem_set(item, NFTNL_SET_ELEM_KEY,
+                         bytes.data() + bytes.size() - layout.address_bytes, layout.address_bytes);
       if (element.interval_end)
         nftnl_set_elem_set_u32(item, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
       nftnl_set_elem_add(part.get(), item);

@@ -57,9 +57,9 @@ public:
   // empty: no table. Equal to render(rules) after apply(rules).
   virtual Result<std::string> dump() = 0;
   virtual Result<> remove() = 0;  // no table is success
-  // Base chains of other tables (families ip, ip6 and inet) that drop what they do not name: "ip filter
-  // FORWARD hook forward policy drop". They can eat pods' packets or the tunnel's; Shoal reports
-  // them and does not change them. Rules of the older iptables (legacy) are not seen here.
+  // Base chains of other tables (families ip, ip6 and inet) that drop what they do not name: "ip
+  // filter FORWARD hook forward policy drop". They can eat pods' packets or the tunnel's; Shoal
+  // reports them and does not change them. Rules of the older iptables (legacy) are not seen here.
   virtual Result<std::vector<std::string>> foreign_drops() = 0;
 };
 

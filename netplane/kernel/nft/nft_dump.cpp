@@ -201,8 +201,7 @@ void append_set(std::vector<std::string>& lines, SetContent& set) {
     AddressRange range{address, address};
     if (set.interval) {
       const bool closed = i + 1 < set.elements.size() && set.elements[i + 1].second;
-      range.last =
-          closed ? before(set.elements[i + 1].first) : last_address(address.family());
+      range.last = closed ? before(set.elements[i + 1].first) : last_address(address.family());
       lines.push_back(set_line(set.name, to_string(range)));
     } else {
       lines.push_back(set_line(set.name, address.to_string()));
@@ -281,8 +280,7 @@ Result<std::vector<std::string>> KernelNft::foreign_drops() {
             text_or_empty(nftnl_chain_get_str(chain.get(), NFTNL_CHAIN_TABLE));
         const std::uint32_t family = nftnl_chain_get_u32(chain.get(), NFTNL_CHAIN_FAMILY);
         const std::uint32_t hook = nftnl_chain_get_u32(chain.get(), NFTNL_CHAIN_HOOKNUM);
-        const bool l3 =
-            family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_INET;
+        const bool l3 = family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_INET;
         if (!l3 || (table == kNftTable && family == NFPROTO_INET) || hook >= kHookNames.size())
           return;
         found.push_back(fmt::format(

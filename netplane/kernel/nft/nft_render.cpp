@@ -117,7 +117,8 @@ std::vector<std::string> tunnel_lines(std::uint16_t port) {
     return fmt::format("chain {} type filter hook {} priority -300 policy accept", name, name);
   };
   const auto rule = [&](std::string_view name, std::string_view address) {
-    return fmt::format("rule {} ip {} @{} udp dport {} notrack", name, address, kNftSets4.nodes, port);
+    return fmt::format("rule {} ip {} @{} udp dport {} notrack", name, address, kNftSets4.nodes,
+                       port);
   };
   return {chain(kNftTunnelInChain), rule(kNftTunnelInChain, "saddr"), chain(kNftTunnelOutChain),
           rule(kNftTunnelOutChain, "daddr")};

@@ -140,12 +140,11 @@ Result<Announcer> Announcer::open(int netns_fd, std::uint32_t link, const MacAdd
 IpAddress solicited_node_group(const IpAddress& ip) {
   SHOAL_ASSERT(ip.is_v6());
   const auto& b = ip.bytes();
-  return IpAddress::from_bytes(
-      {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, b[13], b[14], b[15]});
+  return IpAddress::from_bytes({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, b[13], b[14], b[15]});
 }
 
-// An entry of the link's own list, that nobody's exit takes away. It is there once, however often it
-// is added.
+// An entry of the link's own list, that nobody's exit takes away. It is there once, however often
+// it is added.
 Result<> Announcer::change_filter(const IpAddress& group, bool add) {
   ifreq request{};
   if (::if_indextoname(link_, request.ifr_name) == nullptr)
@@ -157,8 +156,8 @@ Result<> Announcer::change_filter(const IpAddress& group, bool add) {
   if (::ioctl(socket_.get(), add ? SIOCADDMULTI : SIOCDELMULTI, &request) == 0 ||
       errno == EOPNOTSUPP || errno == EINVAL)  // a link that filters nothing
     return {};
-  return fail_errno(fmt::format("{} {} on link {}", add ? "let in" : "keep out",
-                                group.to_string(), request.ifr_name));
+  return fail_errno(fmt::format("{} {} on link {}", add ? "let in" : "keep out", group.to_string(),
+                                request.ifr_name));
 }
 
 Result<> Announcer::listen_for(const IpAddress& ip) {
@@ -193,8 +192,8 @@ void Announcer::ignore(const IpAddress& ip) {
   ipv6_mreq request{};
   std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
   request.ipv6mr_interface = link_;
-  static_cast<void>(::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &request,
-                                 sizeof(request)));
+  static_cast<void>(
+      ::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &request, sizeof(request)));
   static_cast<void>(change_filter(group, false));
 }
 

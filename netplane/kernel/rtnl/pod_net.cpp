@@ -115,8 +115,8 @@ Result<Pair> create_pair(Rtnl& host, Rtnl& pod, const PodNetSpec& spec) {
 Result<> configure_pod_address(Rtnl& pod, std::uint32_t link, const IpAddress& ip,
                                const PodNetSpec& spec) {
   const IpAddress gateway = pod_gateway(ip.family());
-  SHOAL_TRY(pod.replace_address(
-      {.link = link, .ip = ip, .prefix_length = IpPrefix::host(ip).length()}));
+  SHOAL_TRY(
+      pod.replace_address({.link = link, .ip = ip, .prefix_length = IpPrefix::host(ip).length()}));
   SHOAL_TRY(pod.replace_neighbour({.link = link, .ip = gateway, .mac = spec.host_mac}));
   if (ip.is_v4())
     SHOAL_TRY(pod.replace_route(

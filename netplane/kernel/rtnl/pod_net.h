@@ -13,9 +13,9 @@
 //   default via fe80::1 mtu M                neighbour fd10:244:0:1::7 at the pod's MAC, permanent
 //   neighbour fe80::1 as above
 //
-// Nobody sends ARP or neighbour solicitations: both ends know each other's MAC for good. Neither has
-// a link-local address, and routers are not listened to. The MACs follow from the pod's uid, so that
-// a second attach finds what the first one made.
+// Nobody sends ARP or neighbour solicitations: both ends know each other's MAC for good. Neither
+// has a link-local address, and routers are not listened to. The MACs follow from the pod's uid, so
+// that a second attach finds what the first one made.
 //
 // attach_pod may be repeated and mends what is missing. When it fails, what this call made is gone
 // again; what was there before is left. Duration: about 1 ms, most of it in the kernel's link
@@ -34,10 +34,10 @@ inline constexpr std::string_view kPodLinkPrefix =
     "shl";  // then 8 hex digits of the pod's uid, hashed
 inline constexpr std::string_view kPodInterface = "eth0";
 inline constexpr std::uint32_t kPodLinkGroup = 0x73686c;  // `ip link show group 7563372`
-IpAddress pod_gateway(IpFamily family);  // 169.254.1.1, fe80::1
+IpAddress pod_gateway(IpFamily family);                   // 169.254.1.1, fe80::1
 
 struct PodNetSpec {
-  std::string host_link;  // name of the host's end
+  std::string host_link;       // name of the host's end
   std::vector<IpAddress> ips;  // at most one of each family
   MacAddress pod_mac;
   MacAddress host_mac;

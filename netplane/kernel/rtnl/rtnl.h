@@ -162,8 +162,8 @@ struct Uplink {
   std::string name;
   MacAddress mac;
   std::uint32_t mtu = 0;
-  IpAddress address;                 // the underlay address of this host
-  std::optional<IpAddress> gateway;  // of the default route, when it leads over this device
+  IpAddress address;                    // the underlay address of this host
+  std::optional<IpAddress> gateway;     // of the default route, when it leads over this device
   std::optional<IpAddress> address_v6;  // its global IPv6 address there; the lowest of several
   auto operator<=>(const Uplink&) const = default;
 };

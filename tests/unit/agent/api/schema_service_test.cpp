@@ -135,7 +135,8 @@ TEST(SchemaServiceTest, RefusalsNameTheField) {
        "'PreferDualStack' when multiple ipFamilies are specified"},
       {R"({"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.96.0.5",
           "clusterIPs":["10.96.0.5","10.96.0.6"],"ipFamilies":["IPv4"]})",
-       "spec.clusterIPs: Invalid value: [\"10.96.0.5\",\"10.96.0.6\"]: may specify no more than one "
+       "spec.clusterIPs: Invalid value: [\"10.96.0.5\",\"10.96.0.6\"]: may specify no more than "
+       "one "
        "IP for each IP family"},
       {R"({"clusterIP":"10.96.0.5","ipFamilies":["IPv6"],"clusterIPs":["10.96.0.5"]})",
        "spec.clusterIPs[0]: Invalid value: \"10.96.0.5\": expected an IPv6 value as indicated by "
@@ -195,8 +196,9 @@ TEST(SchemaServiceTest, EachTypeGetsItsDefaults) {
   EXPECT_THAT(filled(R"({"clusterIP":"fd10:96::5","clusterIPs":["fd10:96::5","10.96.0.5"],
                          "ipFamilyPolicy":"RequireDualStack"})"),
               testing::HasSubstr(R"(ipFamilies=["IPv6","IPv4"])"));
-  EXPECT_THAT(filled(R"({"clusterIP":"None","selector":null})"),
-              testing::HasSubstr(R"(ipFamilies=["IPv4","IPv6"] ipFamilyPolicy="RequireDualStack")"));
+  EXPECT_THAT(
+      filled(R"({"clusterIP":"None","selector":null})"),
+      testing::HasSubstr(R"(ipFamilies=["IPv4","IPv6"] ipFamilyPolicy="RequireDualStack")"));
   constexpr std::string_view kTimeout =
       R"(sessionAffinityConfig={"clientIP":{"timeoutSeconds":10800}})";
   EXPECT_THAT(filled(R"({"sessionAffinity":"ClientIP"})"), testing::HasSubstr(kTimeout));

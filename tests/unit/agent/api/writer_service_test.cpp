@@ -196,8 +196,8 @@ TEST_F(DualStackWriterTest, FamiliesFollowThePolicy) {
   const auto six = create(service("d", R"(,"ipFamilies":["IPv6"])"));
   EXPECT_EQ(families(six), "SingleStack IPv6");
   EXPECT_THAT(str(six, "spec.clusterIP"), testing::StartsWith("fd10:96::"));
-  const auto asked = create(service(
-      "e", R"(,"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.96.0.7",
+  const auto asked =
+      create(service("e", R"(,"ipFamilyPolicy":"PreferDualStack","clusterIP":"10.96.0.7",
               "clusterIPs":["10.96.0.7","fd10:96::7"])"));
   ASSERT_TRUE(asked) << text(asked);
   EXPECT_EQ(json::serialize(*find_path(asked->object->body, "spec.clusterIPs")),
@@ -213,8 +213,9 @@ TEST_F(DualStackWriterTest, ASecondFamilyComesAndGoesAndThePrimaryStays) {
   EXPECT_EQ(families(up), "PreferDualStack IPv4 IPv6");
   EXPECT_EQ(str(up, "spec.clusterIP"), primary);
   EXPECT_EQ(taken("cluster-ips").size(), 2U);
-  EXPECT_THAT(text(patch("services", "a", fmt::format(R"({{"spec":{{"clusterIPs":["{}"]}}}})", primary))),
-              testing::HasSubstr("must be set to 'SingleStack' when releasing"));
+  EXPECT_THAT(
+      text(patch("services", "a", fmt::format(R"({{"spec":{{"clusterIPs":["{}"]}}}})", primary))),
+      testing::HasSubstr("must be set to 'SingleStack' when releasing"));
   ASSERT_TRUE(create(service("headless", R"(,"clusterIP":"None")")));
   EXPECT_THAT(text(patch("services", "headless", R"({"spec":{"ipFamilies":["IPv6"]}})")),
               testing::HasSubstr("spec.ipFamilies[0]: Invalid value: \"IPv6\": may not change"));
@@ -229,8 +230,8 @@ TEST_F(DualStackWriterTest, ASecondFamilyComesAndGoesAndThePrimaryStays) {
 }
 
 TEST_F(DualStackWriterTest, ALoadBalancerHasAnAddressOfEachFamily) {
-  const auto made = create(
-      service("a", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
+  const auto made =
+      create(service("a", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
   ASSERT_TRUE(made) << text(made);
   EXPECT_EQ(json::serialize(*find_path(made->object->body, "status.loadBalancer.ingress")),
             R"([{"ip":"198.18.0.201","ipMode":"VIP"},{"ip":"2001:db8:1::d01","ipMode":"VIP"}])");
@@ -238,8 +239,8 @@ TEST_F(DualStackWriterTest, ALoadBalancerHasAnAddressOfEachFamily) {
   EXPECT_THAT(taken("load-balancer-ips"), testing::ElementsAre("198.18.0.201"));
   options_.load_balancer_pools = {*IpPrefix::parse("198.18.0.192/26")};
   writer_ = make(options_);
-  const auto content = create(
-      service("b", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
+  const auto content =
+      create(service("b", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
   ASSERT_TRUE(content) << text(content);
   EXPECT_EQ(find_array(content->object->body, "status.loadBalancer.ingress")->size(), 1U);
   for (const char* more : {R"(,"type":"LoadBalancer","ipFamilyPolicy":"RequireDualStack")",

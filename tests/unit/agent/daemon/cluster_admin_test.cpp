@@ -56,7 +56,8 @@ protected:
       replica_.apply(events, revision);
     });
     ClusterSettings settings;
-    settings.pod_cidrs = {*IpPrefix::parse("10.244.0.0/23"), *IpPrefix::parse("fd10:244::/48")};  // two hosts' worth
+    settings.pod_cidrs = {*IpPrefix::parse("10.244.0.0/23"),
+                          *IpPrefix::parse("fd10:244::/48")};  // two hosts' worth
     settings.service_cidrs = {*IpPrefix::parse("10.96.0.0/16"), *IpPrefix::parse("fd10:96::/112")};
     auto files =
         make_cluster("h1", *IpAddress::parse("198.18.0.11"), 6443, settings, clock_, random_);

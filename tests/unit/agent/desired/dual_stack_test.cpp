@@ -39,20 +39,21 @@ constexpr std::string_view kIngress =
 
 TEST_F(DualStackTest, EachFamilyIsBalancedByItself) {
   put_spec("web", fmt::format(R"({{{},"type":"NodePort","ports":[{{"port":80,"targetPort":8080,
-                                  "nodePort":30080}}]}})", kBoth));
-  EXPECT_EQ(text(),
-            "default/web:/TCP 10.96.0.9:80/ClusterIP 198.18.0.11:30080/NodePort\n"
-            "  10.244.1.2:8080 gen 3 ready - h1 default/p1\n"
-            "  10.244.2.3:8080 gen 3 ready - h2 default/p2\n"
-            "  10.244.3.4:8080 gen 3 ready - h3 default/p3\n"
-            "default/web:/TCP@v6 fd10:96::9:80/ClusterIP 2001:db8:1::11:30080/NodePort\n"
-            "  fd10:244:0:1::5:8080 gen 9 ready - h1 default/p1\n"
-            "  fd10:244:0:2::5:8080 gen 9 ready - h2 default/p2\n"
-            "  fd10:244:0:3::5:8080 gen 9 ready - h3 default/p3\n");
+                                  "nodePort":30080}}]}})",
+                              kBoth));
+  EXPECT_EQ(text(), "default/web:/TCP 10.96.0.9:80/ClusterIP 198.18.0.11:30080/NodePort\n"
+                    "  10.244.1.2:8080 gen 3 ready - h1 default/p1\n"
+                    "  10.244.2.3:8080 gen 3 ready - h2 default/p2\n"
+                    "  10.244.3.4:8080 gen 3 ready - h3 default/p3\n"
+                    "default/web:/TCP@v6 fd10:96::9:80/ClusterIP 2001:db8:1::11:30080/NodePort\n"
+                    "  fd10:244:0:1::5:8080 gen 9 ready - h1 default/p1\n"
+                    "  fd10:244:0:2::5:8080 gen 9 ready - h2 default/p2\n"
+                    "  fd10:244:0:3::5:8080 gen 9 ready - h3 default/p3\n");
 }
 
 TEST_F(DualStackTest, AServiceOfOneFamilyHasNothingOfTheOther) {
-  put_spec("web", R"({"ipFamilies":["IPv6"],"clusterIP":"fd10:96::9","clusterIPs":["fd10:96::9"]})");
+  put_spec("web",
+           R"({"ipFamilies":["IPv6"],"clusterIP":"fd10:96::9","clusterIPs":["fd10:96::9"]})");
   EXPECT_EQ(brief(), "default/web:/TCP@v6: fd10:96::9:80 -> p1 p2 p3\n");
   put_spec("web", R"({"clusterIP":"10.96.0.9","clusterIPs":["10.96.0.9"]})");
   EXPECT_EQ(brief(), "default/web:/TCP: 10.96.0.9:80 -> p1 p2 p3\n");
@@ -71,12 +72,14 @@ TEST_F(DualStackTest, RangesOfOneFamilyKeepTheOtherOut) {
 TEST_F(DualStackTest, PoliciesAndAnnouncementsAreOfEachFamily) {
   put_spec("web",
            fmt::format(R"({{{},"type":"LoadBalancer","externalTrafficPolicy":"Local",
-                           "healthCheckNodePort":31000}})", kBoth),
+                           "healthCheckNodePort":31000}})",
+                       kBoth),
            kIngress);
-  EXPECT_EQ(brief(), "default/web:/TCP for inside: 10.96.0.9:80 198.18.0.200:80 -> p1 p2 p3\n"
-                     "default/web:/TCP@outside for outside: 198.18.0.200:80 -> p1\n"
-                     "default/web:/TCP@v6 for inside: fd10:96::9:80 2001:db8:1::d01:80 -> p1 p2 p3\n"
-                     "default/web:/TCP@v6@outside for outside: 2001:db8:1::d01:80 -> p1\n");
+  EXPECT_EQ(brief(),
+            "default/web:/TCP for inside: 10.96.0.9:80 198.18.0.200:80 -> p1 p2 p3\n"
+            "default/web:/TCP@outside for outside: 198.18.0.200:80 -> p1\n"
+            "default/web:/TCP@v6 for inside: fd10:96::9:80 2001:db8:1::d01:80 -> p1 p2 p3\n"
+            "default/web:/TCP@v6@outside for outside: 2001:db8:1::d01:80 -> p1\n");
   EXPECT_EQ(announcing().size(), 1U);
   EXPECT_EQ(announcing("2001:db8:1::d01").size(), 1U);
   ASSERT_EQ(compute().health_checks.size(), 1U);
@@ -86,16 +89,17 @@ TEST_F(DualStackTest, PoliciesAndAnnouncementsAreOfEachFamily) {
 TEST_F(DualStackTest, AFamilyWithoutABackendIsSaid) {
   test.put(fakes::json_object(fmt::format(
       R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"db"}},
-          "spec":{{{},"ports":[{{"port":80}}]}}}})", kBoth)));
+          "spec":{{{},"ports":[{{"port":80}}]}}}})",
+      kBoth)));
   test.put(R"({"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","addressType":"IPv6",
       "metadata":{"name":"db-1","labels":{"kubernetes.io/service-name":"db"}},
       "endpoints":[{"addresses":["2001:db8:9::1"]}],"ports":[{"name":"","port":80}]})");
   EXPECT_EQ(text(), "default/db:/TCP 10.96.0.9:80/ClusterIP\n"
                     "default/db:/TCP@v6 fd10:96::9:80/ClusterIP\n"
                     "  2001:db8:9::1:80 gen 0 ready - - -\n");
-  EXPECT_THAT(findings(), testing::ElementsAre(
-                              "NoReadyBackend: no ready IPv4 backend: connections to its IPv4 "
-                              "addresses are refused"));
+  EXPECT_THAT(findings(),
+              testing::ElementsAre("NoReadyBackend: no ready IPv4 backend: connections to its IPv4 "
+                                   "addresses are refused"));
 }
 
 TEST_F(DualStackTest, HostPortsAreOnAddressesOfBothFamilies) {

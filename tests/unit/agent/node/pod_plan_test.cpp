@@ -418,7 +418,8 @@ TEST(PodStatus, APodOfTwoFamiliesShowsBothAddresses) {
   state.addresses.push_back({*IpAddress::parse("fd10:244:0:1::5"), 4});
   const json::object status = pod_status(
       pod(), state,
-      {{*IpAddress::parse("198.18.0.11"), *IpAddress::parse("2001:db8:1::11")}, WallTime()}, nullptr);
+      {{*IpAddress::parse("198.18.0.11"), *IpAddress::parse("2001:db8:1::11")}, WallTime()},
+      nullptr);
   EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
   EXPECT_EQ(json::serialize(status.at("podIPs")),
             R"([{"ip":"10.244.1.5"},{"ip":"fd10:244:0:1::5"}])");

@@ -99,8 +99,9 @@ TEST(Node, AddressesOfTwoFamiliesAreToldApart) {
 
 TEST(PodAddresses, AreOneOfEachFamilyWithTheirGenerations) {
   const auto generation = [](int value) {
-    return pod_address(*make_object(fakes::pod({.name = "a", .ip = "10.244.1.5", .generation = value})),
-                       IpFamily::kV4)
+    return pod_address(
+               *make_object(fakes::pod({.name = "a", .ip = "10.244.1.5", .generation = value})),
+               IpFamily::kV4)
         ->generation;
   };
   EXPECT_EQ(generation(7), 7);

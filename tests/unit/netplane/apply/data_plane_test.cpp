@@ -108,7 +108,8 @@ TEST(DataPlane, AFailingProgramUndoesTheWire) {
   auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
   host.fail_rtnl = "attach_pod";
   const std::size_t links = host.namespaces[FakeHost::kHostFd].links.size();
-  EXPECT_FALSE(plane->attach_pod({"default/p", "u", 50, {{IpAddress::v4(0x0af40105), 1}}}).has_value());
+  EXPECT_FALSE(
+      plane->attach_pod({"default/p", "u", 50, {{IpAddress::v4(0x0af40105), 1}}}).has_value());
   EXPECT_EQ(host.namespaces[FakeHost::kHostFd].links.size(), links);
   EXPECT_TRUE(host.maps.read()->pods.empty());
 }

@@ -322,7 +322,8 @@ TEST_F(DataPlaneScenario, PodsComeAndGo) {
 
 TEST_F(DataPlaneScenario, APodThatIsGoneLeavesNoEntry) {
   apply(cluster());
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
+  const PodAttachment pod{
+      "default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
   ASSERT_TRUE(plane_->attach_pod(pod).has_value());
   open();
   apply(cluster());
@@ -332,7 +333,8 @@ TEST_F(DataPlaneScenario, APodThatIsGoneLeavesNoEntry) {
 TEST_F(DataPlaneScenario, AFailedAttachLeavesNothing) {
   apply(cluster());
   const std::string before = host_->network();
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
+  const PodAttachment pod{
+      "default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
   host_->faults->fail_once = host_->faults->writes + 1;
   const auto failed = plane_->attach_pod(pod);
   ASSERT_FALSE(failed.has_value());
@@ -343,8 +345,10 @@ TEST_F(DataPlaneScenario, AFailedAttachLeavesNothing) {
 }
 
 TEST_F(DataPlaneScenario, AnAddressOfAnotherPodIsLeftAlone) {
-  const PodAttachment old_pod{"default/a", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 1}}};
-  const PodAttachment new_pod{"default/b", "uid-2", host_->new_pod_netns(), {{ip("10.244.1.5"), 2}}};
+  const PodAttachment old_pod{
+      "default/a", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 1}}};
+  const PodAttachment new_pod{
+      "default/b", "uid-2", host_->new_pod_netns(), {{ip("10.244.1.5"), 2}}};
   ASSERT_TRUE(plane_->attach_pod(old_pod).has_value());
   ASSERT_TRUE(plane_->attach_pod(new_pod).has_value());
   ASSERT_TRUE(plane_->detach_pod("uid-1", {old_pod.addresses[0].ip}).has_value());
@@ -406,7 +410,9 @@ TEST_F(DataPlaneScenario, TwoFamiliesStandSideBySideAndGoOnOverARestart) {
 TEST_F(DataPlaneScenario, APodHasAnEntryForEachOfItsAddresses) {
   open(true);
   apply(dual_cluster());
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(),
+  const PodAttachment pod{"default/web-1",
+                          "uid-1",
+                          host_->new_pod_netns(),
                           {{ip("10.244.1.5"), 7}, {ip("fd10:244:0:1::5"), 3}}};
   const auto first = plane_->attach_pod(pod);
   ASSERT_TRUE(first.has_value()) << first.error().message();
@@ -429,7 +435,9 @@ TEST_F(DataPlaneScenario, AnAttachThatFailsAtItsSecondAddressLeavesNothing) {
   open(true);
   apply(dual_cluster());
   const std::string before = host_->network();
-  const PodAttachment pod{"default/web-1", "uid-1", host_->new_pod_netns(),
+  const PodAttachment pod{"default/web-1",
+                          "uid-1",
+                          host_->new_pod_netns(),
                           {{ip("10.244.1.5"), 7}, {ip("fd10:244:0:1::5"), 3}}};
   host_->faults->fail_once = host_->faults->writes + 2;
   ASSERT_FALSE(plane_->attach_pod(pod).has_value());

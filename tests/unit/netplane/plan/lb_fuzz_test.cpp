@@ -110,7 +110,8 @@ private:
     const auto n = static_cast<unsigned>(random_.below(kServicesMax));
     const std::string name = service(n, 0).name;
     if (std::erase_if(desired_.services, [&](const auto& s) { return s.name == name; }) == 0)
-      desired_.services.push_back(in_family(service(n, static_cast<unsigned>(random_.below(5))), n));
+      desired_.services.push_back(
+          in_family(service(n, static_cast<unsigned>(random_.below(5))), n));
   }
 
   // Every other service is an IPv6 one.

@@ -77,25 +77,26 @@ TYPED_TEST_P(NftSuite, ReplacesTheWholeTable) {
 }
 
 TYPED_TEST_P(NftSuite, TwoFamiliesHaveSetsAndARuleEach) {
-  const NftRules both =
-      rules({"10.244.1.0/24", "fd10:244:0:1::/64"}, {"10.244.0.0/16", "fd10:244::/48", "fd10:96::/112"},
-            {"198.18.0.11", "2001:db8:1::11", "2001:db8:1::12"});
+  const NftRules both = rules({"10.244.1.0/24", "fd10:244:0:1::/64"},
+                              {"10.244.0.0/16", "fd10:244::/48", "fd10:96::/112"},
+                              {"198.18.0.11", "2001:db8:1::11", "2001:db8:1::12"});
   ASSERT_TRUE(this->nft().apply(both));
   EXPECT_EQ(this->dump(), render(both));
-  EXPECT_EQ(this->dump(),
-            "chain postrouting type nat hook postrouting priority 100 policy accept\n"
-            "rule postrouting ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "
-            "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
-            "rule postrouting ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @nodes6 oifname != "
-            "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
-            "set cluster 10.244.0.0/16\n"
-            "set cluster6 fd10:244::/48\n"
-            "set cluster6 fd10:96::/112\n"
-            "set nodes 198.18.0.11\n"
-            "set nodes6 2001:db8:1::11\n"
-            "set nodes6 2001:db8:1::12\n"
-            "set pods 10.244.1.0/24\n"
-            "set pods6 fd10:244:0:1::/64\n");
+  EXPECT_EQ(
+      this->dump(),
+      "chain postrouting type nat hook postrouting priority 100 policy accept\n"
+      "rule postrouting ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "
+      "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+      "rule postrouting ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @nodes6 oifname != "
+      "\"shl*\" oifname != \"shoal-vxlan\" counter masquerade fully-random\n"
+      "set cluster 10.244.0.0/16\n"
+      "set cluster6 fd10:244::/48\n"
+      "set cluster6 fd10:96::/112\n"
+      "set nodes 198.18.0.11\n"
+      "set nodes6 2001:db8:1::11\n"
+      "set nodes6 2001:db8:1::12\n"
+      "set pods 10.244.1.0/24\n"
+      "set pods6 fd10:244:0:1::/64\n");
   for (const NftRules& odd :
        {rules({"fd00::/64"}, {"::/0"}, {}), rules({"fd00::/64"}, {"ffff::/16", "::/32"}, {}),
         rules({"fd00::/64"}, {"fd01::/64", "fd01:0:0:1::/64", "fd01:0:0:2::/64"}, {})}) {
@@ -143,8 +144,7 @@ TYPED_TEST_P(NftSuite, WhatIsWrongIsRefusedAndTheTableStays) {
 }
 
 REGISTER_TYPED_TEST_SUITE_P(NftSuite, ReadsBackWhatItWrote, ReplacesTheWholeTable,
-                            TwoFamiliesHaveSetsAndARuleEach,
-                            RemovingMayBeRepeated, ManyHostsFitAndTooManyAreRefused,
-                            WhatIsWrongIsRefusedAndTheTableStays);
+                            TwoFamiliesHaveSetsAndARuleEach, RemovingMayBeRepeated,
+                            ManyHostsFitAndTooManyAreRefused, WhatIsWrongIsRefusedAndTheTableStays);
 
 }  // namespace shoal::kernel

@@ -262,7 +262,8 @@ REGISTER_TYPED_TEST_SUITE_P(RtnlSuite, AVethHasItsNamesMacsAndMtuFromTheStart,
                             DeletingAnEndTakesTheOtherAlong,
                             AddressesRoutesAndNeighboursAreReplacedAndDeleted,
                             TheOverlayDeviceIsMadeOnceAndKept, APodIsAttached,
-                            APodOfTwoFamiliesIsAttachedAndMended, AttachingAgainMendsAndKeepsThePair,
+                            APodOfTwoFamiliesIsAttachedAndMended,
+                            AttachingAgainMendsAndKeepsThePair,
                             APodThatHasANewNamespaceGetsANewPair, AnotherProgramsLinkIsLeftAlone,
                             DetachingLeavesNothingAndMayBeRepeated);
 

@@ -128,12 +128,11 @@ TEST_F(KernelOnly, PodsAreAttachedInAMillisecondOrSo) {
     const auto netns = create_netns();
     const auto before = std::chrono::steady_clock::now();
     const auto pod = open_rtnl(netns->get());
-    ASSERT_TRUE(
-        attach_pod(*host_, **pod,
-                   make_pod_net_spec(fmt::format("uid-{}", i),
-                                     {ip("10.244.1.1").plus(static_cast<unsigned>(i)),
-                                      ip("fd10:244::1").plus(static_cast<unsigned>(i))},
-                                     1450)));
+    ASSERT_TRUE(attach_pod(*host_, **pod,
+                           make_pod_net_spec(fmt::format("uid-{}", i),
+                                             {ip("10.244.1.1").plus(static_cast<unsigned>(i)),
+                                              ip("fd10:244::1").plus(static_cast<unsigned>(i))},
+                                             1450)));
     milliseconds.push_back(
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - before)
             .count());
