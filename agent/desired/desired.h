@@ -53,6 +53,7 @@ enum class FindingKind : std::uint8_t {
   kBadEndpoint,   // an EndpointSlice entry that cannot be a backend
   kPortConflict,  // an address and port that somebody else has
   kPortReserved,  // a port of the agent itself
+  kNoSuchFamily,  // a hostPort on an address of a family that the pod does not have
 };
 std::string_view reason_of(FindingKind kind);  // an Event's reason
 

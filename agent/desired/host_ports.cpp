@@ -27,6 +27,16 @@ public:
       }
       for (const model::PodAddress& address : addresses)
         add(wanted, address);
+      const auto is_its = [&](const model::PodAddress& address) {
+        return address.ip.family() == wanted.ip->family();
+      };
+      if (wanted.ip && std::none_of(addresses.begin(), addresses.end(), is_its))
+        part_.findings.push_back(
+            {view::ref_of(pod_), FindingKind::kNoSuchFamily,
+             fmt::format("hostPort {} is not served: the pod has no {} address",
+                         SocketAddress{*wanted.ip, wanted.port}.to_string(),
+                         to_string(wanted.ip->family())),
+             true});
     }
     std::sort(part_.findings.begin(), part_.findings.end());
     return std::move(part_);

@@ -504,6 +504,8 @@ std::string_view reason_of(FindingKind kind) {
     return "PortConflict";
   case FindingKind::kPortReserved:
     return "PortReserved";
+  case FindingKind::kNoSuchFamily:
+    return "FamilyNotAvailable";
   }
   return "?";
 }

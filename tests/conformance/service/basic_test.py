@@ -7,7 +7,7 @@ Named after the upstream sig-network tests where there is one ("should ...").
 import subprocess
 import unittest
 
-from frame import CLIENTS, FAMILIES, Cluster, ServiceTest
+from frame import CLIENTS, FAMILIES, NETPROBE, Cluster, ServiceTest, wait_for
 
 
 class Basic(ServiceTest):
@@ -125,6 +125,37 @@ class Basic(ServiceTest):
                        "conditions: {ready: true}}]\nports: [{name: '', port: 7000, protocol: TCP}]\n")
             for client in ("pod", "host"):
                 self.wait_names(client, to, 80, {"a"})
+
+    def test_pods_answer_at_their_own_addresses_and_see_who_asks(self):
+        self.servers("a", "b", hosts=["h1", "h2"])
+        pods = {p["metadata"]["name"]: p for p in self.items("pods")}
+        client = self.cluster.get("pod", "client")
+        for family in FAMILIES:
+            for node in self.cluster.items("nodes"):
+                cidr = Cluster.of_family(node["spec"]["podCIDRs"], family)
+                self.cluster.run("c1", "ip", "route", "replace", cidr, "via",
+                                 Cluster.address(node["metadata"]["name"], family))
+                self.addCleanup(self.cluster.run, "c1", "ip", "route", "del", cidr)
+            asked_by = {"pod": Cluster.pod_ip(client, family), "host": Cluster.address("h1", family),
+                        "outside": Cluster.address("c1", family)}
+            for name, server in pods.items():
+                for asker, expected in asked_by.items():
+                    for proto in ("tcp", "udp"):
+                        answer = self.ask(asker, Cluster.pod_ip(server, family), 7000, proto)[0]
+                        self.assertEqual((answer.get("name"), answer.get("seen", "").split(" ")[0]), (name, expected),
+                                         f"{asker} to {name} over {family}, {proto}: {answer}")
+
+    def test_hosts_see_pods_and_the_outside_sees_hosts(self):
+        client = self.cluster.get("pod", "client")
+        for node in ("h2", "c1"):
+            server = self.cluster.popen(node, NETPROBE, "serve", "--name", node, "tcp:7500")
+            self.addCleanup(server.wait)
+            self.addCleanup(server.kill)
+            for family in FAMILIES:
+                to = Cluster.address(node, family)
+                wait_for(f"{node} to answer", lambda t=to: self.ask("pod", t, 7500)[0]["ok"], 10)
+                self.assertEqual(self.ask("pod", to, 7500)[0]["seen"].split()[0],
+                                 Cluster.address("h1", family) if node == "c1" else Cluster.pod_ip(client, family))
 
     def test_bulk_bytes_pass_both_ways(self):
         for name, host in (("a", "h1"), ("b", "h2")):

@@ -107,7 +107,8 @@ class Objects(ServiceTest):
         self.assertEqual(rings, {(family, clients): names for family in FAMILIES for clients, names in (
             ("inside", {"a"}), ("inside-external", {"a", "b"}), ("outside", {"a"}))})
         listed = self.cluster.shoal("h1", "get", "service", "web", "-n", self.ns).stdout
-        self.assertRegex(listed, rf"web\s+LoadBalancer\s+\S+\s+{",".join(self.vips_of(web))}\s+80:3\d+/TCP")
+        vips = ",".join(self.vips_of(web))
+        self.assertRegex(listed, rf"web\s+LoadBalancer\s+\S+\s+{vips}\s+80:3\d+/TCP")
 
     # ---- hosts that go
 
