@@ -134,11 +134,19 @@ apiVersion: v1
 kind: Service
 metadata: {name: bad}
 spec:
-  ipFamilyPolicy: PreferDualStack   #! spec.ipFamilyPolicy: Shoal does not act on "PreferDualStack"
   selector: {app: a}
   ports:
   - port: 80
     protocol: SCTP                  #! spec.ports[0].protocol: Shoal does not act on "SCTP"
+""",
+    "a second family where the cluster has one": """
+apiVersion: v1
+kind: Service
+metadata: {name: bad}
+spec:
+  ipFamilyPolicy: RequireDualStack  #! spec.ipFamilyPolicy: this cluster is not configured for dual-stack services
+  selector: {app: a}
+  ports: [{port: 80}]
 """,
     "a name that cannot be": """
 apiVersion: v1
