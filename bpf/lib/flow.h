@@ -21,7 +21,8 @@ static __always_inline void flow_touch(struct shoal_flow *flow, const struct sho
 
 /*
  * Does this packet begin something new under a key that the table knows? A SYN on an open flow does
- * not: it may be a repetition, or somebody else's forgery to have a connection moved.
+ * not, while its backend gets new connections: it may be a repetition, or somebody else's forgery to
+ * have a connection moved.
  */
 static __always_inline bool flow_begins_anew(const struct shoal_flow *flow, const struct shoal_pkt *p, __u32 service,
 					     __u32 now)
@@ -76,7 +77,8 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
 	if (flow && !flow_begins_anew(flow, p, service, now)) {
 		be = backend_same(flow->backend, flow->epoch);
-		if (be) {
+		/* Who asks again where nobody new is led, a host that died for one, is not held to it. */
+		if (be && !(is_syn(p) && (be->flags & SHOAL_BE_DRAINING))) {
 			flow_touch(flow, p, now);
 			flow_count(service, skb->len, false);
 			if (unlikely(p->frag))

@@ -85,6 +85,20 @@ TEST_P(UplinkTest, SynAfterFinPicksAnew) {
   EXPECT_EQ(syn.out[1], 'd') << text(syn.out);
 }
 
+// A client that was not answered asks again, or comes back with the same port: by then its host may
+// be known to be dead.
+TEST_P(UplinkTest, SynOnAFlowOfADrainingBackendPicksAnew) {
+  host.ring(1, {kFarId}, 0);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
+  host.ring(1, {kWebId}, 1);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd') << "a repetition";
+  host.backend(kFarId, far.to_string(),
+               {.generation = 9, .epoch = 1, .node = kOtherHost, .draining = true});
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'd') << "it drains";
+  EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kSyn))).out).substr(0, 17),
+            "TCP client > web ");
+}
+
 TEST_P(UplinkTest, BackendIdGivenToAnotherEndsTheFlow) {
   host.ring(1, {kFarId}, 0);
   at_uplink(from_lan(udp(client, vip)));
