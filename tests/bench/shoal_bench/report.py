@@ -52,9 +52,9 @@ def as_table(measured):
     lines = [header]
     notes = []
     for m, s in summaries(measured):
-        interval = f"{s.interval.low:.3f}..{s.interval.high:.3f} ({100 * s.interval.coverage:.1f} %)"
+        interval = f"{stats.shown(s.interval.low)}..{stats.shown(s.interval.high)} ({100 * s.interval.coverage:.1f} %)"
         holds = {None: "-", True: "yes", False: "no"}[s.holds]
-        lines.append((m.row.name, shown(s.ours), shown(s.peer), m.row.unit, f"{s.ratio:.3f}", interval,
+        lines.append((m.row.name, shown(s.ours), shown(s.peer), m.row.unit, stats.shown(s.ratio), interval,
                       str(len(m.samples)), m.row.goal_text or "-", holds))
         notes.append((m.row.name, m.peer_name, m.row.better, m.row.note))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -79,8 +79,8 @@ def as_markdown(document):
     for row in document["rows"]:
         holds = {None: "-", True: "yes", False: "no"}[row["holds"]]
         low, high = row["interval"]
-        lines.append(f"| {row['row']} | {shown(row['ours'])} | {shown(row['peer'])} | {row['unit']} | **{row['ratio']:.3f}** | "
-                     f"{low:.3f} to {high:.3f} ({100 * row['coverage']:.1f} %) | {len(row['samples'])} | "
+        lines.append(f"| {row['row']} | {shown(row['ours'])} | {shown(row['peer'])} | {row['unit']} | **{stats.shown(row['ratio'])}** | "
+                     f"{stats.shown(low)} to {stats.shown(high)} ({100 * row['coverage']:.1f} %) | {len(row['samples'])} | "
                      f"{row['goal'] or '-'} | {holds} |")
     lines.append("")
     lines += (f"- {line}" for line in _notes((r["row"], r["peer_name"], r["better"], r["note"]) for r in document["rows"]))

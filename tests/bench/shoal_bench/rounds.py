@@ -31,7 +31,9 @@ class Row:
 
     @property
     def goal_text(self):
-        return None if self.goal is None else f"{'>=' if self.better == 'higher' else '<='} {self.goal:.2f}"
+        if self.goal is None:
+            return None
+        return f"{'>=' if self.better == 'higher' else '<='} {f'{self.goal:.2f}' if self.goal >= 0.1 else f'{self.goal:g}'}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,15 @@ CONFIDENCE = 0.95
 DIGITS = 4  # of a ratio: a goal is held against what is printed
 
 
+def rounded(ratio):
+    """Decimals, or of small ratios significant digits: a ten-thousandth is one."""
+    return round(ratio, DIGITS) if ratio >= 0.1 else float(f"{ratio:.{DIGITS - 1}g}")
+
+
+def shown(ratio):
+    return f"{ratio:.3f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def median(values):
     ordered = sorted(values)
     if not ordered:
@@ -75,6 +84,6 @@ def summarize(samples, better, goal):
     if len(samples) < ROUNDS_MIN:
         raise ValueError(f"{len(samples)} rounds: at least {ROUNDS_MIN} are needed")
     of_rounds = ratios(samples)
-    ratio = round(median(of_rounds), DIGITS)
+    ratio = rounded(median(of_rounds))
     return Summary(median(ours for ours, _ in samples), median(peer for _, peer in samples), ratio,
-                   median_interval([round(value, DIGITS) for value in of_rounds]), meets(ratio, better, goal))
+                   median_interval([rounded(value) for value in of_rounds]), meets(ratio, better, goal))
