@@ -124,8 +124,7 @@ constexpr Key kKeys[] = {
     {"network.pod_cidr", Type::kPrefixes, "10.244.0.0/16", "", 0, 0, "",
      "Addresses of all pods. With an IPv6 prefix beside the IPv4 one, such as "
      "[10.244.0.0/16, 'fd10:244::/48'], pods and Services can have addresses of both families. "
-     "Read "
-     "by `shoal init` only: fixed for the cluster's life.",
+     "Read by `shoal init` only: fixed for the cluster's life.",
      set_prefixes<&Config::pod_cidrs>},
     {"network.node_prefix_length", Type::kNumber, "24", "", 16, 30, "",
      "Each host gets a prefix of this length from pod_cidr. Read by `shoal init` only.",
@@ -139,8 +138,7 @@ constexpr Key kKeys[] = {
      set_prefixes<&Config::service_cidrs>},
     {"network.lb_pool", Type::kPrefixes, "none", "none", 0, 0, "",
      "LoadBalancer addresses are taken from here, in this order, of each family that a Service "
-     "has; "
-     "parts of the LAN's own prefixes, used by nobody else. none: Services "
+     "has; parts of the LAN's own prefixes, used by nobody else. none: Services "
      "of type LoadBalancer get no address. Read by `shoal init` only.",
      set_prefixes<&Config::lb_pools>},
     {"network.node_port_range", Type::kPortRange, "30000-32767", "", 0, 0, "",

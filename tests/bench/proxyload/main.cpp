@@ -2,14 +2,13 @@
 // From objects to the kernel: what an agent does with its replica when it starts on a host whose
 // maps are empty, and when one backend changes afterwards. One JSON document on standard output.
 //
-//   shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES [KEEP_S]
+//   shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES
 //
 // SERVICES Services of one TCP port, each with an EndpointSlice of BACKENDS endpoints on 50 other
 // hosts, in a view as the replica fills it. Timed: the view's objects -> desired state -> plan ->
 // maps (cold_ms), then CHANGES times an endpoint becomes not ready or ready again (change_ms,
 // each). Loading the programs and making the maps is not in cold_ms (open_ms). All of it is removed
-// from the kernel again at the end, after KEEP_S seconds in which it can be looked at: a line
-// "ready" comes on standard error then.
+// from the kernel again at the end.
 #include "agent/desired/desired.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/base/clock.h"
@@ -23,7 +22,6 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <string>
-#include <thread>
 #include <time.h>
 #include <vector>
 
@@ -85,7 +83,7 @@ json::object slice(unsigned number, unsigned backends, unsigned unready) {
 struct Arguments {
   IpAddress underlay;
   std::string bpffs;
-  unsigned services = 0, backends = 0, changes = 0, keep_s = 0;
+  unsigned services = 0, backends = 0, changes = 0;
 };
 
 unsigned status_kib(std::string_view field) {
@@ -174,10 +172,6 @@ Result<json::object> measure(const Arguments& args) {
     if (change.operations == 0)
       return fail(Errc::kInternal, "a change changed nothing");
   }
-  if (args.keep_s > 0) {
-    std::fputs("ready\n", stderr);
-    std::this_thread::sleep_for(std::chrono::seconds(args.keep_s));
-  }
   return json::object{{"open_ms", open_ms},
                       {"cold_ms", cold_ms},
                       {"cold_cpu_ms", cold_cpu_ms},
@@ -197,11 +191,10 @@ int main(int argc, char** argv) {
   };
   const auto underlay = IpAddress::parse(argc > 1 ? argv[1] : "");
   if (!underlay || argc < 6 || number(3) == 0 || number(4) == 0 || number(4) > 1000) {
-    std::fputs("usage: shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES [KEEP_S]\n",
-               stderr);
+    std::fputs("usage: shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES\n", stderr);
     return 2;
   }
-  args = Arguments{*underlay, argv[2], number(3), number(4), number(5), number(6)};
+  args = Arguments{*underlay, argv[2], number(3), number(4), number(5)};
   const auto measured = measure(args);
   const auto removed = kernel::remove_data_plane(args.bpffs);
   if (!measured || !removed) {
