@@ -6,6 +6,7 @@
  * its tunnel key here.
  */
 #include "lib/balance.h"
+#include "lib/return.h"
 
 #define PACKET_HOST 0
 
@@ -77,6 +78,22 @@ static __always_inline void dsr_target(struct shoal_addr *addr, const struct sho
 	}
 }
 
+/* Is the backend a process of this host? Its address is then in *self. */
+static __always_inline bool is_for_self(struct shoal_addr *self, const struct shoal_dsr_eth *eth, const bool v6)
+{
+	const struct shoal_config *cfg;
+	__be32 low;
+
+	if (eth->generation)
+		return false;
+	cfg = config();
+	if (!cfg)
+		return false;
+	__builtin_memcpy(&low, eth->addr_low, sizeof(low));
+	addr_copy(self, &cfg->self[v6]);
+	return low && low == addr_low(self);
+}
+
 static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	const struct shoal_pod *pod;
@@ -94,10 +111,12 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 	if (eth.dst_magic[0] != 0x02 || eth.dst_magic[1] != 'd' || eth.src_magic[0] != 0x02 ||
 	    eth.src_magic[1] != 'D')
 		return drop(SHOAL_DROP_MALFORMED);
-	dsr_target(&addr, &eth, v6);
 	port = eth.target_port;
+	if (unlikely(is_for_self(&addr, &eth, v6)))
+		return to_stack(skb, p, v6, &addr, port);
+	dsr_target(&addr, &eth, v6);
 	pod = pod_by_addr(&addr);
-	if (!pod || pod->generation != bpf_ntohs(eth.generation))
+	if (!pod || (eth.generation && pod->generation != bpf_ntohs(eth.generation)))
 		return stale(skb, p, v6);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
@@ -183,9 +202,9 @@ int shoal_ovl_out(struct __sk_buff *skb)
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
 		return SHOAL_PASS; /* one of our own programs has set it */
 	if (likely(is_frame(skb, ETH_P_IP)))
-		return to_overlay(skb, false);
+		return leaving_stack(skb, false) == SHOAL_PASS ? to_overlay(skb, false) : TC_ACT_SHOT;
 	if (is_frame(skb, ETH_P_IPV6))
-		return to_overlay(skb, true);
+		return leaving_stack(skb, true) == SHOAL_PASS ? to_overlay(skb, true) : TC_ACT_SHOT;
 	return SHOAL_PASS;
 }
 

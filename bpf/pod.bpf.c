@@ -1,49 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * tc ingress of the host's end of a pod's veth: everything a pod sends. In order: only its own
+ * tc on the host's end of a pod's veth. Ingress: everything a pod sends. In order: only its own
  * source address; the reply of a balanced flow gets the VIP back and leaves by the shortest way; a
  * service address that no socket hook translated is balanced here; pods here and on other hosts are
- * reached directly; the rest is the stack's.
+ * reached directly; the rest is the stack's. Egress: what the stack has for the pod, where replies of backends that are
+ * no pods get the VIP back.
  *
  * IPv6 has neighbour discovery among its packets. The pod's gateway is fe80::1, and questions for it are answered
  * here, so that it needs to be no address of the host's.
  */
 #include "lib/balance.h"
 #include "lib/ndp.h"
-
-/*
- * A packet that belongs to a balanced flow is made one of the VIP's: a reply, a later fragment of one, or an ICMP
- * error about what the client sent. Returns 1 when it was one, 0 when not, a negative error with the packet
- * undefined. A SYN-ACK says how large the client's packets may be, which come over the overlay, or may tomorrow when
- * another host has the VIP.
- */
-static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
-{
-	const struct shoal_config *cfg;
-	const struct shoal_flow *flow;
-	struct shoal_addr vip;
-
-	if (is_icmp(p, v6))
-		return icmp_from_pod(skb, p, v6);
-	if (!is_balanced_proto(p->key.proto))
-		return 0;
-	if (unlikely(p->frag & IP_OFFSET))
-		return v6 ? frag_from_pod6(skb, p) : frag_from_pod4(skb, p);
-	flow = flow_of_reply(p);
-	if (unlikely(p->frag))
-		frag_keep_vip(p, flow != NULL);
-	if (!flow)
-		return 0;
-	addr_copy(&vip, &flow->addr);
-	if (nat(skb, p, v6, false, &vip, flow->port))
-		return -1;
-	if (unlikely(p->tcp_flags & TCP_SYN)) {
-		cfg = config();
-		if (cfg && cfg->overlay_mtu && clamp_mss(skb, p->l4_off, mss_of(cfg->overlay_mtu, v6)))
-			return -1;
-	}
-	return 1;
-}
+#include "lib/return.h"
 
 static __always_inline bool is_gateway(const struct shoal_addr *a)
 {
@@ -130,6 +98,16 @@ int shoal_pod(struct __sk_buff *skb)
 		return from_pod(skb, false);
 	if (is_frame(skb, ETH_P_IPV6))
 		return from_pod(skb, true);
+	return SHOAL_PASS;
+}
+
+SEC("tc")
+int shoal_pod_out(struct __sk_buff *skb)
+{
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return leaving_stack(skb, false);
+	if (is_frame(skb, ETH_P_IPV6))
+		return leaving_stack(skb, true);
 	return SHOAL_PASS;
 }
 

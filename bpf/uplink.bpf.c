@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * tc ingress of the uplink: north-south. Answers ARP and neighbour solicitations for the VIPs that this host
+ * tc on the uplink: north-south. Ingress: answers ARP and neighbour solicitations for the VIPs that this host
  * announces, balances what comes to a VIP, and leaves everything else to the stack.
  *
  *   client --> uplink --+-- backend here:  address rewritten, into the pod
  *                       +-- elsewhere:     unchanged from IP on, over the overlay; the backend's
- * host replies (DSR)
+ *                       |                  host replies (DSR)
+ *                       +-- no pod:        address rewritten, to the stack
  *                       +-- none, or no such port: refused at once
+ *
+ * Egress: replies that the stack has for the LAN, of backends that are no pods, get the VIP back.
  */
 #include "lib/balance.h"
 #include "lib/ndp.h"
+#include "lib/return.h"
 
 #define PACKET_HOST 0
 
@@ -88,6 +92,16 @@ int shoal_uplink(struct __sk_buff *skb)
 		return from_lan(skb, true);
 	if (is_frame(skb, ETH_P_ARP))
 		return answer_arp(skb);
+	return SHOAL_PASS;
+}
+
+SEC("tc")
+int shoal_up_out(struct __sk_buff *skb)
+{
+	if (likely(is_frame(skb, ETH_P_IP)))
+		return leaving_stack(skb, false);
+	if (is_frame(skb, ETH_P_IPV6))
+		return leaving_stack(skb, true);
 	return SHOAL_PASS;
 }
 

@@ -44,10 +44,11 @@ void Builder::touch_pod(const store::Object& pod) {
 
 void Builder::touch_node(const view::Change& change) {
   nodes_dirty_ = true;
-  // Endpoints made by hand are judged by whether their host is a member; zones and hosts' addresses
-  // are every service's matter.
+  // Endpoints made by hand are judged by whose address they are; zones and hosts' addresses are
+  // every service's matter.
   if (change.kind != view::ChangeKind::kModified ||
       view::node_zone(*change.object) != view::node_zone(*change.before) ||
+      view::node_pod_cidrs(*change.object) != view::node_pod_cidrs(*change.before) ||
       view::node_underlay(*change.object) != view::node_underlay(*change.before) ||
       view::node_lan_v6(*change.object) != view::node_lan_v6(*change.before))
     all_dirty_ = true;

@@ -31,11 +31,12 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
 }
 
 Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs) {
-  Scene scene{view, members, inputs, {}, {}};
+  Scene scene{view, members, inputs, {}, {}, {}};
   for (const ObjectPtr& node : view.list(view::kNodes)) {
     for (const auto& address : {view::node_underlay(*node), view::node_lan_v6(*node)})
       if (address)
         scene.host_addresses.insert(*address);
+    scene.hosts.add(*node);
     if (node->name == inputs.self)
       scene.zone = view::node_zone(*node);
   }

@@ -14,6 +14,7 @@
 // dot.
 #pragma once
 
+#include "agent/desired/host_index.h"
 #include "agent/view/members.h"
 #include "agent/view/view.h"
 #include "netplane/base/ip.h"
@@ -94,6 +95,7 @@ struct Scene {
   const Inputs& inputs;
   std::string zone;                    // of this host; empty: none is known
   std::set<IpAddress> host_addresses;  // of member hosts: no service's alone
+  HostIndex hosts;
 };
 Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs);
 

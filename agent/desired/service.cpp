@@ -296,20 +296,12 @@ private:
     endpoint.backend.ip = *ip;
     endpoint.backend.port = number;
     endpoint.backend.state = state_of(json_endpoint, node.get());
-    if (node && is_pod_address(*ip, *node))
-      endpoint.backend.host = node_name;
+    endpoint.backend.host = scene_.hosts.host_of(*ip);
     endpoint.node = node_name;
     endpoint.zone = api::find_string(json_endpoint, "zone");
     if (endpoint.zone.empty())
       endpoint.zone = zone_of(node_name);
     out.push_back(std::move(endpoint));
-  }
-
-  // Others are reached by the host's routes, like any address.
-  static bool is_pod_address(const IpAddress& ip, const Object& node) {
-    const auto cidrs = view::node_pod_cidrs(node);
-    return std::any_of(cidrs.begin(), cidrs.end(),
-                       [&](const IpPrefix& cidr) { return cidr.contains(ip); });
   }
 
   // ---- ports

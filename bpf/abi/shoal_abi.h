@@ -18,7 +18,7 @@
 #define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
-#define SHOAL_ABI_VERSION 2
+#define SHOAL_ABI_VERSION 3
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 
@@ -133,6 +133,12 @@ enum shoal_backend_flags {
 	 */
 	SHOAL_BE_VALID = 2,
 	SHOAL_BE_DRAINING = 4, /* no new connections: affinity does not lead here any more */
+	/*
+	 * No pod: the stack of this host leads there. With SHOAL_BE_LOCAL it is the address of a process of this host;
+	 * without it one outside of the cluster, so that outside clients are masqueraded. A process of another member
+	 * host has neither flag but a node and generation 0: it is reached by DSR, as a pod there is.
+	 */
+	SHOAL_BE_STACK = 8,
 };
 
 struct shoal_backend {
@@ -141,7 +147,7 @@ struct shoal_backend {
 	__u16 generation; /* of the lease on addr; travels with a frame to the backend's host */
 	__u32 epoch; /* of this id: raised whenever the id is given to another backend; 0: never used */
 	__u32 flags;
-	__be32 node; /* VXLAN endpoint of its host, IPv4; 0 when local */
+	__be32 node; /* VXLAN endpoint of its host, IPv4; 0 when local, or outside of the cluster */
 };
 
 /* ---- pods of this host: shoal_pods, HASH by address --------------------------------------------------- */
@@ -187,8 +193,20 @@ struct shoal_config {
 	 */
 	struct shoal_addr pod_net6;
 	__u32 overlay_mtu; /* of the overlay device: the largest IP packet that it carries; 0: not known */
-	__u32 pad;
+	__u32 flags; /* enum shoal_config_flags */
+	/* This host's own addresses, where its processes are backends: IPv4, IPv6; :: where it has none. */
+	struct shoal_addr self[2];
 };
+
+enum shoal_config_flags {
+	/* Outside clients reach pods of other hosts masqueraded, by the stack, and the reply comes back here: no DSR. */
+	SHOAL_CONFIG_SNAT = 1,
+	/* There are backends that are no pods: what leaves the stack is looked at for their replies. */
+	SHOAL_CONFIG_STACK_BACKENDS = 2,
+};
+
+/* On packets that netfilter shall masquerade: their backend's reply would not come back to the client otherwise. */
+#define SHOAL_MARK_MASQUERADE 0x00800000
 
 struct shoal_uplink {
 	__u8 mac[6]; /* what ARP replies and neighbour advertisements say */
@@ -220,6 +238,11 @@ struct shoal_flow_key {
 
 enum shoal_flow_flags {
 	SHOAL_FLOW_CLOSING = 1, /* a FIN or RST was seen: a SYN is a new connection and picks anew */
+	/*
+	 * REVERSE, of a pod that was balanced to itself: it sees the VIP as its client (two ends of one connection cannot
+	 * both be its own address), so the reply's destination becomes the pod's address.
+	 */
+	SHOAL_FLOW_HAIRPIN = 2,
 };
 
 /* A UDP flow that was idle for longer is a new one. */
@@ -312,7 +335,8 @@ struct shoal_udp_pick {
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
  *   dest    02, 'd', then the low 32 bits of the backend's address
  * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config) and compares the
- * generation with its lease. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
+ * generation with its lease. Generation 0 is no lease's: the backend is a process at the
+ * host's own address, or was written down by hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
  * never the VXLAN device's own MAC: the kernel drops those as loops.
  */
 #define SHOAL_VNI_POD 1
@@ -377,7 +401,7 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag_key) == 40, "shoal_frag_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag) == 32, "shoal_frag");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 40, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 72, "shoal_config");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");

@@ -30,23 +30,115 @@ static __always_inline int follow(struct __sk_buff *skb, struct shoal_pkt *p, co
 	return nat_later(skb, v6, true, &p->key.daddr, addr);
 }
 
-/* `follows`: the packet has no ports of its own (see balance). */
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool follows,
-				      const struct shoal_backend *be)
+/*
+ * Gives a packet another destination, this host's own or one outside, and leaves it to the stack. The reply gets the
+ * VIP back on its way out (return.h).
+ */
+static __always_inline int do_to_stack(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				       const struct shoal_addr *addr, __be16 port)
 {
+	flow_expect_reply(p, addr, port);
+	return nat(skb, p, v6, true, addr, port) ? drop(SHOAL_DROP_REWRITE) : SHOAL_PASS;
+}
+
+SHOAL_GLOBAL int to_stack4(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_addr *addr, __be16 port)
+{
+	return p && addr ? do_to_stack(skb, p, false, addr, port) : TC_ACT_SHOT;
+}
+
+SHOAL_GLOBAL int to_stack6(struct __sk_buff *skb, struct shoal_pkt *p, const struct shoal_addr *addr, __be16 port)
+{
+	return p && addr ? do_to_stack(skb, p, true, addr, port) : TC_ACT_SHOT;
+}
+
+static __always_inline int to_stack(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				    const struct shoal_addr *addr, __be16 port)
+{
+	if (unlikely(!is_balanced_proto(p->key.proto) || is_later_fragment(p)))
+		return follow(skb, p, v6, addr, port) ? drop(SHOAL_DROP_REWRITE) : SHOAL_PASS;
+	return v6 ? to_stack6(skb, p, addr, port) : to_stack4(skb, p, addr, port);
+}
+
+/*
+ * A pod's packet that was balanced to that pod itself: the VIP becomes its client. Returns 0, or an error with the
+ * packet undefined.
+ */
+static __always_inline int do_hairpin(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, __be16 port)
+{
+	struct shoal_addr vip, self;
+
+	if (!is_balanced_proto(p->key.proto) || is_later_fragment(p))
+		return -1;
+	addr_copy(&vip, &p->key.daddr);
+	addr_copy(&self, &p->key.saddr);
+	flow_expect_hairpin(p, port);
+	return nat(skb, p, v6, false, &vip, p->key.sport) || nat(skb, p, v6, true, &self, port);
+}
+
+SHOAL_GLOBAL int hairpin4(struct __sk_buff *skb, struct shoal_pkt *p, __be16 port)
+{
+	return p ? do_hairpin(skb, p, false, port) : -1;
+}
+
+SHOAL_GLOBAL int hairpin6(struct __sk_buff *skb, struct shoal_pkt *p, __be16 port)
+{
+	return p ? do_hairpin(skb, p, true, port) : -1;
+}
+
+/*
+ * To a backend by way of the stack: what is no pod; or, with SNAT, a pod of another host. The clients outside of what
+ * is outside too are masqueraded: otherwise it would answer them itself, from an address that they did not ask.
+ */
+static __always_inline int to_stack_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+					    const bool outside, const struct shoal_backend *be)
+{
+	const struct shoal_config *cfg = config();
+	struct shoal_addr addr;
+	__u32 mtu;
+
+	mtu = cfg && be->node ? cfg->overlay_mtu : 0;
+	if (mtu) {
+		if (is_too_big(skb, p, mtu))
+			return refuse_too_big(skb, p, v6, mtu);
+		if (is_syn(p) && clamp_mss(skb, p->l4_off, mss_of(mtu, v6)))
+			return drop(SHOAL_DROP_REWRITE);
+	}
+	if (outside && !(be->flags & SHOAL_BE_LOCAL))
+		skb->mark |= SHOAL_MARK_MASQUERADE;
+	addr_copy(&addr, &be->addr);
+	return to_stack(skb, p, v6, &addr, be->port);
+}
+
+/* `follows`: the packet has no ports of its own (see balance). */
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
+				      const bool follows, const struct shoal_backend *be)
+{
+	const struct shoal_config *cfg;
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
 	__be16 port = be->port;
 	int rc;
 
-	if (!(be->flags & SHOAL_BE_LOCAL))
+	if (unlikely(be->flags & SHOAL_BE_STACK))
+		return to_stack_backend(skb, p, v6, outside, be);
+	if (!(be->flags & SHOAL_BE_LOCAL)) {
+		cfg = outside ? config() : NULL;
+		if (cfg && unlikely(cfg->flags & SHOAL_CONFIG_SNAT))
+			return to_stack_backend(skb, p, v6, outside, be);
 		return to_node_dsr(skb, p, v6, be);
+	}
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
-	if (!pod || pod->generation != be->generation)
+	/* Generation 0: written by hand, an address whoever has it. */
+	if (!pod || (be->generation && pod->generation != be->generation))
 		return drop(SHOAL_DROP_STALE_BACKEND);
-	if (addr_equal(&addr, &p->key.saddr))
-		return drop(SHOAL_DROP_HAIRPIN);
+	if (!outside && unlikely(addr_equal(&addr, &p->key.saddr))) {
+		if (v6 ? hairpin6(skb, p, port) : hairpin4(skb, p, port))
+			return drop(SHOAL_DROP_HAIRPIN);
+		return to_pod(skb, pod);
+	}
+	if (outside && addr_equal(&addr, &p->key.saddr))
+		return drop(SHOAL_DROP_SPOOFED_SOURCE);
 	if (is_too_big(skb, p, pod_mtu()))
 		return refuse_too_big(skb, p, v6, pod_mtu());
 	if (follows) {
@@ -96,7 +188,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
 		return true;
 	}
-	*verdict = to_backend(skb, p, v6, false, be);
+	*verdict = to_backend(skb, p, v6, outside, false, be);
 	return true;
 
 follows: /* What has no ports but may belong to a flow: the rest of a datagram, errors about its packets. */
@@ -108,7 +200,7 @@ follows: /* What has no ports but may belong to a flow: the rest of a datagram, 
 	if (ref && ref != ICMP_NO_ERROR) {
 		be = backend_same((__u32)ref, (__u32)(ref >> 32));
 		if (be) {
-			*verdict = to_backend(skb, p, v6, true, be);
+			*verdict = to_backend(skb, p, v6, outside, true, be);
 			return true;
 		}
 		ref = 0;

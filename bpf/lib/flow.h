@@ -146,6 +146,30 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 }
 
 /*
+ * The same for a pod that is its own backend, which is to see the VIP as its client. The key is the reply as the pod
+ * will send it.
+ */
+static __always_inline void flow_expect_hairpin(const struct shoal_pkt *p, __be16 backend_port)
+{
+	struct shoal_flow_key key;
+	struct shoal_flow fresh;
+
+	__builtin_memset(&key, 0, sizeof(key));
+	addr_copy(&key.saddr, &p->key.saddr);
+	addr_copy(&key.daddr, &p->key.daddr);
+	key.sport = backend_port;
+	key.dport = p->key.sport;
+	key.proto = p->key.proto;
+	key.dir = SHOAL_FLOW_REVERSE;
+	__builtin_memset(&fresh, 0, sizeof(fresh));
+	addr_copy(&fresh.addr, &p->key.daddr);
+	fresh.port = p->key.dport;
+	fresh.seen_s = now_s();
+	fresh.flags = SHOAL_FLOW_HAIRPIN;
+	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
+}
+
+/*
  * The VIP that a pod's packet must come from, when it is the reply of a balanced flow. A SYN-ACK
  * under a flow that has closed answers a SYN that was not balanced: the client now talks to the
  * pod's own address from the same port.

@@ -60,7 +60,7 @@ SHOAL_GLOBAL int frag_keep_vip(const struct shoal_pkt *p, int is_reply)
 	__builtin_memcpy(&flow_key, &p->key, sizeof(flow_key));
 	flow_key.dir = SHOAL_FLOW_REVERSE;
 	flow = is_reply ? bpf_map_lookup_elem(&shoal_flows, &flow_key) : NULL;
-	if (!flow)
+	if (!flow || flow->flags & SHOAL_FLOW_HAIRPIN)
 		return (int)bpf_map_delete_elem(&shoal_frags, &key);
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &flow->addr);

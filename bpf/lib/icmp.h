@@ -225,6 +225,8 @@ static __always_inline int do_icmp_from_pod(struct __sk_buff *skb, struct shoal_
 	flow = bpf_map_lookup_elem(&shoal_flows, &q.key);
 	if (!flow)
 		return 0;
+	if (flow->flags & SHOAL_FLOW_HAIRPIN)
+		return -1;
 	addr_copy(&vip, &flow->addr);
 	return icmp_nat(skb, p, &q, v6, false, &vip, flow->port) ? -1 : 1;
 }

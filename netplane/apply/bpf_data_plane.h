@@ -75,6 +75,7 @@ private:
   Result<std::set<plan::OverlayRoute>> read_routes();
   Result<> recover_nft();
   Result<> attach_programs();
+  Result<> set_host(bool stack_backends);
 
   // data_plane.cpp
   void set_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
@@ -111,6 +112,7 @@ private:
 
   plan::Actual actual_;
   plan::Overlay overlay_actual_;
+  std::optional<model::HostEntry> host_;           // what shoal_config holds
   std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
   std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
   // What the table holds: nothing when that is not known, and then nothing for "no table".

@@ -38,6 +38,9 @@ struct Config {
   kernel::Features allowed;
   bool socket_hooks = true;  // translate at connect; off: packets of pods are translated in tc
   bool masquerade = true;
+  // How outside clients reach pods of other hosts: masqueraded, and the replies come back through
+  // this host; false: with their own address, and the pod's host replies (DSR).
+  bool snat = false;
   bool remake_maps = false;  // see kernel::LoaderOptions
 
   // How long a retired backend, ring block or index is left alone: far longer than any BPF program

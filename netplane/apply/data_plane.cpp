@@ -120,6 +120,9 @@ void BpfDataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyRe
 void BpfDataPlane::run(const plan::Plan& plan, ApplyReport& report) {
   for (const plan::Issue& issue : plan.issues)
     report.errors.push_back({issue.object, issue.error});
+  if (plan.has_stack_backends() && !host_->stack_backends)
+    if (Result<> done = set_host(true); !done)
+      report.errors.push_back({"host " + config_.node_name, std::move(done).error()});
   PlanRunner runner(*kernel_.maps, actual_, ++round_);
   runner.run(plan);
   report.operations += runner.operations();
@@ -182,6 +185,9 @@ kernel::NftRules BpfDataPlane::nft_rules(const plan::NftPolicy& policy) const {
   rules.cluster = policy.cluster;
   rules.nodes = policy.nodes;
   rules.tunnel_port = config_.vxlan_port;
+  rules.mark = kernel::kMasqueradeMark;
+  rules.self_v4 = policy.self_v4;
+  rules.self_v6 = policy.self_v6;
   return rules;
 }
 

@@ -37,6 +37,7 @@ BpfDataPlane::open_with(const Config& config, KernelPorts kernel, const Clock& c
 Result<> BpfDataPlane::start() {
   SHOAL_TRY(ensure_links());
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
+  SHOAL_TRY(set_host(host_->stack_backends));
   announcer_ = SHOAL_TRY(kernel_.open_announcer(uplink_));
   // Maps that are new while earlier programs serve from others: those go on until these are filled.
   const bool empty = actual_.frontends().empty() && pods_.empty();
@@ -85,6 +86,7 @@ Result<> BpfDataPlane::ensure_links() {
 Result<> BpfDataPlane::recover() {
   const model::DataPlane maps = SHOAL_TRY(kernel_.maps->read());
   actual_ = plan::Actual::recover(maps, limits_of(kernel_.maps->sizes()));
+  host_ = maps.host;
   pods_ = maps.pods;
   overlay_actual_.nodes = maps.nodes;
   overlay_actual_.routes = SHOAL_TRY(read_routes());
@@ -117,6 +119,20 @@ Result<> BpfDataPlane::recover_nft() {
   const std::string held = SHOAL_TRY(kernel_.nft->dump());
   if (held.empty())
     nft_.emplace(std::nullopt);
+  return {};
+}
+
+// Before the first backend that is no pod is published, and never back: replies of its flows may
+// still come.
+Result<> BpfDataPlane::set_host(bool stack_backends) {
+  const model::HostEntry wanted{.v4 = uplink_.address.is_v4() ? uplink_.address : IpAddress(),
+                                .v6 = uplink_.address_v6.value_or(IpAddress()),
+                                .stack_backends = stack_backends,
+                                .snat = config_.snat};
+  if (host_ == wanted)
+    return {};
+  SHOAL_TRY_WRAP(kernel_.maps->put_host(wanted), "tell the programs about this host");
+  host_ = wanted;
   return {};
 }
 

@@ -109,6 +109,8 @@ private:
                : fmt::format("{} at {}", name->second.pod, address);
   }
   std::string way_of(const model::BackendEntry& entry) const {
+    if (entry.stack)
+      return entry.local ? "process of this host" : "this host's routes";
     if (entry.local)
       return "pod here";
     return entry.node.is_unspecified() ? "host's routes" : "overlay to " + host_text(entry.node);
@@ -412,22 +414,37 @@ void Tracer::chosen(model::BackendId id, std::string_view stage, std::string tex
 
 // A packet, translated or encapsulated by the program that balances it.
 void Tracer::to_backend(const model::BackendEntry& backend) {
+  const bool outside = q_.origin == TraceOrigin::kOutside;
+  if (backend.stack)
+    return say("deliver", backend.local
+                              ? "translated and given to this host's stack; the reply gets the "
+                                "service's address back on its way out"
+                              : fmt::format("translated and sent by this host's routes{}; the "
+                                            "reply gets the service's address back on its way out",
+                                            outside ? ", masqueraded" : ""));
   if (!backend.local) {
     if (backend.node.is_unspecified())
       return end("deliver", TraceVerdict::kDropped, "FIB",
                  "the backend is no pod of any host: a packet cannot be sent there");
+    if (outside && w_.maps.host.snat)
+      return say("deliver",
+                 fmt::format("translated and masqueraded (SNAT), over the overlay to {}; "
+                             "the reply comes back here",
+                             host_text(backend.node)));
     return say("deliver",
                fmt::format("over the overlay to {}, which translates and replies directly "
                            "(DSR): look on that host for what follows",
                            host_text(backend.node)));
   }
   const auto pod = w_.maps.pods.find(backend.ip);
-  if (pod == w_.maps.pods.end() || pod->second.generation != backend.generation)
+  if (pod == w_.maps.pods.end() ||
+      (backend.generation != 0 && pod->second.generation != backend.generation))
     return end("deliver", TraceVerdict::kDropped, "STALE_BACKEND",
                "the pod is gone or its address is another's now");
   if (q_.client && *q_.client == backend.ip)
-    return end("deliver", TraceVerdict::kDropped, "HAIRPIN",
-               "balanced to the pod that sent it, which only the socket hooks can serve");
+    return say("deliver",
+               "translated and given back to the pod that sent it, which sees the service's "
+               "address as its client");
   say("deliver",
       fmt::format("translated and given to the pod's veth here (ifindex {})", pod->second.ifindex));
 }

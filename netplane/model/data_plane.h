@@ -76,10 +76,11 @@ struct BackendEntry {
   std::uint16_t port = 0;
   std::uint16_t generation = 0;  // of the lease on ip
   std::uint32_t epoch = 0;       // of the id
-  bool local = false;            // a pod of this host
-  IpAddress node;                // VXLAN endpoint of its host; unspecified when local or not a pod
-  bool valid = true;             // false: the id is free, only the epoch counts
-  bool draining = false;         // no new connections: affinity does not lead here any more
+  bool local = false;     // of this host: a pod, or with `stack` a process at its own address
+  IpAddress node;         // VXLAN endpoint of its host; unspecified when local or outside
+  bool valid = true;      // false: the id is free, only the epoch counts
+  bool draining = false;  // no new connections: affinity does not lead here any more
+  bool stack = false;     // no pod: this host's stack leads there
   auto operator<=>(const BackendEntry&) const = default;
 };
 
@@ -96,6 +97,14 @@ struct NodeEntry {
   auto operator<=>(const NodeEntry&) const = default;
 };
 
+// What the programs know of this host itself.
+struct HostEntry {
+  IpAddress v4, v6;             // where its processes are backends; unspecified: it has none
+  bool stack_backends = false;  // there are backends that are no pods: replies leave by the stack
+  bool snat = false;            // pods of other hosts are reached masqueraded, not by DSR
+  auto operator<=>(const HostEntry&) const = default;
+};
+
 // Everything that user space writes. Rings hold only services with a ring; free backend ids that
 // were used before are in `backends` with valid == false.
 struct DataPlane {
@@ -106,6 +115,7 @@ struct DataPlane {
   std::map<BackendId, BackendEntry> backends;
   std::map<IpAddress, PodEntry> pods;
   std::map<IpPrefix, NodeEntry> nodes;
+  HostEntry host;
   bool operator==(const DataPlane&) const = default;
 };
 

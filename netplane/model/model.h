@@ -50,8 +50,9 @@ struct Backend {
   std::uint16_t generation = 0;
   BackendState state = BackendState::kReady;
   std::string group;  // the weight group it belongs to; empty when the service has no groups
-  std::string host;   // node name
-  std::string pod;    // "namespace/name", for people
+  std::string
+      host;         // node name, of a pod or of a process at the host's own address; empty: outside
+  std::string pod;  // "namespace/name", for people
   auto operator<=>(const Backend&) const = default;
 };
 

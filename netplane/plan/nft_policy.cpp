@@ -19,8 +19,12 @@ NftPolicy desired_nft_policy(const model::Desired& desired) {
   for (const model::Node& node : desired.nodes) {
     if (node.underlay.is_v4() && !node.underlay.is_unspecified())
       policy.nodes.push_back(node.underlay);
-    if (node.name == desired.self)
-      policy.pods = node.pod_cidrs;
+    if (node.name != desired.self)
+      continue;
+    policy.pods = node.pod_cidrs;
+    if (node.underlay.is_v4())
+      policy.self_v4 = node.underlay;
+    policy.self_v6 = node.lan_v6.value_or(IpAddress());
   }
   policy.cluster = desired.cluster_cidrs;
   if (std::ranges::any_of(policy.pods, [](const IpPrefix& cidr) { return !cidr.is_v4(); }))

@@ -16,6 +16,7 @@ struct NftPolicy {
   std::vector<IpPrefix> cluster;  // pod and service ranges of the cluster, sorted
   std::vector<IpAddress> nodes;   // the member hosts' underlay addresses, sorted; where there are
                                   // IPv6 pods, also their own IPv6 addresses
+  IpAddress self_v4, self_v6;     // this host's own addresses; unspecified: it has none
   auto operator<=>(const NftPolicy&) const = default;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/plan/ops.h"
 
+#include <algorithm>
+
 namespace shoal::plan {
 namespace {
 
@@ -23,5 +25,14 @@ struct Namer {
 }  // namespace
 
 std::string_view name_of(const Op& op) { return std::visit(Namer(), op); }
+
+bool Plan::has_stack_backends() const {
+  return std::ranges::any_of(ops, [](const Op& op) {
+    const auto* set = std::get_if<SetBackends>(&op);
+    return set != nullptr && std::ranges::any_of(set->items, [](const SetBackends::Item& item) {
+             return item.entry.stack;
+           });
+  });
+}
 
 }  // namespace shoal::plan

@@ -210,6 +210,7 @@ struct Plan {
   std::vector<Op> ops;
   std::vector<Issue> issues;
   bool empty() const { return ops.empty(); }
+  bool has_stack_backends() const;  // publishes a backend that is no pod
 };
 
 }  // namespace shoal::plan

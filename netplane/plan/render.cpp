@@ -23,6 +23,8 @@ std::string text(const BackendEntry& entry) {
                                 entry.generation, entry.epoch);
   if (entry.local)
     out += " local";
+  if (entry.stack)
+    out += " stack";
   if (!entry.node.is_unspecified())
     out += " node=" + entry.node.to_string();
   if (entry.draining)

@@ -35,8 +35,9 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
   wanted.entry.generation = backend.generation;
   wanted.ready = backend.state == model::BackendState::kReady;
   wanted.serving = backend.state == model::BackendState::kServing;
-  if (backend.host.empty())
-    return wanted;  // no pod: the host's own routes lead there
+  wanted.entry.stack = backend.host.empty();  // outside: this host's own routes lead there
+  if (wanted.entry.stack)
+    return wanted;
   const NodeIndex::Node* node = nodes.find(backend.host);
   wanted.host_known = node != nullptr;
   wanted.host_usable = node != nullptr && node->usable;
@@ -44,6 +45,7 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
   wanted.serving = wanted.serving && wanted.host_usable;
   if (node != nullptr) {
     wanted.entry.local = node->local;
+    wanted.entry.stack = node->local && node->has(backend.ip);
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
   }
   return wanted;
@@ -83,13 +85,14 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
     Node known;
     known.local = node.name == desired.self;
     known.underlay = node.underlay;
+    known.lan_v6 = node.lan_v6;
     // This host needs no overlay to reach itself, and it is alive, whatever the others say.
     known.usable =
         known.local || (node.alive && node.underlay.is_v4() && !node.underlay.is_unspecified());
     nodes_.insert_or_assign(node.name, known);
   }
   if (nodes_.find(desired.self) == nodes_.end())
-    nodes_.emplace(desired.self, Node{true, true, IpAddress()});
+    nodes_.emplace(desired.self, Node{true, true, IpAddress(), std::nullopt});
 }
 
 const NodeIndex::Node* NodeIndex::find(std::string_view name) const {

@@ -20,6 +20,8 @@ public:
     bool local = false;
     bool usable = false;  // alive, and reachable through the overlay
     IpAddress underlay;
+    std::optional<IpAddress> lan_v6;
+    bool has(const IpAddress& ip) const { return ip == underlay || ip == lan_v6; }  // its own
   };
   // Views into `desired`, which must outlive this.
   explicit NodeIndex(const model::Desired& desired);

@@ -132,10 +132,13 @@ Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
   opts.data_size_out = static_cast<__u32>(result.out.size());
   opts.ctx_in = &ctx;
   opts.ctx_size_in = sizeof(ctx);
+  opts.ctx_out = &ctx;
+  opts.ctx_size_out = sizeof(ctx);
   opts.repeat = 1;
   const int rc = bpf_prog_test_run_opts(prog_fd, &opts);
   EXPECT_EQ(rc, 0) << "BPF_PROG_TEST_RUN: " << -rc;
   result.verdict = static_cast<int>(opts.retval);
+  result.mark = ctx.mark;
   result.out.resize(opts.data_size_out);
   return result;
 }

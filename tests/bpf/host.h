@@ -33,6 +33,7 @@ kernel::MapSizes small_sizes();
 struct Outcome {
   int verdict = 0;
   Frame out;
+  std::uint32_t mark = 0;  // of the packet, for netfilter
 };
 
 // Loads into a fresh folder of the sandbox's bpffs, which it removes at its end.

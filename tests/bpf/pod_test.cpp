@@ -65,10 +65,40 @@ TEST_P(PodTest, ServiceAddressThatNoHookTranslatedIsBalancedHere) {
   EXPECT_EQ(text(run.out), text(p.frame()));
 }
 
-TEST_P(PodTest, BalancedToItselfIsANamedDrop) {
+// Both ends of a connection cannot be the pod's own address, so the VIP stands for the client.
+TEST_P(PodTest, BalancedToItselfItSeesTheVipAsItsClient) {
   host.ring(1, {kWebId}, 0);
-  EXPECT_EQ(at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn))).verdict, kShot);
+  Outcome run = at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn)));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(text(run.out), "TCP cluster:5555 > web [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(macs(run.out), "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+  run = at_pod(from_pod(tcp(web, on(cluster, 5555), kSyn | kAck)));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(text(run.out), "TCP cluster > web:5555 [SA] seq=1000 ack=0 ttl=63 +0");
+  EXPECT_EQ(macs(run.out), "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+  EXPECT_EQ(text(at_pod(from_pod(udp(on(web, 5555), cluster))).out),
+            "UDP cluster:5555 > web ttl=64 +12");
+  EXPECT_EQ(text(at_pod(from_pod(udp(web, on(cluster, 5555)))).out),
+            "UDP cluster > web:5555 ttl=63 +12");
+}
+
+TEST_P(PodTest, FragmentsOfAPodToItselfAreANamedDrop) {
+  host.ring(1, {kWebId}, 0);
+  Packet p = from_pod(udp(on(web, 5555), cluster));
+  p.fragment = 0x2000;
+  p.payload = 600;
+  EXPECT_EQ(at_pod(p).verdict, kRedirect);
+  p.fragment = 76;
+  EXPECT_EQ(at_pod(p).verdict, kShot);
   EXPECT_EQ(host.drops("HAIRPIN"), 1U);
+  p = from_pod(udp(web, on(cluster, 5555)));
+  p.id = 0x4321;
+  p.fragment = 0x2000;
+  p.payload = 600;
+  EXPECT_EQ(at_pod(p).verdict, kRedirect);
+  p.fragment = 76;
+  EXPECT_EQ(at_pod(p).verdict, kShot);
+  EXPECT_EQ(host.drops("FRAGMENT"), 1U);
 }
 
 TEST_P(PodTest, RefusalsComeBackToThePod) {

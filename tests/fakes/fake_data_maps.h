@@ -123,6 +123,10 @@ public:
     return one("delete_node", [&] { state_.nodes.erase(cidr); });
   }
 
+  Result<> put_host(const model::HostEntry& entry) override {
+    return one("put_host", [&] { state_.host = entry; });
+  }
+
   Result<model::DataPlane> read() const override {
     model::DataPlane out = state_;
     for (const auto& [service, ref] : refs_) {

@@ -187,6 +187,16 @@ static bool serve_connection(const struct socket_of* c) {
   return send_all(c->fd, out, strlen(out));
 }
 
+// The answer leaves from the address that was asked, by whatever device the way back takes.
+static void by_any_device(struct msghdr* message) {
+  for (struct cmsghdr* at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at)) {
+    if (at->cmsg_level == IPPROTO_IP && at->cmsg_type == IP_PKTINFO)
+      ((struct in_pktinfo*)CMSG_DATA(at))->ipi_ifindex = 0;
+    if (at->cmsg_level == IPPROTO_IPV6 && at->cmsg_type == IPV6_PKTINFO)
+      ((struct in6_pktinfo*)CMSG_DATA(at))->ipi6_ifindex = 0;
+  }
+}
+
 static void serve_datagram(int fd) {
   static char data[kDatagramMax];
   char control[256], seen[128];
@@ -206,7 +216,8 @@ static void serve_datagram(int fd) {
   if (said < asked)
     data[said] = ' ';
   part.iov_len = said > asked ? (size_t)said : (size_t)asked;
-  sendmsg(fd, &message, 0);  // the control data it came with names the address to answer from
+  by_any_device(&message);
+  sendmsg(fd, &message, 0);
 }
 
 static int serve(int argc, char** argv) {

@@ -66,6 +66,8 @@ model::FrontendKey from_abi(const shoal_frontend_key& key) {
   return {from_abi(key.addr), ntohs(key.port), static_cast<L4Proto>(key.proto)};
 }
 
+static_assert(kMasqueradeMark == SHOAL_MARK_MASQUERADE);
+
 shoal_backend to_abi(const model::BackendEntry& e) {
   if (!e.valid)
     return {.epoch = e.epoch};
@@ -74,7 +76,8 @@ shoal_backend to_abi(const model::BackendEntry& e) {
           .generation = e.generation,
           .epoch = e.epoch,
           .flags = SHOAL_BE_VALID | (e.local ? __u32{SHOAL_BE_LOCAL} : 0U) |
-                   (e.draining ? __u32{SHOAL_BE_DRAINING} : 0U),
+                   (e.draining ? __u32{SHOAL_BE_DRAINING} : 0U) |
+                   (e.stack ? __u32{SHOAL_BE_STACK} : 0U),
           .node = e.local ? 0 : node_to_abi(e.node)};
 }
 
@@ -88,7 +91,8 @@ model::BackendEntry from_abi(const shoal_backend& e) {
           .local = (e.flags & SHOAL_BE_LOCAL) != 0,
           .node = node_from_abi(e.node),
           .valid = true,
-          .draining = (e.flags & SHOAL_BE_DRAINING) != 0};
+          .draining = (e.flags & SHOAL_BE_DRAINING) != 0,
+          .stack = (e.flags & SHOAL_BE_STACK) != 0};
 }
 
 shoal_frontend to_abi(const model::FrontendEntry& e) {
@@ -312,6 +316,15 @@ public:
     return derive_from_nodes();
   }
 
+  Result<> put_host(const model::HostEntry& entry) override {
+    shoal_config config = SHOAL_TRY(read_config());
+    config.self[0] = to_abi(entry.v4);
+    config.self[1] = to_abi(entry.v6);
+    config.flags = (entry.stack_backends ? __u32{SHOAL_CONFIG_STACK_BACKENDS} : 0U) |
+                   (entry.snat ? __u32{SHOAL_CONFIG_SNAT} : 0U);
+    return write_config(config);
+  }
+
   Result<model::DataPlane> read() const override;
   Result<std::vector<ServiceStats>>
   service_stats(std::span<const model::ServiceIndex> services) const override;
@@ -354,17 +367,27 @@ public:
   }
 
 private:
-  Result<> set_pod_net6(const IpAddress& first) {
+  Result<shoal_config> read_config() const {
     const __u32 zero = 0;
     shoal_config config{};
     if (bpf_map_lookup_elem(fds_.config.get(), &zero, &config) != 0)
       return fail_errno("read shoal_config");
-    if (from_abi(config.pod_net6) == first)
-      return {};
-    config.pod_net6 = to_abi(first);
+    return config;
+  }
+
+  Result<> write_config(const shoal_config& config) {
+    const __u32 zero = 0;
     if (bpf_map_update_elem(fds_.config.get(), &zero, &config, BPF_ANY) != 0)
       return fail_errno("write shoal_config");
     return {};
+  }
+
+  Result<> set_pod_net6(const IpAddress& first) {
+    shoal_config config = SHOAL_TRY(read_config());
+    if (from_abi(config.pod_net6) == first)
+      return {};
+    config.pod_net6 = to_abi(first);
+    return write_config(config);
   }
 
   static Error write_error(Error error, std::string_view map, std::string_view config_key,
@@ -454,6 +477,11 @@ Result<std::vector<model::BackendId>> BpfMaps::ring_slots(const model::RingRef& 
 
 Result<model::DataPlane> BpfMaps::read() const {
   model::DataPlane out;
+  const shoal_config config = SHOAL_TRY(read_config());
+  out.host = {.v4 = from_abi(config.self[0]),
+              .v6 = from_abi(config.self[1]),
+              .stack_backends = (config.flags & SHOAL_CONFIG_STACK_BACKENDS) != 0,
+              .snat = (config.flags & SHOAL_CONFIG_SNAT) != 0};
   SHOAL_TRY_WRAP(for_each_entry(fds_.frontends.get(), sizeof(shoal_frontend_key),
                                 sizeof(shoal_frontend),
                                 [&](const void* key, const void* value) {

@@ -28,7 +28,9 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
   if (!e.valid)
     return fmt::format("backend {:>6} free epoch={}", id, e.epoch);
   std::string where = e.local ? "local" : "node=" + e.node.to_string();
-  if (!e.local && e.node.is_unspecified())
+  if (e.stack)
+    where = e.local ? "self" : "outside";
+  else if (!e.local && e.node.is_unspecified())
     where = "no-node";
   return fmt::format("backend {:>6} {} gen={} epoch={} {}{}", id,
                      SocketAddress{e.ip, e.port}.to_string(), e.generation, e.epoch, where,
@@ -68,6 +70,10 @@ std::string dump(const model::DataPlane& d) {
   for (const auto& [service, ranges] : d.source_ranges)
     for (const IpPrefix& range : ranges)
       lines.push_back(fmt::format("source-range service={} {}", service, range.to_string()));
+  if (d.host != model::HostEntry())
+    lines.push_back(fmt::format("host {} {}{}{}", d.host.v4.to_string(), d.host.v6.to_string(),
+                                d.host.stack_backends ? " stack-backends" : "",
+                                d.host.snat ? " snat" : ""));
   for (const auto& [ip, entry] : d.vips)
     lines.push_back(fmt::format("vip {}{}", ip.to_string(), entry.announced ? " announced" : ""));
   std::sort(lines.begin(), lines.end());

@@ -107,6 +107,9 @@ struct Flow {
 // A UDP flow that was idle for longer is over: SHOAL_UDP_IDLE_S.
 inline constexpr std::uint32_t kUdpIdle_s = 180;
 
+// Bits of packets that netfilter shall masquerade: SHOAL_MARK_MASQUERADE.
+inline constexpr std::uint32_t kMasqueradeMark = 0x00800000;
+
 // What session affinity remembers of one client.
 struct Affinity {
   model::BackendId backend = model::kNoBackend;
@@ -159,6 +162,8 @@ public:
   // which only the low 32 bits travel: its pods' addresses share the CIDR's upper 96.
   virtual Result<> put_node(const IpPrefix& cidr, const model::NodeEntry& entry) = 0;
   virtual Result<> delete_node(const IpPrefix& cidr) = 0;
+
+  virtual Result<> put_host(const model::HostEntry& entry) = 0;
 
   // All of it, for recovery at start, audits and dumps.
   virtual Result<model::DataPlane> read() const = 0;

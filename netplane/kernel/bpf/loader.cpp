@@ -354,11 +354,14 @@ Result<> Loader::detach_cgroup() {
 }
 
 Result<> Loader::attach_pod(std::uint32_t ifindex) {
+  SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kEgress,
+                                   bpf_program__fd(impl_->pod->progs.shoal_pod_out)));
   return impl_->links.attach_tc(ifindex, TcSide::kIngress,
                                 bpf_program__fd(impl_->pod->progs.shoal_pod));
 }
 
 Result<> Loader::detach_pod(std::uint32_t ifindex) {
+  SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kEgress));
   return impl_->links.detach_tc(ifindex, TcSide::kIngress);
 }
 
@@ -367,11 +370,14 @@ Result<> Loader::attach_uplink(std::uint32_t ifindex) {
   if (bpf_map_update_elem(bpf_map__fd(impl_->uplink->maps.shoal_uplinks), &ifindex, &uplink,
                           BPF_ANY) != 0)
     return fail_errno("write shoal_uplinks");
+  SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kEgress,
+                                   bpf_program__fd(impl_->uplink->progs.shoal_up_out)));
   return impl_->links.attach_tc(ifindex, TcSide::kIngress,
                                 bpf_program__fd(impl_->uplink->progs.shoal_uplink));
 }
 
 Result<> Loader::detach_uplink(std::uint32_t ifindex) {
+  SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kEgress));
   SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kIngress));
   if (bpf_map_delete_elem(bpf_map__fd(impl_->uplink->maps.shoal_uplinks), &ifindex) != 0 &&
       errno != ENOENT)

@@ -62,11 +62,11 @@ public:
   // addresses.
   Result<> attach_cgroup(const std::filesystem::path& cgroup);
   Result<> detach_cgroup();
-  // Ingress of the host's end of a pod's veth. Going with the device is fine; detach_pod then
+  // Both sides of the host's end of a pod's veth. Going with the device is fine; detach_pod then
   // sweeps the pin.
   Result<> attach_pod(std::uint32_t ifindex);
   Result<> detach_pod(std::uint32_t ifindex);
-  // Ingress of a device towards the LAN. Reads the device's MAC address, which ARP replies then
+  // Both sides of a device towards the LAN. Reads the device's MAC address, which ARP replies then
   // carry: call again when it has changed.
   Result<> attach_uplink(std::uint32_t ifindex);
   Result<> detach_uplink(std::uint32_t ifindex);

@@ -189,15 +189,27 @@ void match_address(nftnl_rule* rule, const FamilyLayout& layout, Side side, cons
   nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_FLAGS, inverted ? NFT_LOOKUP_F_INV : 0);
 }
 
-void exclude_link(nftnl_rule* rule, const std::string& link) {
+void match_link(nftnl_rule* rule, std::uint32_t operation, const std::string& link) {
   load_meta(rule, NFT_META_OIFNAME);
   if (link.back() == '*') {  // the first bytes only
-    compare(rule, NFT_CMP_NEQ, link.data(), static_cast<std::uint32_t>(link.size() - 1));
+    compare(rule, operation, link.data(), static_cast<std::uint32_t>(link.size() - 1));
     return;
   }
   char name[IFNAMSIZ] = {};
   std::memcpy(name, link.data(), link.size());
-  compare(rule, NFT_CMP_NEQ, name, sizeof(name));
+  compare(rule, operation, name, sizeof(name));
+}
+
+void match_mark(nftnl_rule* rule, std::uint32_t bits) {
+  const std::uint32_t none = 0;
+  load_meta(rule, NFT_META_MARK);
+  nftnl_expr* bitwise = expression(rule, "bitwise");
+  nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+  nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+  nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, sizeof(bits));
+  nftnl_expr_set_data(bitwise, NFTNL_EXPR_BITWISE_MASK, &bits, sizeof(bits));
+  nftnl_expr_set_data(bitwise, NFTNL_EXPR_BITWISE_XOR, &none, sizeof(none));
+  compare(rule, NFT_CMP_NEQ, &none, sizeof(none));
 }
 
 void match_udp_port(nftnl_rule* rule, std::uint16_t port) {
@@ -222,12 +234,17 @@ SetRefs refs_of(const NftSetNames& sets) {
   return {{sets.pods, first}, {sets.cluster, first + 1}, {sets.nodes, first + 2}};
 }
 
-RulePtr make_rule(std::string_view chain, const FamilyLayout& layout) {
+RulePtr make_rule(std::string_view chain) {
   RulePtr rule(nftnl_rule_alloc());
   SHOAL_ASSERT(rule != nullptr);
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, kNftTable.data());
   nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain.data());
   nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
+  return rule;
+}
+
+RulePtr make_rule(std::string_view chain, const FamilyLayout& layout) {
+  RulePtr rule = make_rule(chain);
   load_meta(rule.get(), NFT_META_NFPROTO);
   compare(rule.get(), NFT_CMP_EQ, &layout.nfproto, sizeof(layout.nfproto));
   return rule;
@@ -247,6 +264,45 @@ void add_sets(NftBatch& batch, const NftRules& rules, const NftSetNames& sets) {
   add_set(batch, nodes.name, nodes.id, layout, false, single_elements(rules.nodes, sets.family));
 }
 
+// Fully random ports: two CPUs that pick the next free port at once would pick the same one, and
+// drop.
+void masquerade(nftnl_rule* rule) {
+  expression(rule, "counter");
+  nftnl_expr_set_u32(expression(rule, "masq"), NFTNL_EXPR_MASQ_FLAGS,
+                     NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+}
+
+void snat(nftnl_rule* rule, const FamilyLayout& layout, const IpAddress& to) {
+  expression(rule, "counter");
+  nftnl_expr* immediate = expression(rule, "immediate");
+  nftnl_expr_set_u32(immediate, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
+  const IpAddress::Bytes& bytes = to.bytes();  // an IPv4 address lies at the end
+  nftnl_expr_set_data(immediate, NFTNL_EXPR_IMM_DATA,
+                      bytes.data() + bytes.size() - layout.address_bytes, layout.address_bytes);
+  nftnl_expr* nat = expression(rule, "nat");
+  nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_TYPE, NFT_NAT_SNAT);
+  nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_FAMILY, layout.nfproto);
+  nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_REG_ADDR_MIN, NFT_REG_1);
+  nftnl_expr_set_u32(nat, NFTNL_EXPR_NAT_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+}
+
+void add_marked(NftBatch& batch, const NftRules& rules) {
+  for (const IpAddress& self : {rules.self_v4, rules.self_v6}) {
+    if (self.is_unspecified())
+      continue;
+    const FamilyLayout& layout = layout_of(self.family());
+    const RulePtr rule = make_rule(kNftChain, layout);
+    match_mark(rule.get(), rules.mark);
+    match_link(rule.get(), NFT_CMP_EQ, rules.overlay_link);
+    snat(rule.get(), layout, self);
+    add_rule(batch, rule, fmt::format("add the rule of marked packets to {}", rules.overlay_link));
+  }
+  const RulePtr rule = make_rule(kNftChain);
+  match_mark(rule.get(), rules.mark);
+  masquerade(rule.get());
+  add_rule(batch, rule, "add the masquerade rule of marked packets");
+}
+
 void add_masquerade(NftBatch& batch, const NftRules& rules, const NftSetNames& sets) {
   const FamilyLayout& layout = layout_of(sets.family);
   const SetRefs refs = refs_of(sets);
@@ -255,12 +311,8 @@ void add_masquerade(NftBatch& batch, const NftRules& rules, const NftSetNames& s
   match_address(rule.get(), layout, Side::kDestination, refs.cluster, true);
   match_address(rule.get(), layout, Side::kDestination, refs.nodes, true);
   for (const std::string& link : rules.internal_links)
-    exclude_link(rule.get(), link);
-  expression(rule.get(), "counter");
-  // Fully random ports: two CPUs that pick the next free port at once would pick the same one, and
-  // drop.
-  nftnl_expr_set_u32(expression(rule.get(), "masq"), NFTNL_EXPR_MASQ_FLAGS,
-                     NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+    match_link(rule.get(), NFT_CMP_NEQ, link);
+  masquerade(rule.get());
   add_rule(batch, rule, fmt::format("add the masquerade rule of {}", to_string(sets.family)));
 }
 
@@ -297,6 +349,8 @@ Result<> KernelNft::apply(const NftRules& rules) {
   add_chain(batch, {kNftChain, "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC});
   for (const NftSetNames& sets : set_names(normal))
     add_masquerade(batch, normal, sets);
+  if (normal.mark != 0)
+    add_marked(batch, normal);
   if (normal.tunnel_port != 0)
     add_tunnel(batch, normal.tunnel_port);
   return socket_.commit(std::move(batch));

@@ -8,6 +8,11 @@
 //     ip saddr @pods ip daddr != @cluster ip daddr != @nodes oifname != "shl*" oifname !=
 //     "shoal-vxlan" masquerade }
 // and, when the pods have IPv6 addresses, the same with ip6, @pods6, @cluster6 and @nodes6.
+// What the BPF programs mark leaves with an address of this host's, since the reply would not come
+// back otherwise: over the overlay with the one that the other hosts know it by, elsewhere with
+// that of the device:
+//     meta mark & 0x00800000 != 0 oifname "shoal-vxlan" snat ip to 198.18.0.11 fully-random
+//     meta mark & 0x00800000 != 0 masquerade fully-random
 // And no connection tracking for the tunnel's own packets between member hosts. Their UDP source
 // port is a hash of the flow inside, so that each flow would cost an entry of the host's conntrack
 // table; a full table drops packets, of others too:
@@ -43,6 +48,9 @@ struct NftRules {
   std::vector<IpPrefix> cluster;  // pod and service ranges of the whole cluster
   std::vector<IpAddress> nodes;   // the member hosts' own addresses; the tunnel's are IPv4
   std::uint16_t tunnel_port = 0;  // UDP, of the overlay; 0: there is none
+  std::uint32_t mark = 0;         // bits of packets to be masqueraded; 0: there are none
+  IpAddress self_v4, self_v6;     // unspecified: marked packets are masqueraded there, too
+  std::string overlay_link = "shoal-vxlan";
   std::vector<std::string> internal_links = {"shl*",
                                              "shoal-vxlan"};  // a trailing '*' is a wildcard
   auto operator<=>(const NftRules&) const = default;

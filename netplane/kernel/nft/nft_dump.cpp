@@ -48,6 +48,13 @@ std::string_view family_name(std::uint32_t family) {
   }
 }
 
+// `size` is 4 or 16.
+IpAddress address_of(const std::uint8_t* data, std::uint32_t size) {
+  IpAddress::Bytes bytes = IpAddress::v4(0).bytes();
+  std::copy_n(data, size, bytes.end() - size);
+  return IpAddress::from_bytes(bytes);
+}
+
 std::string_view text_or_empty(const char* text) { return text == nullptr ? "" : text; }
 
 std::string chain_text(const nftnl_chain* chain) {
@@ -70,6 +77,8 @@ std::string chain_text(const nftnl_chain* chain) {
 struct Reader {
   std::string loaded;
   std::string transport;  // "udp" once the rule has asked for it
+  std::string mask;       // that the register was cut down by
+  std::string address;    // that the register was set to
   std::string text;
 };
 
@@ -80,6 +89,10 @@ void read_cmp(const nftnl_expr* expr, Reader& reader) {
   if (reader.loaded == "nfproto" && equal && size == 1 &&
       (data[0] == NFPROTO_IPV4 || data[0] == NFPROTO_IPV6))
     return;  // said by the "ip" or "ip6" of the addresses that follow
+  if (!reader.mask.empty() && !equal && std::count(data, data + size, '\0') == size) {
+    reader.text += fmt::format(" {} & {}", reader.loaded, std::exchange(reader.mask, {}));
+    return;
+  }
   if (reader.loaded == "l4proto" && equal && size == 1 && data[0] == IPPROTO_UDP) {
     reader.transport = "udp";  // said by the port that follows
     return;
@@ -122,6 +135,8 @@ std::string meta_name(const nftnl_expr* expr) {
     return "nfproto";
   case NFT_META_L4PROTO:
     return "l4proto";
+  case NFT_META_MARK:
+    return "mark";
   case NFT_META_OIFNAME:
     return "oifname";
   case NFT_META_IIFNAME:
@@ -129,6 +144,28 @@ std::string meta_name(const nftnl_expr* expr) {
   default:
     return fmt::format("meta({})", nftnl_expr_get_u32(expr, NFTNL_EXPR_META_KEY));
   }
+}
+
+void read_bitwise(const nftnl_expr* expr, Reader& reader) {
+  std::uint32_t size = 0;
+  const void* mask = nftnl_expr_get(expr, NFTNL_EXPR_BITWISE_MASK, &size);
+  std::uint32_t bits = 0;
+  if (mask != nullptr && size == sizeof(bits))
+    std::memcpy(&bits, mask, sizeof(bits));
+  reader.mask = fmt::format("{:#010x}", bits);
+}
+
+void read_immediate(const nftnl_expr* expr, Reader& reader) {
+  std::uint32_t size = 0;
+  const auto* data =
+      static_cast<const std::uint8_t*>(nftnl_expr_get(expr, NFTNL_EXPR_IMM_DATA, &size));
+  if (data != nullptr && (size == 4 || size == 16))
+    reader.address = address_of(data, size).to_string();
+}
+
+void read_nat_flags(std::uint32_t flags, Reader& reader) {
+  if ((flags & NF_NAT_RANGE_PROTO_RANDOM_FULLY) != 0)
+    reader.text += " fully-random";
 }
 
 int read_expression(nftnl_expr* expr, void* argument) {
@@ -142,11 +179,19 @@ int read_expression(nftnl_expr* expr, void* argument) {
     read_cmp(expr, reader);
   } else if (name == "lookup") {
     read_lookup(expr, reader);
+  } else if (name == "bitwise") {
+    read_bitwise(expr, reader);
+  } else if (name == "immediate") {
+    read_immediate(expr, reader);
   } else if (name == "masq") {
-    const std::uint32_t flags = nftnl_expr_get_u32(expr, NFTNL_EXPR_MASQ_FLAGS);
     reader.text += " masquerade";
-    if ((flags & NF_NAT_RANGE_PROTO_RANDOM_FULLY) != 0)
-      reader.text += " fully-random";
+    read_nat_flags(nftnl_expr_get_u32(expr, NFTNL_EXPR_MASQ_FLAGS), reader);
+  } else if (name == "nat") {
+    const bool source = nftnl_expr_get_u32(expr, NFTNL_EXPR_NAT_TYPE) == NFT_NAT_SNAT;
+    reader.text += fmt::format(" {} {} {}", source ? "snat" : "dnat",
+                               family_name(nftnl_expr_get_u32(expr, NFTNL_EXPR_NAT_FAMILY)),
+                               std::exchange(reader.address, {}));
+    read_nat_flags(nftnl_expr_get_u32(expr, NFTNL_EXPR_NAT_FLAGS), reader);
   } else {
     reader.text += fmt::format(" {}", name);  // "counter"; and what is not ours, by its name
   }
@@ -176,12 +221,10 @@ int read_element(nftnl_set_elem* element, void* argument) {
       static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &size));
   if (key == nullptr || (size != 4 && size != 16))
     return 0;
-  IpAddress::Bytes bytes = IpAddress::v4(0).bytes();
-  std::copy_n(key, size, bytes.end() - size);
   const bool end =
       nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_FLAGS) &&
       (nftnl_set_elem_get_u32(element, NFTNL_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
-  content->elements.emplace_back(IpAddress::from_bytes(bytes), end);
+  content->elements.emplace_back(address_of(key, size), end);
   return 0;
 }
 

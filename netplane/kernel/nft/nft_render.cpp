@@ -112,6 +112,20 @@ std::string rule_line(const NftSetNames& sets, const std::vector<std::string>& i
   return line + " counter masquerade fully-random";
 }
 
+std::vector<std::string> mark_lines(const NftRules& rules) {
+  std::vector<std::string> lines;
+  if (rules.mark == 0)
+    return lines;
+  for (const IpAddress& self : {rules.self_v4, rules.self_v6})
+    if (!self.is_unspecified())
+      lines.push_back(fmt::format(
+          "rule {} mark & {:#010x} oifname \"{}\" counter snat {} {} fully-random", kNftChain,
+          rules.mark, rules.overlay_link, self.is_v4() ? "ip" : "ip6", self.to_string()));
+  lines.push_back(fmt::format("rule {} mark & {:#010x} counter masquerade fully-random", kNftChain,
+                              rules.mark));
+  return lines;
+}
+
 std::vector<std::string> tunnel_lines(std::uint16_t port) {
   const auto chain = [](std::string_view name) {
     return fmt::format("chain {} type filter hook {} priority -300 policy accept", name, name);
@@ -140,6 +154,8 @@ std::string render(const NftRules& rules) {
   if (normal->tunnel_port != 0)
     for (std::string& line : tunnel_lines(normal->tunnel_port))
       lines.push_back(std::move(line));
+  for (std::string& line : mark_lines(*normal))
+    lines.push_back(std::move(line));
   for (const NftSetNames& sets : set_names(*normal)) {
     lines.push_back(rule_line(sets, normal->internal_links));
     for (const AddressRange& range : merge_ranges(normal->pods, sets.family))

@@ -50,6 +50,7 @@ Result<NftRules> normalize(NftRules rules);
 std::string set_line(std::string_view set, std::string_view element);
 std::string chain_line();
 std::string rule_line(const NftSetNames& sets, const std::vector<std::string>& internal_links);
+std::vector<std::string> mark_lines(const NftRules& rules);
 std::vector<std::string> tunnel_lines(std::uint16_t port);  // chains and rules of both directions
 std::string join_sorted(std::vector<std::string> lines);
 

@@ -12,6 +12,8 @@
 namespace shoal::kernel {
 namespace {
 
+constexpr std::uint32_t kOverlayAddress = 0xa9fe0103;  // 169.254.1.3
+
 // The kernel may be without IPv6: then there is nothing to switch off.
 Result<> set_ipv6_sysctl(Rtnl& rtnl, std::string_view link, std::string_view key,
                          std::string_view value) {
@@ -268,6 +270,13 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6) {
   if (ipv6)
     SHOAL_TRY_WRAP(enable_ipv6(host, spec.name), what);
   SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.name), "2"), what);
+  // The kernel lets nobody's packet in by a device without any address, however loose rp_filter is:
+  // those of balanced flows come from machines outside. This address is good for nothing else.
+  SHOAL_TRY_WRAP(host.replace_address({.link = link->index,
+                                       .ip = IpAddress::v4(kOverlayAddress),
+                                       .prefix_length = 32,
+                                       .scope = Scope::kLink}),
+                 what);
   auto up = host.set_link_up(link->index, true);
   if (!up && up.error().sys_errno() == EADDRINUSE)  // its socket is opened only now
     return fail(

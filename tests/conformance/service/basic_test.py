@@ -126,6 +126,39 @@ class Basic(ServiceTest):
             for client in ("pod", "host"):
                 self.wait_names(client, to, 80, {"a"})
 
+    def test_backends_that_are_no_pods(self):
+        """Processes of hosts see who asks; a machine outside is asked on the clients' behalf, by a host."""
+        places = {"h1": "h1", "h2": "h2", "outside": "lan"}
+        router = {"IPv4": "198.18.0.1", "IPv6": "2001:db8:1::1"}
+        for name, node in places.items():
+            server = self.cluster.popen(node, NETPROBE, "serve", "--name", name, "tcp:7600", "udp:7600")
+            self.addCleanup(server.wait)
+            self.addCleanup(server.kill)
+        self.apply(f"apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: {self.ns}}}\n"
+                   "spec:\n  type: LoadBalancer\n  ipFamilyPolicy: RequireDualStack\n"
+                   "  ports: [{name: t, port: 80, targetPort: 7600}, {name: u, port: 80, targetPort: 7600, "
+                   "protocol: UDP}]\n")
+        web = self.get_service()
+        hosts = {Cluster.address(host, family): host for host in self.cluster.hosts for family in FAMILIES}
+        for name, node in places.items():
+            for family in FAMILIES:
+                at = router[family] if node == "lan" else Cluster.address(node, family)
+                self.apply("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: "
+                           f"{{name: web-{family.lower()}, namespace: {self.ns}, "
+                           f"labels: {{kubernetes.io/service-name: web}}}}\naddressType: {family}\n"
+                           f"endpoints: [{{addresses: ['{at}']}}]\n"
+                           "ports: [{name: t, port: 7600, protocol: TCP}, {name: u, port: 7600, protocol: UDP}]\n")
+            for client, to in self.both_frontends(web):
+                for proto in ("tcp", "udp"):
+                    self.wait_names(client, to, 80, {name}, proto, n=5)
+                    answer = self.ask(client, to, 80, proto)[0]
+                    if client == "outside":
+                        seen = answer["seen"].split()[0]
+                        asked_by = hosts.get(seen, seen)
+                        expected = set(self.cluster.hosts) if name == "outside" else {Cluster.address(
+                            "c1", Cluster.family_of(to))}
+                        self.assertIn(asked_by, expected, f"{client} to {to} over {proto}: {answer}")
+
     def test_pods_answer_at_their_own_addresses_and_see_who_asks(self):
         self.servers("a", "b", hosts=["h1", "h2"])
         pods = {p["metadata"]["name"]: p for p in self.items("pods")}

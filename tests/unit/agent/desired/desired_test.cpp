@@ -105,17 +105,21 @@ TEST_F(DesiredTest, AServiceWithoutSelectorHasItsSlices) {
                        {"addresses":["127.0.0.1"]},
                        {"addresses":["192.0.2.4"],"nodeName":"h2"},
                        {"addresses":["192.0.2.5"],"nodeName":"elsewhere"},
+                       {"addresses":["198.18.0.13"]},
+                       {"addresses":["10.244.3.8"]},
                        {"addresses":["10.244.3.7"],"nodeName":"h3",
                         "conditions":{"ready":false,"serving":true,"terminating":true}}]})"));
   members.set("h2", {false, {}});
-  // An address that is no pod's of its node is reached by routes, not by that node.
+  // Whose address it is says how it is reached, whatever nodeName says.
   EXPECT_EQ(text(), R"(default/db:sql/TCP 10.96.0.10:5432/ClusterIP
   10.244.3.7:15432 gen 0 serving - h3 -
+  10.244.3.8:15432 gen 0 ready - h3 -
   192.0.2.1:15432 gen 0 ready - - -
   192.0.2.2:15432 gen 0 terminating - - -
   192.0.2.3:15432 gen 0 terminating - - -
   192.0.2.4:15432 gen 0 terminating - - -
   192.0.2.5:15432 gen 0 ready - - -
+  198.18.0.13:15432 gen 0 ready - h3 -
 )");
   EXPECT_EQ(findings(),
             std::vector<std::string>{

@@ -63,6 +63,9 @@ public:
   Result<> delete_pod(const IpAddress& ip) override {
     return write([&] { return to_.delete_pod(ip); });
   }
+  Result<> put_host(const model::HostEntry& entry) override {
+    return write([&] { return to_.put_host(entry); });
+  }
   Result<> put_node(const IpPrefix& cidr, const model::NodeEntry& entry) override {
     return write([&] { return to_.put_node(cidr, entry); });
   }

@@ -232,6 +232,22 @@ TEST(Trace, ABackendThatCannotBeReachedIsSaid) {
   EXPECT_THAT(traced(query, w), testing::EndsWith("= refused NO_BACKEND"));
 }
 
+TEST(Trace, BackendsThatAreNoPodsAreReachedByTheStack) {
+  TraceWorld w = world();
+  w.maps.rings[1] = ring(0, {1});
+  w.maps.backends[1] = {
+      .ip = ip("198.18.0.77"), .port = 5432, .epoch = w.maps.backends[1].epoch, .stack = true};
+  const TraceQuery query = from_outside("198.18.0.101:40000", "198.18.100.1:80");
+  EXPECT_THAT(traced(query, w), testing::HasSubstr("sent by this host's routes, masqueraded"));
+  EXPECT_THAT(traced(query, w), testing::EndsWith("= backend 1"));
+  w.maps.backends[1].local = true;
+  EXPECT_THAT(traced(query, w), testing::HasSubstr("given to this host's stack"));
+  w.maps.backends[1].stack = w.maps.backends[1].local = false;
+  w.maps.backends[1].node = ip("198.18.0.12");
+  w.maps.host.snat = true;
+  EXPECT_THAT(traced(query, w), testing::HasSubstr("masqueraded (SNAT), over the overlay to"));
+}
+
 TEST(Trace, WithoutSocketHooksThePodsPacketsAreBalanced) {
   TraceWorld w = world();
   w.socket_hooks = false;
@@ -241,7 +257,8 @@ TEST(Trace, WithoutSocketHooksThePodsPacketsAreBalanced) {
   EXPECT_THAT(traced(query, w), testing::HasSubstr("pick: flow hash 0x"));
   EXPECT_THAT(traced(query, w), testing::EndsWith("= backend 1"));
   query.client = ip("10.244.1.5");  // the backend itself
-  EXPECT_THAT(traced(query, w), testing::EndsWith("= dropped HAIRPIN 1"));
+  EXPECT_THAT(traced(query, w), testing::HasSubstr("given back to the pod that sent it"));
+  EXPECT_THAT(traced(query, w), testing::EndsWith("= backend 1"));
   query.client = ip("10.244.1.77");
   EXPECT_THAT(traced(query, w), testing::EndsWith("= dropped SPOOFED_SOURCE"));
   EXPECT_THAT(traced(from_host("10.96.0.10:80"), w),

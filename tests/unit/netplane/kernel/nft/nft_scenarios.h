@@ -62,6 +62,22 @@ TYPED_TEST_P(NftSuite, ReadsBackWhatItWrote) {
   EXPECT_EQ(render(kUsual), kUsualText);
 }
 
+TYPED_TEST_P(NftSuite, MarkedPacketsLeaveWithAnAddressOfThisHost) {
+  NftRules marked = kUsual;
+  marked.mark = 0x00800000;
+  marked.self_v4 = *IpAddress::parse("198.18.0.11");
+  marked.self_v6 = *IpAddress::parse("2001:db8::11");
+  ASSERT_TRUE(this->nft().apply(marked));
+  EXPECT_EQ(this->dump(), render(marked));
+  for (const char* line :
+       {"rule postrouting mark & 0x00800000 oifname \"shoal-vxlan\" counter snat ip 198.18.0.11 "
+        "fully-random\n",
+        "rule postrouting mark & 0x00800000 oifname \"shoal-vxlan\" counter snat ip6 2001:db8::11 "
+        "fully-random\n",
+        "rule postrouting mark & 0x00800000 counter masquerade fully-random\n"})
+    EXPECT_THAT(this->dump(), testing::HasSubstr(line));
+}
+
 TYPED_TEST_P(NftSuite, ReplacesTheWholeTable) {
   ASSERT_TRUE(this->nft().apply(kUsual));
   for (const NftRules& wanted :
@@ -143,7 +159,8 @@ TYPED_TEST_P(NftSuite, WhatIsWrongIsRefusedAndTheTableStays) {
   EXPECT_THAT(this->dump(), testing::Not(testing::HasSubstr("::")));
 }
 
-REGISTER_TYPED_TEST_SUITE_P(NftSuite, ReadsBackWhatItWrote, ReplacesTheWholeTable,
+REGISTER_TYPED_TEST_SUITE_P(NftSuite, ReadsBackWhatItWrote,
+                            MarkedPacketsLeaveWithAnAddressOfThisHost, ReplacesTheWholeTable,
                             TwoFamiliesHaveSetsAndARuleEach, RemovingMayBeRepeated,
                             ManyHostsFitAndTooManyAreRefused, WhatIsWrongIsRefusedAndTheTableStays);
 

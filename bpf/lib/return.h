@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The way back: what a backend sends to a client of a balanced flow becomes the VIP's. A pod's packets are seen as
+ * they leave the pod; those of what is no pod, a process of this host or a machine that was asked on a client's behalf,
+ * as they leave the host's stack.
+ */
+#ifndef SHOAL_LIB_RETURN_H
+#define SHOAL_LIB_RETURN_H
+
+#include "deliver.h"
+#include "icmp.h"
+
+/* The reply of a pod to itself: it was asked by the VIP, for all it knows. Both ends change. */
+static __always_inline int nat_hairpin_reply(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+{
+	struct shoal_addr self;
+
+	addr_copy(&self, &p->key.saddr);
+	return nat(skb, p, v6, true, &self, p->key.dport);
+}
+
+SHOAL_GLOBAL int hairpin_reply4(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	return p ? nat_hairpin_reply(skb, p, false) : -1;
+}
+
+SHOAL_GLOBAL int hairpin_reply6(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	return p ? nat_hairpin_reply(skb, p, true) : -1;
+}
+
+/*
+ * A packet that belongs to a balanced flow is made one of the VIP's: a reply, a later fragment of one, or an ICMP
+ * error about what the client sent. Returns 1 when it was one, 0 when not, a negative error with the packet
+ * undefined. A SYN-ACK says how large the client's packets may be, which come over the overlay, or may tomorrow when
+ * another host has the VIP.
+ */
+static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+{
+	const struct shoal_config *cfg;
+	const struct shoal_flow *flow;
+	struct shoal_addr vip;
+
+	if (is_icmp(p, v6))
+		return icmp_from_pod(skb, p, v6);
+	if (!is_balanced_proto(p->key.proto))
+		return 0;
+	if (unlikely(p->frag & IP_OFFSET))
+		return v6 ? frag_from_pod6(skb, p) : frag_from_pod4(skb, p);
+	flow = flow_of_reply(p);
+	if (unlikely(p->frag))
+		frag_keep_vip(p, flow != NULL);
+	if (!flow)
+		return 0;
+	if (unlikely(flow->flags & SHOAL_FLOW_HAIRPIN) && (v6 ? hairpin_reply6(skb, p) : hairpin_reply4(skb, p)))
+		return -1;
+	addr_copy(&vip, &flow->addr);
+	if (nat(skb, p, v6, false, &vip, flow->port))
+		return -1;
+	if (unlikely(p->tcp_flags & TCP_SYN)) {
+		cfg = config();
+		if (cfg && cfg->overlay_mtu && clamp_mss(skb, p->l4_off, mss_of(cfg->overlay_mtu, v6)))
+			return -1;
+	}
+	return 1;
+}
+
+/* On a packet's way out of the stack, to the LAN, to another host or to a pod. */
+static __always_inline int leaving_stack(struct __sk_buff *skb, const bool v6)
+{
+	const struct shoal_config *cfg = config();
+	struct shoal_pkt p;
+
+	if (!cfg || !cfg->flags)
+		return SHOAL_PASS;
+	if (parse_l3(skb, &p, v6) != PARSE_OK)
+		return SHOAL_PASS;
+	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET) && parse_l4(skb, &p) != PARSE_OK)
+		return SHOAL_PASS;
+	return from_backend(skb, &p, v6) < 0 ? drop(SHOAL_DROP_REWRITE) : SHOAL_PASS;
+}
+
+#endif

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Backends that are no pods: processes of this host and of another, and machines outside of the
+// cluster; and pods of other hosts by SNAT. Their packets go by the stack, and their replies get
+// the VIP back as they leave it. Roles are in cast.h.
+#include "tests/bpf/overlay_cast.h"
+
+namespace shoal::bpftest {
+namespace {
+
+constexpr model::BackendId kSelfId = 3, kOutsideId = 4, kOtherSelfId = 5;
+
+class StackTest : public OverlayCast {
+protected:
+  void SetUp() override {
+    OverlayCast::SetUp();
+    me = on(self, 9000);
+    outside = {v6 ? ip("2001:db8:18::77") : ip("198.18.0.77"), 5432};
+    entry = {.v4 = cast_of(Family::kV4).self.ip,
+             .v6 = cast_of(Family::kV6).self.ip,
+             .stack_backends = true};
+    ASSERT_TRUE(host.maps().put_host(entry));
+    host.backend(kSelfId, me.to_string(), {.epoch = 1, .local = true, .stack = true});
+    host.backend(kOutsideId, outside.to_string(), {.epoch = 1, .stack = true});
+    host.backend(kOtherSelfId, beside(me, 1).to_string(), {.epoch = 1, .node = kOtherHost});
+  }
+  Outcome leaving_uplink(const Packet& p) { return host.run("shoal_up_out", p.frame(), uplink); }
+  Outcome leaving_to_pod(const Packet& p) { return host.run("shoal_pod_out", p.frame(), veth); }
+  Outcome leaving_to_overlay(const Packet& p) {
+    return host.run("shoal_ovl_out", p.frame(), ifindex_of("shoal-vxlan"));
+  }
+  std::string named(const Frame& frame) const {
+    return bpftest::text(frame, {{"client", client},
+                                 {"vip", vip},
+                                 {"cluster", cluster},
+                                 {"web", web},
+                                 {"far", far},
+                                 {"me", me},
+                                 {"outside", outside}});
+  }
+
+  SocketAddress me, outside;
+  model::HostEntry entry;
+};
+SHOAL_BOTH_FAMILIES(StackTest);
+
+TEST_P(StackTest, AProcessOfThisHostIsReachedByTheStackAndAnswersFromTheVip) {
+  host.ring(1, {kSelfId}, 0);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kSyn)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP client > me [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(run.mark, 0U);
+  run = leaving_uplink(tcp(me, client, kSyn | kAck));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP vip > client [SA] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(named(at_uplink(from_lan(udp(client, vip))).out), "UDP client > me ttl=64 +12");
+  EXPECT_EQ(named(leaving_uplink(udp(me, client)).out), "UDP vip > client ttl=64 +12");
+  // What else the host sends is its own.
+  for (const Packet& own : {tcp(on(me, 22), client, kAck), udp(me, on(client, 1))})
+    EXPECT_EQ(leaving_uplink(own).out, own.frame());
+}
+
+TEST_P(StackTest, APodsPacketGoesThereToo) {
+  host.ring(1, {kSelfId}, 0);
+  Outcome run = at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP web:5555 > me [S] seq=1000 ack=0 ttl=64 +0");
+  run = leaving_to_pod(tcp(me, on(web, 5555), kSyn | kAck));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP cluster > web:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+}
+
+TEST_P(StackTest, AnErrorOfTheHostIsTheVips) {
+  host.ring(1, {kSelfId}, 0);
+  at_uplink(from_lan(udp(client, vip)));
+  IcmpError error{
+      .kind = "port-unreachable", .from = me.ip, .to = client.ip, .about = udp(client, me).frame()};
+  const Outcome run = host.run("shoal_up_out", error.frame(), uplink);
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "ICMP port-unreachable vip > client (client > vip)");
+}
+
+TEST_P(StackTest, AMachineOutsideSeesOutsideClientsMasqueradedAndPodsToo) {
+  host.ring(1, {kOutsideId}, 0);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kSyn)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP client > outside [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
+  EXPECT_EQ(named(leaving_uplink(tcp(outside, client, kSyn | kAck)).out),
+            "TCP vip > client [SA] seq=1000 ack=0 ttl=64 +0");
+  // A pod's is masqueraded as all that it sends to the outside.
+  run = at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP web:5555 > outside [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(run.mark, 0U);
+  EXPECT_EQ(named(leaving_to_pod(tcp(outside, on(web, 5555), kSyn | kAck)).out),
+            "TCP cluster > web:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+}
+
+TEST_P(StackTest, AProcessOfAnotherHostIsReachedByDsr) {
+  host.ring(1, {kOtherSelfId}, 0);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kSyn)));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.out, dsr(from_lan(tcp(client, vip, kSyn)), beside(me, 1), 0));
+}
+
+TEST_P(StackTest, AndThatHostGivesItToItsStack) {
+  Outcome run = from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), me, 0));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP client > me [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(named(leaving_uplink(tcp(me, client, kSyn | kAck)).out),
+            "TCP vip > client [SA] seq=1000 ack=0 ttl=64 +0");
+  // The client is a pod of the other host.
+  run = from(kOtherHost, kVniDsr, dsr(tcp(far, cluster, kSyn), me, 0));
+  EXPECT_EQ(named(run.out), "TCP far > me [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(named(leaving_to_overlay(tcp(me, far, kSyn | kAck)).out),
+            "TCP cluster > far [SA] seq=1000 ack=0 ttl=64 +0");
+  // Nobody's address.
+  EXPECT_EQ(from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), beside(me, 9), 0)).verdict,
+            kShot);
+  EXPECT_EQ(host.drops("STALE_BACKEND"), 1U);
+}
+
+TEST_P(StackTest, AnAddressWrittenByHandIsWhoeverHasIt) {
+  host.backend(kWebId, web.to_string(), {.epoch = 2, .local = true});
+  host.ring(1, {kWebId}, 0);
+  EXPECT_EQ(named(at_uplink(from_lan(tcp(client, vip, kSyn))).out),
+            "TCP client > web [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(named(from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), web, 0)).out),
+            "TCP client > web [S] seq=1000 ack=0 ttl=64 +0");
+}
+
+TEST_P(StackTest, WithSnatPodsOfOtherHostsAreReachedByTheStack) {
+  entry.snat = true;
+  ASSERT_TRUE(host.maps().put_host(entry));
+  host.ring(1, {kFarId}, 0);
+  Packet p = from_lan(tcp(client, vip, kSyn));
+  p.tcp_options = {2, 4, 0x05, 0xb4};
+  Outcome run = at_uplink(p);
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
+  EXPECT_EQ(named(run.out),
+            fmt::format("TCP client > far [S] seq=1000 ack=0 ttl=64 +0 mss={}", v6 ? 1390 : 1410));
+  EXPECT_EQ(named(leaving_uplink(tcp(far, client, kSyn | kAck)).out),
+            "TCP vip > client [SA] seq=1000 ack=0 ttl=64 +0");
+  p = from_lan(udp(client, vip));
+  p.payload = 1451 - (v6 ? 40 : 20) - 8;
+  p.dont_fragment = true;
+  EXPECT_EQ(named(at_uplink(p).out), "ICMP too-big mtu=1450 vip > client (client > vip)");
+  // Pods' packets know the way without that.
+  EXPECT_EQ(at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn))).verdict, kRedirect);
+}
+
+TEST_P(StackTest, WithoutSuchBackendsWhatLeavesIsNotLookedAt) {
+  host.ring(1, {kSelfId}, 0);
+  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  ASSERT_TRUE(host.maps().put_host({.v4 = entry.v4, .v6 = entry.v6}));
+  const Packet reply = tcp(me, client, kSyn | kAck);
+  EXPECT_EQ(leaving_uplink(reply).out, reply.frame());
+}
+
+}  // namespace
+}  // namespace shoal::bpftest
