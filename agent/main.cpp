@@ -113,6 +113,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.mtu = config.mtu.value_or(0);
   options.data_plane.bpffs = config.bpffs_dir;
+  options.data_plane.snat = config.snat;
   options.data_plane.socket_hooks = config.socket_lb;
   options.data_plane.allowed.tcx = config.tcx;
   options.data_plane.masquerade = config.masquerade;

@@ -53,6 +53,7 @@ struct Config {
   std::optional<std::uint32_t> mtu;  // none: the uplink's less the overlay's overhead
   std::string oci_runtime;
   std::filesystem::path shim;
+  bool snat = false;
   bool socket_lb = true;
   bool tcx = true;
   bool masquerade = true;

@@ -38,6 +38,8 @@ void set_switch(Config& config, const Value& value) {
   config.*Member = value.text != "off";
 }
 
+void set_snat(Config& config, const Value& value) { config.snat = value.text == "snat"; }
+
 void set_cgroup_root(Config& config, const Value& value) {
   config.cgroup_root.reset();
   if (!value.text.empty())
@@ -153,6 +155,12 @@ constexpr Key kKeys[] = {
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
      set_number<&Config::vxlan_port>},
+    {"network.load_balancer_mode", Type::kChoice, "dsr", "", 0, 0, "dsr snat",
+     "How clients outside reach a pod of another host than the one that they asked. dsr: the pod's "
+     "host replies directly and the pod sees the client's address; the network must let hosts send "
+     "from LoadBalancer addresses. snat: the host that was asked stands between them, and the pod "
+     "sees that host's address.",
+     set_snat},
     {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
      "MTU of pods. auto: the uplink's less what the overlay adds.", set_mtu},
 

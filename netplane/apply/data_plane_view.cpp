@@ -12,7 +12,14 @@ std::vector<std::string> BpfDataPlane::limitations() const {
   if (!config_.socket_hooks)
     out.emplace_back(
         "features.socket_lb is off: pods' connections to Services are translated packet by packet, "
-        "which leads no pod to itself, and processes of this host itself reach no ClusterIP");
+        "and processes of this host itself reach no ClusterIP");
+  if (config_.snat)
+    out.emplace_back(
+        "network.load_balancer_mode is snat: pods see a host's address instead of that "
+        "of a client outside, where the pod is on another host than was asked");
+  if (config_.snat && !config_.masquerade)
+    out.emplace_back("features.masquerade is off, which network.load_balancer_mode: snat needs: "
+                     "clients outside reach only pods of the host that they ask");
   if (!config_.masquerade)
     out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
                      "back to them");

@@ -127,6 +127,7 @@ class Cluster:
                 f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
+                f"  load_balancer_mode: {config.get('load_balancer_mode', 'dsr')}\n"
                 + (DUAL_STACK if self.dual_stack else f"  lb_pool: {LB_POOL}\n") +
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
