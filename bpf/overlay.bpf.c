@@ -2,8 +2,8 @@
 /*
  * tc on the VXLAN device (collect-metadata mode). Ingress: packets of other hosts, told apart by
  * their VNI: pod to pod, or balanced by the sender with its pick in the Ethernet header
- * (shoal_abi.h, DSR). Egress: what the stack routes into the device for a pod of another host gets
- * its tunnel key here.
+ * (shoal_abi.h, DSR). Egress: what the stack routes into the device: for pods of other hosts it gets
+ * its tunnel key here, for service addresses it is balanced.
  */
 #include "lib/balance.h"
 #include "lib/return.h"
@@ -142,6 +142,8 @@ static __always_inline int from_overlay(struct __sk_buff *skb, const bool v6, in
 	return drop(SHOAL_DROP_TUNNEL);
 }
 
+#define VNI_NONE (1 << 24) /* more than a VNI can be: what a program here has for this host */
+
 /* The VNI of a packet from a member host; otherwise the reason to drop it, negated. Out of line for the stack's sake. */
 static __noinline int vni_of(struct __sk_buff *skb)
 {
@@ -149,7 +151,7 @@ static __noinline int vni_of(struct __sk_buff *skb)
 
 	__builtin_memset(&key, 0, sizeof(key));
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
-		return -SHOAL_DROP_TUNNEL;
+		return skb->mark & SHOAL_MARK_TO_HOST ? VNI_NONE : -SHOAL_DROP_TUNNEL;
 	if (!from_member(key.remote_ipv4))
 		return -SHOAL_DROP_UNKNOWN_NODE;
 	return key.tunnel_id & 0xffffff;
@@ -165,6 +167,10 @@ int shoal_ovl_in(struct __sk_buff *skb)
 	/* The inner addresses are not the device's own, which makes the frame somebody else's until
 	 * we say so. */
 	bpf_skb_change_type(skb, PACKET_HOST);
+	if (unlikely(vni == VNI_NONE)) {
+		skb->mark &= ~SHOAL_MARK_TO_HOST;
+		return SHOAL_PASS;
+	}
 	if (likely(is_frame(skb, ETH_P_IP)))
 		return from_overlay(skb, false, vni);
 	if (is_frame(skb, ETH_P_IPV6))
@@ -172,18 +178,32 @@ int shoal_ovl_in(struct __sk_buff *skb)
 	return SHOAL_PASS;
 }
 
-/* From the stack, without a key. What stays without one is dropped by the device: neighbour discovery and the like. */
+/*
+ * From the stack, without a key: for a pod of another host, or for a service address, which is routed here for the
+ * processes whose sockets no hook sees. What stays without a key is dropped by the device: neighbour discovery and the
+ * like.
+ */
 static __always_inline int to_overlay(struct __sk_buff *skb, const bool v6)
 {
 	const __u8 dst[ETH_ALEN] = SHOAL_OVERLAY_MAC, src[ETH_ALEN] = SHOAL_OVERLAY_SRC_MAC;
 	const struct shoal_node *node;
 	struct shoal_pkt p;
+	int verdict, rc;
 
 	if (parse_l3(skb, &p, v6) != PARSE_OK)
 		return SHOAL_PASS;
 	if (v6 && (addr_is_multicast6(&p.key.daddr) || addr_is_link_local(&p.key.daddr)))
 		return SHOAL_PASS;
+	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET) && parse_l4(skb, &p) != PARSE_OK)
+		return drop(SHOAL_DROP_MALFORMED);
+	rc = has_stack_replies() ? from_backend(skb, &p, v6) : 0;
+	if (rc < 0)
+		return drop(SHOAL_DROP_REWRITE);
+	if (rc && is_self(&p.key.daddr, v6))
+		return to_host(skb);
 	node = node_by_addr(&p.key.daddr);
+	if (!node && !rc && balance(skb, &p, v6, FROM_STACK, &verdict))
+		return verdict;
 	if (!node || !node->node)
 		return drop(SHOAL_DROP_UNKNOWN_POD);
 	if (set_macs(skb, dst, src))
@@ -202,9 +222,9 @@ int shoal_ovl_out(struct __sk_buff *skb)
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
 		return SHOAL_PASS; /* one of our own programs has set it */
 	if (likely(is_frame(skb, ETH_P_IP)))
-		return leaving_stack(skb, false) == SHOAL_PASS ? to_overlay(skb, false) : TC_ACT_SHOT;
+		return to_overlay(skb, false);
 	if (is_frame(skb, ETH_P_IPV6))
-		return leaving_stack(skb, true) == SHOAL_PASS ? to_overlay(skb, true) : TC_ACT_SHOT;
+		return to_overlay(skb, true);
 	return SHOAL_PASS;
 }
 

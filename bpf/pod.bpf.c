@@ -84,11 +84,13 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 	translated = from_backend(skb, &p, v6);
 	if (translated < 0)
 		return drop(SHOAL_DROP_REWRITE);
-	if (!translated && balance(skb, &p, v6, false, &verdict))
+	if (!translated && balance(skb, &p, v6, FROM_POD, &verdict))
 		return verdict;
 	if (to_known_pod(skb, &p, v6, &verdict))
 		return verdict;
-	return translated ? by_fib(skb, &p, v6) : SHOAL_PASS;
+	if (!translated)
+		return SHOAL_PASS;
+	return is_self(&p.key.daddr, v6) ? to_host(skb) : by_fib(skb, &p, v6);
 }
 
 SEC("tc")

@@ -64,6 +64,7 @@ static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal
 
 static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 {
+	const struct shoal_config *cfg;
 	struct shoal_pkt p;
 	int verdict;
 
@@ -78,8 +79,13 @@ static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 		if (skb->pkt_type != PACKET_HOST)
 			return SHOAL_PASS;
 	}
-	if (balance(skb, &p, v6, true, &verdict))
+	if (balance(skb, &p, v6, FROM_LAN, &verdict))
 		return verdict;
+	/* A machine outside that answers a process of this host, which asked a Service by its packets. */
+	cfg = config();
+	if (cfg && unlikely(cfg->flags & SHOAL_CONFIG_STACK_BACKENDS) && is_self(&p.key.daddr, v6) &&
+	    from_backend(skb, &p, v6) < 0)
+		return drop(SHOAL_DROP_REWRITE);
 	return SHOAL_PASS;
 }
 

@@ -284,7 +284,8 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
                                        {L4Proto::kTcp, options.gossip.port},
                                        {L4Proto::kUdp, options.gossip.port},
                                        {L4Proto::kTcp, options.metrics.port},
-                                       {L4Proto::kUdp, files.settings.vxlan_port}}};
+                                       {L4Proto::kUdp, files.settings.vxlan_port}},
+                       .service_cidrs = files.settings.service_cidrs};
   base.cluster_cidrs.insert(base.cluster_cidrs.end(), files.settings.service_cidrs.begin(),
                             files.settings.service_cidrs.end());
   health_server = std::make_unique<health::HealthServer>(

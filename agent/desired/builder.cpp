@@ -24,6 +24,7 @@ bool same_but_backends(const Part& a, const Part& b) {
 Builder::Builder(const view::View& view, Inputs inputs) : view_(view), inputs_(std::move(inputs)) {
   result_.desired.self = inputs_.self;
   result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
+  result_.desired.service_cidrs = inputs_.service_cidrs;
 }
 
 void Builder::set_inputs(Inputs inputs) {
@@ -32,6 +33,7 @@ void Builder::set_inputs(Inputs inputs) {
   inputs_ = std::move(inputs);
   result_.desired.self = inputs_.self;
   result_.desired.cluster_cidrs = inputs_.cluster_cidrs;
+  result_.desired.service_cidrs = inputs_.service_cidrs;
   all_dirty_ = true;
 }
 

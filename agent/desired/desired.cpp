@@ -124,6 +124,7 @@ Computed compute_desired(const view::View& view, const view::Members& members,
   Computed out;
   out.desired.self = inputs.self;
   out.desired.cluster_cidrs = inputs.cluster_cidrs;
+  out.desired.service_cidrs = inputs.service_cidrs;
   out.desired.nodes = compute_nodes(view, members);
   assemble(parts, Announcers(view, members), inputs.self, out);
   return out;

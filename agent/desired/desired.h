@@ -43,6 +43,7 @@ struct Inputs {
   std::vector<IpPrefix> cluster_cidrs;
   std::vector<IpAddress> node_addresses = {};  // of this host, that node ports are served on
   std::set<HostPort> agent_ports = {};         // never a frontend: they reach the agent
+  std::vector<IpPrefix> service_cidrs = {};
   bool operator==(const Inputs&) const = default;
 };
 

@@ -207,6 +207,8 @@ enum shoal_config_flags {
 
 /* On packets that netfilter shall masquerade: their backend's reply would not come back to the client otherwise. */
 #define SHOAL_MARK_MASQUERADE 0x00800000
+/* On packets that a Shoal program gives to this host's stack by the ingress of the overlay device. */
+#define SHOAL_MARK_TO_HOST 0x00400000
 
 struct shoal_uplink {
 	__u8 mac[6]; /* what ARP replies and neighbour advertisements say */

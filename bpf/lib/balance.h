@@ -9,7 +9,7 @@
 /* Says no to the sender where the protocol has a word for it; the packet counts as dropped for
  * `reason`. */
 static __always_inline int refuse_packet(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
-					 __u32 reason)
+					 __u32 reason, const enum origin from)
 {
 	int rc;
 
@@ -18,7 +18,7 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 		rc = reply_rst(skb, p, v6);
 	else
 		rc = reply_port_unreachable(skb, p, v6);
-	return rc ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+	return rc ? TC_ACT_SHOT : back(skb, from);
 }
 
 /* Gives a packet that follows a flow, a later fragment or an ICMP error, the backend's address. */
@@ -60,7 +60,7 @@ static __always_inline int to_stack(struct __sk_buff *skb, struct shoal_pkt *p, 
 }
 
 /*
- * A pod's packet that was balanced to that pod itself: the VIP becomes its client. Returns 0, or an error with the
+ * A packet that was balanced to its own sender, a pod or this host: the VIP becomes the client. Returns 0, or an error with the
  * packet undefined.
  */
 static __always_inline int do_hairpin(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, __be16 port)
@@ -85,33 +85,49 @@ SHOAL_GLOBAL int hairpin6(struct __sk_buff *skb, struct shoal_pkt *p, __be16 por
 	return p ? do_hairpin(skb, p, true, port) : -1;
 }
 
+static __always_inline int hairpin(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, __be16 port)
+{
+	return v6 ? hairpin6(skb, p, port) : hairpin4(skb, p, port);
+}
+
 /*
  * To a backend by way of the stack: what is no pod; or, with SNAT, a pod of another host. The clients outside of what
  * is outside too are masqueraded: otherwise it would answer them itself, from an address that they did not ask.
  */
 static __always_inline int to_stack_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
-					    const bool outside, const struct shoal_backend *be)
+					    const enum origin from, const struct shoal_backend *be)
 {
 	const struct shoal_config *cfg = config();
 	struct shoal_addr addr;
+	int verdict;
 	__u32 mtu;
 
 	mtu = cfg && be->node ? cfg->overlay_mtu : 0;
 	if (mtu) {
 		if (is_too_big(skb, p, mtu))
-			return refuse_too_big(skb, p, v6, mtu);
+			return refuse_too_big(skb, p, v6, mtu, from);
 		if (is_syn(p) && clamp_mss(skb, p->l4_off, mss_of(mtu, v6)))
 			return drop(SHOAL_DROP_REWRITE);
 	}
-	if (outside && !(be->flags & SHOAL_BE_LOCAL))
+	if (from == FROM_LAN && !(be->flags & SHOAL_BE_LOCAL))
 		skb->mark |= SHOAL_MARK_MASQUERADE;
 	addr_copy(&addr, &be->addr);
-	return to_stack(skb, p, v6, &addr, be->port);
+	if (from != FROM_STACK)
+		return to_stack(skb, p, v6, &addr, be->port);
+	if (be->flags & SHOAL_BE_LOCAL) { /* a process of this host that asks another one of it */
+		if (!addr_equal(&addr, &p->key.saddr) || hairpin(skb, p, v6, be->port))
+			return drop(SHOAL_DROP_HAIRPIN);
+		return to_host(skb);
+	}
+	if (to_stack(skb, p, v6, &addr, be->port) != SHOAL_PASS)
+		return TC_ACT_SHOT;
+	verdict = by_fib(skb, p, v6);
+	return verdict == SHOAL_PASS ? drop(SHOAL_DROP_FIB) : verdict;
 }
 
 /* `follows`: the packet has no ports of its own (see balance). */
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
-				      const bool follows, const struct shoal_backend *be)
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				      const enum origin from, const bool follows, const struct shoal_backend *be)
 {
 	const struct shoal_config *cfg;
 	const struct shoal_pod *pod;
@@ -120,42 +136,42 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	int rc;
 
 	if (unlikely(be->flags & SHOAL_BE_STACK))
-		return to_stack_backend(skb, p, v6, outside, be);
+		return to_stack_backend(skb, p, v6, from, be);
 	if (!(be->flags & SHOAL_BE_LOCAL)) {
-		cfg = outside ? config() : NULL;
+		cfg = from == FROM_LAN ? config() : NULL;
 		if (cfg && unlikely(cfg->flags & SHOAL_CONFIG_SNAT))
-			return to_stack_backend(skb, p, v6, outside, be);
-		return to_node_dsr(skb, p, v6, be);
+			return to_stack_backend(skb, p, v6, from, be);
+		return to_node_dsr(skb, p, v6, be, from);
 	}
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
 	/* Generation 0: written by hand, an address whoever has it. */
 	if (!pod || (be->generation && pod->generation != be->generation))
 		return drop(SHOAL_DROP_STALE_BACKEND);
-	if (!outside && unlikely(addr_equal(&addr, &p->key.saddr))) {
-		if (v6 ? hairpin6(skb, p, port) : hairpin4(skb, p, port))
-			return drop(SHOAL_DROP_HAIRPIN);
-		return to_pod(skb, pod);
+	if (unlikely(addr_equal(&addr, &p->key.saddr))) {
+		if (from != FROM_POD)
+			return drop(SHOAL_DROP_SPOOFED_SOURCE);
+		return hairpin(skb, p, v6, port) ? drop(SHOAL_DROP_HAIRPIN) : to_pod(skb, pod);
 	}
-	if (outside && addr_equal(&addr, &p->key.saddr))
-		return drop(SHOAL_DROP_SPOOFED_SOURCE);
 	if (is_too_big(skb, p, pod_mtu()))
-		return refuse_too_big(skb, p, v6, pod_mtu());
+		return refuse_too_big(skb, p, v6, pod_mtu(), from);
 	if (follows) {
 		rc = follow(skb, p, v6, &addr, port);
 	} else {
 		flow_expect_reply(p, &addr, port);
 		rc = nat(skb, p, v6, true, &addr, port);
 	}
-	return rc ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
+	if (rc)
+		return drop(SHOAL_DROP_REWRITE);
+	return from == FROM_STACK ? to_pod_by_veth(skb, pod) : to_pod(skb, pod);
 }
 
 /*
- * Returns true when the packet was for a service address, with the verdict in *verdict. `outside`:
- * it comes from the LAN; otherwise from a pod, and its ports have been parsed.
+ * Returns true when the packet was for a service address, with the verdict in *verdict. The ports have been parsed,
+ * but of what comes from the LAN.
  */
-static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const bool outside,
-				    int *verdict)
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				    const enum origin from, int *verdict)
 {
 	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe;
@@ -164,7 +180,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 
 	if (unlikely(!is_balanced_proto(p->key.proto) || p->frag & IP_OFFSET))
 		goto follows;
-	if (outside && parse_l4(skb, p) != PARSE_OK) {
+	if (from == FROM_LAN && parse_l4(skb, p) != PARSE_OK) {
 		if (!vip_lookup(&p->key.daddr))
 			return false;
 		*verdict = drop(SHOAL_DROP_MALFORMED);
@@ -172,23 +188,23 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 	}
 	fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
 	if (fe)
-		service = outside ? fe->outside : fe->inside;
+		service = from == FROM_LAN ? fe->outside : fe->inside;
 	if (!fe || service == SHOAL_NO_SERVICE) {
 		if (!vip_lookup(&p->key.daddr))
 			return false;
-		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_FRONTEND);
+		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_FRONTEND, from);
 		return true;
 	}
-	if (outside && !source_allowed(fe, &p->key.saddr)) {
+	if (from == FROM_LAN && !source_allowed(fe, &p->key.saddr)) {
 		*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
 		return true;
 	}
 	be = flow_backend(skb, p, v6, fe, service);
 	if (!be) {
-		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND, from);
 		return true;
 	}
-	*verdict = to_backend(skb, p, v6, outside, false, be);
+	*verdict = to_backend(skb, p, v6, from, false, be);
 	return true;
 
 follows: /* What has no ports but may belong to a flow: the rest of a datagram, errors about its packets. */
@@ -200,7 +216,7 @@ follows: /* What has no ports but may belong to a flow: the rest of a datagram, 
 	if (ref && ref != ICMP_NO_ERROR) {
 		be = backend_same((__u32)ref, (__u32)(ref >> 32));
 		if (be) {
-			*verdict = to_backend(skb, p, v6, outside, true, be);
+			*verdict = to_backend(skb, p, v6, from, true, be);
 			return true;
 		}
 		ref = 0;
@@ -212,7 +228,7 @@ follows: /* What has no ports but may belong to a flow: the rest of a datagram, 
 	else if (!ref)
 		*verdict = drop(SHOAL_DROP_ICMP_NO_FLOW);
 	else if (is_icmp(p, v6) && reply_echo(skb, p, v6) == 0)
-		*verdict = bpf_redirect(skb->ifindex, 0);
+		*verdict = back(skb, from);
 	else
 		*verdict = drop(SHOAL_DROP_UNSUPPORTED_PROTO);
 	return true;

@@ -40,11 +40,51 @@ static __always_inline bool is_too_big(struct __sk_buff *skb, const struct shoal
 	return mtu && unlikely(skb->len > L3_OFF + mtu) && !fits_after_all(skb, p, mtu);
 }
 
+/* Where a packet for a service address is seen. What the stack sends is seen on its way out, all else on its way in. */
+enum origin {
+	FROM_POD,
+	FROM_LAN,
+	FROM_STACK,
+};
+
+/* This host's own address, as its processes have it when they ask a Service without a socket hook. */
+static __always_inline bool is_self(const struct shoal_addr *addr, const bool v6)
+{
+	const struct shoal_config *cfg = config();
+	struct shoal_addr self;
+
+	if (!cfg)
+		return false;
+	addr_copy(&self, &cfg->self[v6]);
+	return addr_equal(addr, &self);
+}
+
+/*
+ * To this host's own stack, as if it had come by the overlay: from a device's egress there is no other way; and the
+ * stack's reverse path filter finds service addresses there, since they are routed there.
+ */
+static __always_inline int to_host(struct __sk_buff *skb)
+{
+	const struct shoal_config *cfg = config();
+
+	if (!cfg || !cfg->overlay_ifindex)
+		return drop(SHOAL_DROP_TUNNEL);
+	skb->mark |= SHOAL_MARK_TO_HOST;
+	return bpf_redirect(cfg->overlay_ifindex, BPF_F_INGRESS);
+}
+
+/* What has been made an answer goes back to where the question came from. */
+static __always_inline int back(struct __sk_buff *skb, const enum origin from)
+{
+	return from == FROM_STACK ? to_host(skb) : (int)bpf_redirect(skb->ifindex, 0);
+}
+
 /* The sender of what does not fit is told by how much. */
-static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, __u32 mtu)
+static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, __u32 mtu,
+					  const enum origin from)
 {
 	count_drop(SHOAL_DROP_TOO_BIG);
-	return reply_too_big(skb, p, v6, mtu) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+	return reply_too_big(skb, p, v6, mtu) ? TC_ACT_SHOT : back(skb, from);
 }
 
 /*
@@ -75,6 +115,14 @@ static __always_inline int to_pod(struct __sk_buff *skb, const struct shoal_pod 
 		return drop(SHOAL_DROP_REWRITE);
 	if (shoal_has_redirect_peer)
 		return bpf_redirect_peer(pod->ifindex, 0);
+	return bpf_redirect(pod->ifindex, 0);
+}
+
+/* The same from the egress of a device, where there is no redirect_peer. */
+static __always_inline int to_pod_by_veth(struct __sk_buff *skb, const struct shoal_pod *pod)
+{
+	if (set_macs(skb, pod->mac, pod->host_mac))
+		return drop(SHOAL_DROP_REWRITE);
 	return bpf_redirect(pod->ifindex, 0);
 }
 
@@ -136,7 +184,7 @@ static __always_inline __u32 mss_of(__u32 mtu, const bool v6)
  * without a word: its sender is told. A SYN's MSS is made to fit.
  */
 static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
-				       const struct shoal_backend *be)
+				       const struct shoal_backend *be, const enum origin from)
 {
 	const struct shoal_config *cfg = config();
 	__u32 mtu;
@@ -146,7 +194,7 @@ static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal
 	mtu = cfg->overlay_mtu;
 	if (mtu) {
 		if (is_too_big(skb, p, mtu))
-			return refuse_too_big(skb, p, v6, mtu);
+			return refuse_too_big(skb, p, v6, mtu, from);
 		if (is_syn(p) && clamp_mss(skb, p->l4_off, mss_of(mtu, v6)))
 			return drop(SHOAL_DROP_REWRITE);
 	}

@@ -65,13 +65,20 @@ static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt 
 	return 1;
 }
 
+/* What leaves the stack may be a reply of a balanced flow. */
+static __always_inline bool has_stack_replies(void)
+{
+	const struct shoal_config *cfg = config();
+
+	return cfg && cfg->flags;
+}
+
 /* On a packet's way out of the stack, to the LAN, to another host or to a pod. */
 static __always_inline int leaving_stack(struct __sk_buff *skb, const bool v6)
 {
-	const struct shoal_config *cfg = config();
 	struct shoal_pkt p;
 
-	if (!cfg || !cfg->flags)
+	if (!has_stack_replies())
 		return SHOAL_PASS;
 	if (parse_l3(skb, &p, v6) != PARSE_OK)
 		return SHOAL_PASS;

@@ -149,6 +149,7 @@ Result<Trace> BpfDataPlane::trace(TraceQuery query) const {
   world.masquerade = config_.masquerade;
   world.host = query.to.ip.is_v4() ? uplink_.address : uplink_.address_v6.value_or(IpAddress());
   world.cluster = desired_->cluster_cidrs;
+  world.service_cidrs = desired_->service_cidrs;
   for (const auto& [id, index] : index_of_)
     world.services[index] = id;
   world.backends = backend_names();
@@ -158,6 +159,8 @@ Result<Trace> BpfDataPlane::trace(TraceQuery query) const {
     if (node.lan_v6)
       world.hosts[*node.lan_v6] = node.name;
   }
+  if (query.origin == TraceOrigin::kHost && !world.socket_hooks)
+    query.client = world.host;
   if (const auto tuple = query.tuple())
     world.flow = SHOAL_TRY(kernel_.maps->find_flow(*tuple));
   if (const auto service = traced_service(query, world.maps); service && query.client)

@@ -11,8 +11,8 @@ std::vector<std::string> BpfDataPlane::limitations() const {
   std::vector<std::string> out = kernel_.programs->limitations();
   if (!config_.socket_hooks)
     out.emplace_back(
-        "features.socket_lb is off: pods' connections to Services are translated packet by packet, "
-        "and processes of this host itself reach no ClusterIP");
+        "features.socket_lb is off: connections to Services are translated packet by packet, and "
+        "processes of this host reach of their addresses only ClusterIPs");
   if (config_.snat)
     out.emplace_back(
         "network.load_balancer_mode is snat: pods see a host's address instead of that "

@@ -22,7 +22,7 @@ public:
     const bool local = q_.origin != TraceOrigin::kOutside;
     if (local && w_.socket_hooks)
       by_socket();
-    else if (q_.origin == TraceOrigin::kHost)
+    else if (q_.origin == TraceOrigin::kHost && !is_routed_to_overlay(q_.to.ip))
       without_hooks();
     else
       by_packet();
@@ -32,6 +32,10 @@ public:
 private:
   // ---- the three ways
   void by_socket();
+  bool is_routed_to_overlay(const IpAddress& ip) const {
+    return std::ranges::any_of(w_.service_cidrs,
+                               [&](const IpPrefix& cidr) { return cidr.contains(ip); });
+  }
   void without_hooks();
   void by_packet();
 
@@ -193,8 +197,8 @@ void Tracer::by_socket() {
 
 void Tracer::without_hooks() {
   say("hook",
-      "features.socket_lb is off: processes of this host are not translated, and Shoal has no "
-      "program where their packets leave");
+      "features.socket_lb is off: of what processes of this host send, only packets to ClusterIPs "
+      "pass a program of Shoal's on their way out");
   by_stack(q_.to.ip);
 }
 
@@ -206,6 +210,10 @@ void Tracer::by_packet() {
       return end(
           "source", TraceVerdict::kDropped, "SPOOFED_SOURCE",
           "the data plane knows no pod here with this address: all that it sends is dropped");
+  } else if (q_.origin == TraceOrigin::kHost) {
+    say("hook",
+        "features.socket_lb is off: ClusterIPs are routed to the overlay device, where a program "
+        "balances each packet");
   } else if (const auto vip = w_.maps.vips.find(q_.to.ip); vip != w_.maps.vips.end()) {
     const std::string_view protocol = q_.to.ip.is_v4() ? "ARP" : "NDP";
     say(q_.to.ip.is_v4() ? "arp" : "ndp",

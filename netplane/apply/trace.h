@@ -50,6 +50,7 @@ struct TraceWorld {
   bool masquerade = true;
   IpAddress host;  // this host's own address of the destination's family; unspecified: none known
   std::vector<IpPrefix> cluster;  // pod and service ranges: never masqueraded towards
+  std::vector<IpPrefix> service_cidrs;
   // Names, as far as the desired state has them.
   std::map<model::ServiceIndex, std::string> services;
   std::map<model::BackendId, TraceBackend> backends;

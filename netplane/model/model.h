@@ -149,6 +149,7 @@ struct Desired {
   std::vector<ServicePort> services;
   std::vector<IpAddress> announced_vips;  // that this host answers ARP / NDP for
   std::vector<IpPrefix> cluster_cidrs;    // pod and service ranges: never masqueraded towards
+  std::vector<IpPrefix> service_cidrs;    // ClusterIPs are from here
   bool operator==(const Desired&) const = default;
 };
 

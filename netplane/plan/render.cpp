@@ -247,6 +247,8 @@ std::string render(const model::Desired& desired) {
     lines.push_back("announced " + ip.to_string());
   for (const IpPrefix& cidr : desired.cluster_cidrs)
     lines.push_back("cluster-cidr " + cidr.to_string());
+  for (const IpPrefix& cidr : desired.service_cidrs)
+    lines.push_back("service-cidr " + cidr.to_string());
   return joined(lines);
 }
 

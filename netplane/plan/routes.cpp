@@ -63,6 +63,8 @@ Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issue
   Overlay overlay;
   for (const model::Node* node : nodes)
     add_node(*node, desired, sources, overlay, issues);
+  for (const IpPrefix& cidr : desired.service_cidrs)
+    overlay.routes.insert({cidr, cidr.is_v4() ? sources.v4 : sources.v6});
   return overlay;
 }
 

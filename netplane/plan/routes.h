@@ -5,7 +5,8 @@
 // on-link gateway whose MAC is fixed, so that no ARP crosses the overlay. BPF at the device's
 // egress finds the host by the map. This host's own CIDR is there too, behind the /32 of each pod:
 // a packet for an address that no pod has is dropped with a reason and does not leave by the
-// default route. Dead hosts keep their routes: they may only seem dead.
+// default route. Dead hosts keep their routes: they may only seem dead. The service ranges are
+// routed there too, for processes whose sockets no hook sees: BPF balances them at the device.
 //
 // CIDRs of both families; the tunnel itself is IPv4, and another underlay gives an issue.
 #pragma once

@@ -7,6 +7,7 @@
 namespace shoal::bpftest {
 namespace {
 
+constexpr std::uint32_t kToHost = 0x00400000;  // SHOAL_MARK_TO_HOST
 constexpr model::BackendId kSelfId = 3, kOutsideId = 4, kOtherSelfId = 5;
 
 class StackTest : public OverlayCast {
@@ -148,6 +149,64 @@ TEST_P(StackTest, WithSnatPodsOfOtherHostsAreReachedByTheStack) {
   EXPECT_EQ(named(at_uplink(p).out), "ICMP too-big mtu=1450 vip > client (client > vip)");
   // Pods' packets know the way without that.
   EXPECT_EQ(at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn))).verdict, kRedirect);
+}
+
+// Service addresses are routed to the overlay device, for processes whose sockets no hook sees.
+TEST_P(StackTest, AProcessOfThisHostIsBalancedAtTheOverlayDevice) {
+  const SocketAddress asker = on(self, 5555);
+  host.ring(1, {kWebId}, 0);
+  Outcome run = leaving_to_overlay(tcp(asker, cluster, kSyn));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(named(run.out), "TCP me:5555 > web [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(macs(run.out), "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+  // The pod's reply comes to the stack by the overlay device, where the VIP is routed.
+  run = at_pod(from_pod(tcp(web, asker, kSyn | kAck)));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  EXPECT_EQ(named(run.out), "TCP cluster > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+  host.ring(1, {kFarId}, 1);
+  run = leaving_to_overlay(udp(asker, cluster));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.out, dsr(udp(asker, cluster), far, 9));
+}
+
+TEST_P(StackTest, AProcessOfThisHostAsksAnotherOne) {
+  const SocketAddress asker = on(self, 5555);
+  host.ring(1, {kSelfId}, 0);
+  Outcome run = leaving_to_overlay(tcp(asker, cluster, kSyn));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  EXPECT_EQ(named(run.out), "TCP cluster:5555 > me [S] seq=1000 ack=0 ttl=64 +0");
+  run = leaving_to_overlay(tcp(me, on(cluster, 5555), kSyn | kAck));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  EXPECT_EQ(named(run.out), "TCP cluster > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+}
+
+TEST_P(StackTest, AProcessOfThisHostAsksAMachineOutside) {
+  const SocketAddress asker = on(self, 5555);
+  host.ring(1, {kOutsideId}, 0);
+  Outcome run = leaving_to_overlay(tcp(asker, cluster, kSyn));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, 0U);
+  EXPECT_EQ(named(run.out), "TCP me:5555 > outside [S] seq=1000 ack=0 ttl=63 +0");
+  run = at_uplink(from_lan(tcp(outside, asker, kSyn | kAck)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP cluster > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+}
+
+TEST_P(StackTest, AProcessOfThisHostIsRefusedAtOnceAndAnsweredEchoes) {
+  const SocketAddress asker = on(self, 5555);
+  Outcome run = leaving_to_overlay(tcp(asker, cluster, kSyn));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  EXPECT_EQ(named(run.out), "TCP cluster > me:5555 [RA] seq=0 ack=1001 ttl=64 +0");
+  run = host.run("shoal_ovl_out", echo_request(tcp(asker, cluster, 0)), ifindex_of("shoal-vxlan"));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  // An address of the range that no service has.
+  EXPECT_EQ(leaving_to_overlay(tcp(asker, beside(cluster, 1), kSyn)).verdict, kShot);
+  EXPECT_EQ(host.drops("UNKNOWN_POD"), 1U);
 }
 
 TEST_P(StackTest, WithoutSuchBackendsWhatLeavesIsNotLookedAt) {

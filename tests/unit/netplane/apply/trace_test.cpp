@@ -262,7 +262,11 @@ TEST(Trace, WithoutSocketHooksThePodsPacketsAreBalanced) {
   query.client = ip("10.244.1.77");
   EXPECT_THAT(traced(query, w), testing::EndsWith("= dropped SPOOFED_SOURCE"));
   EXPECT_THAT(traced(from_host("10.96.0.10:80"), w),
-              testing::HasSubstr("processes of this host are not translated"));
+              testing::HasSubstr("only packets to ClusterIPs pass a program"));
+  w.service_cidrs = {*IpPrefix::parse("10.96.0.0/16")};
+  EXPECT_THAT(traced(from_host("10.96.0.10:80"), w),
+              testing::AllOf(testing::HasSubstr("ClusterIPs are routed to the overlay device"),
+                             testing::EndsWith("= shares")));
 }
 
 struct PlainCase {
