@@ -308,7 +308,8 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   desired_ = desired;
   prune_allowed_ = prune_allowed;
 
-  const plan::OverlayPlan overlay = plan::plan_overlay(desired, overlay_actual_, prune_allowed);
+  const plan::OverlayPlan overlay =
+      plan::plan_overlay(desired, overlay_actual_, prune_allowed, !config_.socket_hooks);
   set_overlay(overlay, report);
   apply_pods(desired, prune_allowed, report);
   apply_services(desired, prune_allowed, report);

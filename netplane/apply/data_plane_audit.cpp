@@ -86,7 +86,8 @@ void BpfDataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& repo
   if (!desired_)
     return;
   ApplyReport mended;
-  const plan::OverlayPlan plan = plan::plan_overlay(*desired_, overlay_actual_, prune_allowed_);
+  const plan::OverlayPlan plan =
+      plan::plan_overlay(*desired_, overlay_actual_, prune_allowed_, !config_.socket_hooks);
   set_overlay(plan, mended);
   delete_overlay(plan, mended);
   operations_ += mended.operations;

@@ -12,7 +12,7 @@ std::vector<std::string> BpfDataPlane::limitations() const {
   if (!config_.socket_hooks)
     out.emplace_back(
         "features.socket_lb is off: connections to Services are translated packet by packet, and "
-        "processes of this host reach of their addresses only ClusterIPs");
+        "processes of this host do not reach its own NodePorts and hostPorts");
   if (config_.snat)
     out.emplace_back(
         "network.load_balancer_mode is snat: pods see a host's address instead of that "

@@ -48,7 +48,7 @@ IpAddress overlay_gateway(IpFamily family) {
 
 MacAddress overlay_gateway_mac() { return MacAddress::from_bytes({0x02, 's', 'h', 'o', 'a', 'l'}); }
 
-Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issues) {
+Overlay desired_overlay(const model::Desired& desired, bool vips, std::vector<Issue>& issues) {
   std::vector<const model::Node*> nodes;
   Sources sources;
   for (const model::Node& node : desired.nodes) {
@@ -65,12 +65,20 @@ Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issue
     add_node(*node, desired, sources, overlay, issues);
   for (const IpPrefix& cidr : desired.service_cidrs)
     overlay.routes.insert({cidr, cidr.is_v4() ? sources.v4 : sources.v6});
+  if (vips)
+    for (const model::ServicePort& service : desired.services)
+      for (const model::Frontend& frontend : service.frontends)
+        if (frontend.kind == model::FrontendKind::kLoadBalancer ||
+            frontend.kind == model::FrontendKind::kExternalIp)
+          overlay.routes.insert(
+              {IpPrefix::host(frontend.ip), frontend.ip.is_v4() ? sources.v4 : sources.v6});
   return overlay;
 }
 
-OverlayPlan plan_overlay(const model::Desired& desired, const Overlay& actual, bool prune) {
+OverlayPlan plan_overlay(const model::Desired& desired, const Overlay& actual, bool prune,
+                         bool vips) {
   OverlayPlan plan;
-  const Overlay wanted = desired_overlay(desired, plan.issues);
+  const Overlay wanted = desired_overlay(desired, vips, plan.issues);
   std::set<IpPrefix> routed;
   for (const auto& [cidr, entry] : wanted.nodes) {
     const auto now = actual.nodes.find(cidr);

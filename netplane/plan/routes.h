@@ -52,7 +52,10 @@ struct OverlayPlan {
 };
 
 // What should be. Issues are appended.
-Overlay desired_overlay(const model::Desired& desired, std::vector<Issue>& issues);
-OverlayPlan plan_overlay(const model::Desired& desired, const Overlay& actual, bool prune = true);
+// `vips`: also route load balancers' and external addresses, which processes of this host reach by
+// socket hooks otherwise.
+Overlay desired_overlay(const model::Desired& desired, bool vips, std::vector<Issue>& issues);
+OverlayPlan plan_overlay(const model::Desired& desired, const Overlay& actual, bool prune = true,
+                         bool vips = false);
 
 }  // namespace shoal::plan

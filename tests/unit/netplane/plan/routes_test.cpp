@@ -10,7 +10,7 @@ namespace {
 
 Overlay applied(const model::Desired& desired) {
   std::vector<Issue> issues;
-  return desired_overlay(desired, issues);
+  return desired_overlay(desired, false, issues);
 }
 
 TEST(Overlay, RoutesEveryHostsCidrAndItsOwn) {
@@ -20,6 +20,28 @@ TEST(Overlay, RoutesEveryHostsCidrAndItsOwn) {
                                             "route 10.244.1.0/24 src 198.18.0.11\n"
                                             "route 10.244.2.0/24 src 198.18.0.11\n"
                                             "route 10.244.3.0/24 src 198.18.0.11\n");
+}
+
+TEST(Overlay, RoutesServiceRangesAndWithoutSocketHooksWhatElseServicesHave) {
+  model::Desired desired = three_hosts();
+  desired.service_cidrs = {cidr("10.96.0.0/16")};
+  model::ServicePort service;
+  service.frontends = {{ip("10.96.0.10"), 80, L4Proto::kTcp, model::FrontendKind::kClusterIp},
+                       {ip("198.18.0.201"), 80, L4Proto::kTcp, model::FrontendKind::kLoadBalancer},
+                       {ip("198.18.0.202"), 80, L4Proto::kTcp, model::FrontendKind::kExternalIp},
+                       {ip("198.18.0.11"), 30080, L4Proto::kTcp, model::FrontendKind::kNodePort}};
+  desired.services = {service};
+  const auto beyond_pods = [&](bool vips) {
+    std::vector<Issue> issues;
+    std::string out;
+    for (const OverlayRoute& route : desired_overlay(desired, vips, issues).routes)
+      if (!cidr("10.244.0.0/16").contains(route.destination.address()))
+        out += route.destination.to_string() + " ";
+    return out;
+  };
+  EXPECT_EQ(beyond_pods(false), "10.96.0.0/16 ");
+  EXPECT_EQ(beyond_pods(true), "10.96.0.0/16 198.18.0.201/32 198.18.0.202/32 ");
+  EXPECT_TRUE(plan_overlay(desired, applied(desired)).empty());
 }
 
 TEST(Overlay, PlansTheDifference) {
@@ -53,9 +75,9 @@ TEST(Overlay, OrderDoesNotMatter) {
   model::Desired desired = three_hosts();
   desired.nodes.push_back({"h0", ip("198.18.0.9"), {cidr("10.244.2.0/24")}, true});
   std::vector<Issue> issues;
-  const Overlay one = desired_overlay(desired, issues);
+  const Overlay one = desired_overlay(desired, false, issues);
   std::reverse(desired.nodes.begin(), desired.nodes.end());
-  EXPECT_EQ(desired_overlay(desired, issues), one);
+  EXPECT_EQ(desired_overlay(desired, false, issues), one);
   EXPECT_EQ(issues.size(), 2U);
 }
 
