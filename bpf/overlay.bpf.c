@@ -78,15 +78,12 @@ static __always_inline void dsr_target(struct shoal_addr *addr, const struct sho
 	}
 }
 
-/* Is the backend a process of this host? Its address is then in *self. */
-static __always_inline bool is_for_self(struct shoal_addr *self, const struct shoal_dsr_eth *eth, const bool v6)
+/* Is the address in the frame this host's own? It is completed in *self. */
+static __always_inline bool self_target(struct shoal_addr *self, const struct shoal_dsr_eth *eth, const bool v6)
 {
-	const struct shoal_config *cfg;
+	const struct shoal_config *cfg = config();
 	__be32 low;
 
-	if (eth->generation)
-		return false;
-	cfg = config();
 	if (!cfg)
 		return false;
 	__builtin_memcpy(&low, eth->addr_low, sizeof(low));
@@ -108,12 +105,13 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 		return drop(SHOAL_DROP_MALFORMED);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(SHOAL_DROP_MALFORMED);
-	if (eth.dst_magic[0] != 0x02 || eth.dst_magic[1] != 'd' || eth.src_magic[0] != 0x02 ||
-	    eth.src_magic[1] != 'D')
+	if (eth.dst_magic[0] != 0x02 || (eth.dst_magic[1] != 'd' && eth.dst_magic[1] != 'h') ||
+	    eth.src_magic[0] != 0x02 || eth.src_magic[1] != 'D')
 		return drop(SHOAL_DROP_MALFORMED);
 	port = eth.target_port;
-	if (unlikely(is_for_self(&addr, &eth, v6)))
-		return to_stack(skb, p, v6, &addr, port);
+	if (unlikely(eth.dst_magic[1] == 'h'))
+		return self_target(&addr, &eth, v6) ? to_stack(skb, p, v6, &addr, port)
+						    : drop(SHOAL_DROP_STALE_BACKEND);
 	dsr_target(&addr, &eth, v6);
 	pod = pod_by_addr(&addr);
 	if (!pod || (eth.generation && pod->generation != bpf_ntohs(eth.generation)))

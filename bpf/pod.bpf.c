@@ -39,13 +39,14 @@ static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal
 
 /*
  * What a pod may send from an address that no lease gave it, a link-local one or none: neighbour discovery as a
- * host does it, not as a router, and multicast listener reports. No router forwards these.
+ * host does it, not as a router, and multicast listener reports. No router forwards these. Router solicitations are
+ * not among them: nobody here answers one, and the kernel would keep a neighbour for each of their sources, in a table
+ * that all devices share.
  */
 static __always_inline bool is_for_the_link(__u8 icmp_type)
 {
-	return icmp_type == NDP_SOLICITATION || icmp_type == NDP_ADVERTISEMENT ||
-	       icmp_type == NDP_ROUTER_SOLICITATION || icmp_type == MLD_REPORT || icmp_type == MLD_DONE ||
-	       icmp_type == MLD2_REPORT;
+	return icmp_type == NDP_SOLICITATION || icmp_type == NDP_ADVERTISEMENT || icmp_type == MLD_REPORT ||
+	       icmp_type == MLD_DONE || icmp_type == MLD2_REPORT;
 }
 
 SHOAL_GLOBAL int from_link_local(struct __sk_buff *skb, const struct shoal_pkt *p)

@@ -134,9 +134,9 @@ enum shoal_backend_flags {
 	SHOAL_BE_VALID = 2,
 	SHOAL_BE_DRAINING = 4, /* no new connections: affinity does not lead here any more */
 	/*
-	 * No pod: the stack of this host leads there. With SHOAL_BE_LOCAL it is the address of a process of this host;
-	 * without it one outside of the cluster, so that outside clients are masqueraded. A process of another member
-	 * host has neither flag but a node and generation 0: it is reached by DSR, as a pod there is.
+	 * No pod. With SHOAL_BE_LOCAL it is a process at this host's own address, with a node one at that host's, which
+	 * is reached by DSR as a pod there is; without either it is outside of the cluster, and outside clients are
+	 * masqueraded towards it.
 	 */
 	SHOAL_BE_STACK = 8,
 };
@@ -245,7 +245,11 @@ enum shoal_flow_flags {
 	 * both be its own address), so the reply's destination becomes the pod's address.
 	 */
 	SHOAL_FLOW_HAIRPIN = 2,
+	SHOAL_FLOW_OPEN = 4, /* more than a SYN was seen: its client has been answered */
 };
+
+/* An open TCP flow that was idle for so long may be begun anew, where its backend gets nobody new. */
+#define SHOAL_OPEN_IDLE_S 60
 
 /* A UDP flow that was idle for longer is a new one. */
 #define SHOAL_UDP_IDLE_S 180
@@ -335,11 +339,11 @@ struct shoal_udp_pick {
  * carried in the inner Ethernet header and never recomputed there:
  *   VNI     SHOAL_VNI_DSR
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
- *   dest    02, 'd', then the low 32 bits of the backend's address
- * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config) and compares the
- * generation with its lease. Generation 0 is no lease's: the backend is a process at the
- * host's own address, or was written down by hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The source is
- * never the VXLAN device's own MAC: the kernel drops those as loops.
+ *   dest    02, 'd', then the low 32 bits of the backend's address; or 02, 'h', when that is the host's own
+ * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config), or from its own
+ * address, and compares the generation with its lease. Generation 0 is no lease's: the backend was written down by
+ * hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The
+ * source is never the VXLAN device's own MAC: the kernel drops those as loops.
  */
 #define SHOAL_VNI_POD 1
 #define SHOAL_VNI_DSR 2
@@ -349,7 +353,7 @@ struct shoal_udp_pick {
 #define SHOAL_OVERLAY_SRC_MAC {0x02, 'S', 'H', 'O', 'A', 'L'}
 
 struct shoal_dsr_eth {
-	__u8 dst_magic[2]; /* 0x02, 'd' */
+	__u8 dst_magic[2]; /* 0x02, and 'd' or 'h' */
 	__u8 addr_low[4];
 	__u8 src_magic[2]; /* 0x02, 'D' */
 	__be16 generation;

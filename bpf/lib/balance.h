@@ -135,7 +135,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	__be16 port = be->port;
 	int rc;
 
-	if (unlikely(be->flags & SHOAL_BE_STACK))
+	if (unlikely(be->flags & SHOAL_BE_STACK) && (be->flags & SHOAL_BE_LOCAL || !be->node))
 		return to_stack_backend(skb, p, v6, from, be);
 	if (!(be->flags & SHOAL_BE_LOCAL)) {
 		cfg = from == FROM_LAN ? config() : NULL;
@@ -170,8 +170,8 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
  * Returns true when the packet was for a service address, with the verdict in *verdict. The ports have been parsed,
  * but of what comes from the LAN.
  */
-static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
-				    const enum origin from, int *verdict)
+static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, const enum origin from,
+				    int *verdict)
 {
 	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe;

@@ -155,7 +155,7 @@ static __always_inline int send_dsr(struct __sk_buff *skb, const bool v6, const 
 				    const struct shoal_config *cfg)
 {
 	struct shoal_dsr_eth eth = {
-		.dst_magic = {0x02, 'd'},
+		.dst_magic = {0x02, be->flags & SHOAL_BE_STACK ? 'h' : 'd'},
 		.src_magic = {0x02, 'D'},
 		.generation = bpf_htons(be->generation),
 		.target_port = be->port,

@@ -14,9 +14,22 @@ static __always_inline void flow_touch(struct shoal_flow *flow, const struct sho
 {
 	if (flow->seen_s != now)
 		flow->seen_s = now;
-	if (p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST)) &&
-	    !(flow->flags & SHOAL_FLOW_CLOSING))
+	if (p->key.proto != IPPROTO_TCP)
+		return;
+	if ((p->tcp_flags & (TCP_FIN | TCP_RST)) && !(flow->flags & SHOAL_FLOW_CLOSING))
 		flow->flags |= SHOAL_FLOW_CLOSING;
+	if (!is_syn(p) && !(flow->flags & SHOAL_FLOW_OPEN))
+		flow->flags |= SHOAL_FLOW_OPEN;
+}
+
+/*
+ * Who asks again where nobody new is led, a host that died for one, is not held to it. An open connection is: its SYN
+ * is late, or forged.
+ */
+static __always_inline bool is_asked_in_vain(const struct shoal_flow *flow, const struct shoal_backend *be, __u32 now)
+{
+	return be->flags & SHOAL_BE_DRAINING &&
+	       (!(flow->flags & SHOAL_FLOW_OPEN) || now - flow->seen_s > SHOAL_OPEN_IDLE_S);
 }
 
 /*
@@ -77,9 +90,9 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
 	if (flow && !flow_begins_anew(flow, p, service, now)) {
 		be = backend_same(flow->backend, flow->epoch);
-		/* Who asks again where nobody new is led, a host that died for one, is not held to it. */
-		if (be && !(is_syn(p) && (be->flags & SHOAL_BE_DRAINING))) {
-			flow_touch(flow, p, now);
+		if (be && !(is_syn(p) && is_asked_in_vain(flow, be, now))) {
+			if (!is_syn(p) || !(be->flags & SHOAL_BE_DRAINING))
+				flow_touch(flow, p, now);
 			flow_count(service, skb->len, false);
 			if (unlikely(p->frag))
 				frag_keep_backend(p, flow->backend, flow->epoch, service);

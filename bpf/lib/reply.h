@@ -186,6 +186,9 @@ static __always_inline int do_reply_icmp_error(struct __sk_buff *skb, const stru
 
 	if (p->l4_bytes < l4_bytes || !has_sender(p, v6))
 		return -1;
+	/* RFC 4443, 2.4 (e.1), and RFC 1122: never about an error. Of ICMP only errors, which follow a flow, come here. */
+	if (p->key.proto == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return -1;
 	/* One by one: clang makes one comparison of two, of which 6.1's verifier learns nothing. */
 	asm volatile("" : "+r"(header_bytes));
 	if (header_bytes < ip_bytes(v6))

@@ -113,7 +113,7 @@ private:
                : fmt::format("{} at {}", name->second.pod, address);
   }
   std::string way_of(const model::BackendEntry& entry) const {
-    if (entry.stack)
+    if (entry.stack && (entry.local || entry.node.is_unspecified()))
       return entry.local ? "process of this host" : "this host's routes";
     if (entry.local)
       return "pod here";
@@ -423,7 +423,7 @@ void Tracer::chosen(model::BackendId id, std::string_view stage, std::string tex
 // A packet, translated or encapsulated by the program that balances it.
 void Tracer::to_backend(const model::BackendEntry& backend) {
   const bool outside = q_.origin == TraceOrigin::kOutside;
-  if (backend.stack)
+  if (backend.stack && (backend.local || backend.node.is_unspecified()))
     return say("deliver", backend.local
                               ? "translated and given to this host's stack; the reply gets the "
                                 "service's address back on its way out"

@@ -80,7 +80,7 @@ struct BackendEntry {
   IpAddress node;         // VXLAN endpoint of its host; unspecified when local or outside
   bool valid = true;      // false: the id is free, only the epoch counts
   bool draining = false;  // no new connections: affinity does not lead here any more
-  bool stack = false;     // no pod: this host's stack leads there
+  bool stack = false;     // no pod: a process at its host's own address, or outside
   auto operator<=>(const BackendEntry&) const = default;
 };
 

@@ -30,7 +30,7 @@ bool Plan::has_stack_backends() const {
   return std::ranges::any_of(ops, [](const Op& op) {
     const auto* set = std::get_if<SetBackends>(&op);
     return set != nullptr && std::ranges::any_of(set->items, [](const SetBackends::Item& item) {
-             return item.entry.stack;
+             return item.entry.stack && (item.entry.local || item.entry.node.is_unspecified());
            });
   });
 }

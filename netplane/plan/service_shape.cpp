@@ -45,7 +45,7 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
   wanted.serving = wanted.serving && wanted.host_usable;
   if (node != nullptr) {
     wanted.entry.local = node->local;
-    wanted.entry.stack = node->local && node->has(backend.ip);
+    wanted.entry.stack = node->has(backend.ip);
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
   }
   return wanted;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/host.h"
 
+#include "bpf/abi/shoal_abi.h"
+
 #include <bpf/bpf.h>
 #include <cstdio>
 #include <cstdlib>
@@ -179,6 +181,22 @@ void Host::frontend(const std::string& address, L4Proto proto, const model::Fron
   const SocketAddress where = at(address.c_str());
   const kernel::FrontendWrite write{{where.ip, where.port, proto}, entry};
   ASSERT_TRUE(maps_->put_frontends({&write, 1}));
+}
+
+void Host::age_flows(std::uint32_t seconds) {
+  const UniqueFd flows(bpf_obj_get((loader_->maps_folder() / "shoal_flows").c_str()));
+  ASSERT_TRUE(flows);
+  std::vector<shoal_flow_key> keys;
+  shoal_flow_key key{};
+  for (const void* at = nullptr; bpf_map_get_next_key(flows.get(), at, &key) == 0;
+       at = &keys.back())
+    keys.push_back(key);
+  for (const shoal_flow_key& each : keys) {
+    shoal_flow flow{};
+    ASSERT_EQ(bpf_map_lookup_elem(flows.get(), &each, &flow), 0);
+    flow.seen_s -= seconds;
+    ASSERT_EQ(bpf_map_update_elem(flows.get(), &each, &flow, BPF_EXIST), 0);
+  }
 }
 
 std::uint64_t Host::now_s() {

@@ -62,7 +62,8 @@ public:
                 bool north_south, bool announced = false);
   void frontend(const std::string& address, L4Proto proto, const model::FrontendEntry& entry);
   std::uint64_t drops(std::string_view reason);
-  static std::uint64_t now_s();  // of the clock that the programs stamp with
+  void age_flows(std::uint32_t seconds);  // as if nothing of any had come for so much longer
+  static std::uint64_t now_s();           // of the clock that the programs stamp with
 
 private:
   kernel::LoaderOptions options_;

@@ -94,7 +94,22 @@ TEST_P(UplinkTest, SynOnAFlowOfADrainingBackendPicksAnew) {
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd') << "a repetition";
   host.backend(kFarId, far.to_string(),
                {.generation = 9, .epoch = 1, .node = kOtherHost, .draining = true});
-  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'd') << "it drains";
+  EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kSyn))).out).substr(0, 17),
+            "TCP client > web ");
+}
+
+// Late or forged, it is not what moves a connection that drains.
+TEST_P(UplinkTest, SynOnAnOpenFlowOfADrainingBackendMovesNothing) {
+  host.ring(1, {kFarId}, 0);
+  for (const std::uint8_t flags : {kSyn, kAck})
+    EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, flags))).out[1], 'd');
+  host.ring(1, {kWebId}, 1);
+  host.backend(kFarId, far.to_string(),
+               {.generation = 9, .epoch = 1, .node = kOtherHost, .draining = true});
+  for (const std::uint8_t flags : {kSyn, kAck, kSyn})
+    EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, flags))).out[1], 'd');
+  // Nobody is there any more who would speak.
+  host.age_flows(61);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kSyn))).out).substr(0, 17),
             "TCP client > web ");
 }

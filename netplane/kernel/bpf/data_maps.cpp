@@ -29,7 +29,7 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
     return fmt::format("backend {:>6} free epoch={}", id, e.epoch);
   std::string where = e.local ? "local" : "node=" + e.node.to_string();
   if (e.stack)
-    where = e.local ? "self" : "outside";
+    where = e.local ? "self" : e.node.is_unspecified() ? "outside" : "host=" + e.node.to_string();
   else if (!e.local && e.node.is_unspecified())
     where = "no-node";
   return fmt::format("backend {:>6} {} gen={} epoch={} {}{}", id,
