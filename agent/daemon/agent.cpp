@@ -275,7 +275,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   config.hash_seed = hash64(files.cluster_id);
   if (pod_cidrs.empty())
     return fail(Errc::kCorrupt, fmt::format("Node {} has no spec.podCIDR", node.name));
-  data_plane = SHOAL_TRY(apply::DataPlane::open(config, clock));
+  data_plane = SHOAL_TRY(apply::open_data_plane(config, clock));
   for (const std::string& limit : data_plane->limitations())
     spdlog::warn("{}", limit);
   desired::Inputs base{.self = files.node_name,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include "netplane/kernel/nft/nft.h"
 #include "netplane/plan/lb.h"
@@ -11,7 +11,7 @@ namespace shoal::apply {
 // --- The overlay: hosts first, then routes to them; removed in reverse
 // ------------------------------
 
-kernel::Route DataPlane::kernel_route(const plan::OverlayRoute& route) const {
+kernel::Route BpfDataPlane::kernel_route(const plan::OverlayRoute& route) const {
   kernel::Route out;
   out.destination = route.destination;
   out.link = overlay_.index;
@@ -23,7 +23,7 @@ kernel::Route DataPlane::kernel_route(const plan::OverlayRoute& route) const {
   return out;
 }
 
-void DataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
+void BpfDataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
   for (const plan::Issue& issue : plan.issues)
     report.errors.push_back({issue.object, issue.error});
   std::set<IpPrefix> failed;
@@ -51,7 +51,7 @@ void DataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& report) 
   }
 }
 
-void DataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
+void BpfDataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
   std::set<IpPrefix> failed;
   for (const plan::OverlayRoute& route : plan.delete_routes) {
     Result<> done = kernel_.rtnl->delete_route(kernel_route(route));
@@ -79,7 +79,7 @@ void DataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& repor
 // --- Pods
 // -------------------------------------------------------------------------------------------
 
-void DataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyReport& report) {
+void BpfDataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyReport& report) {
   std::set<IpAddress> wanted;
   for (const model::LocalPod& pod : desired.pods)
     for (const auto& [ip, generation] : pod.addresses) {
@@ -117,7 +117,7 @@ void DataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyRepor
 // --- Services
 // ---------------------------------------------------------------------------------------
 
-void DataPlane::run(const plan::Plan& plan, ApplyReport& report) {
+void BpfDataPlane::run(const plan::Plan& plan, ApplyReport& report) {
   for (const plan::Issue& issue : plan.issues)
     report.errors.push_back({issue.object, issue.error});
   PlanRunner runner(*kernel_.maps, actual_, ++round_);
@@ -129,7 +129,7 @@ void DataPlane::run(const plan::Plan& plan, ApplyReport& report) {
     rounds_.emplace_back(round_, clock_.now());
 }
 
-void DataPlane::apply_services(const model::Desired& desired, bool prune, ApplyReport& report) {
+void BpfDataPlane::apply_services(const model::Desired& desired, bool prune, ApplyReport& report) {
   const plan::Plan plan = plan::plan_services(desired, actual_, {.prune = prune});
   index_of_.clear();
   for (const plan::Learned& learned : plan.learned)
@@ -139,8 +139,8 @@ void DataPlane::apply_services(const model::Desired& desired, bool prune, ApplyR
 
 // Nothing unless only groups and backends of services that are served already differ.
 std::optional<std::vector<plan::KnownService>>
-DataPlane::known_services(const model::Desired& desired,
-                          std::span<const std::size_t> changed) const {
+BpfDataPlane::known_services(const model::Desired& desired,
+                             std::span<const std::size_t> changed) const {
   if (!clean_ || !desired_ || desired_->services.size() != desired.services.size())
     return std::nullopt;
   std::vector<plan::KnownService> known;
@@ -156,7 +156,7 @@ DataPlane::known_services(const model::Desired& desired,
   return known;
 }
 
-void DataPlane::release_after_grace() {
+void BpfDataPlane::release_after_grace() {
   std::optional<plan::Stamp> due;
   while (!rounds_.empty() && clock_.now() - rounds_.front().second >= config_.grace) {
     due = rounds_.front().first;
@@ -176,7 +176,7 @@ void DataPlane::release_after_grace() {
 // --- Masquerade
 // -------------------------------------------------------------------------------------
 
-kernel::NftRules DataPlane::nft_rules(const plan::NftPolicy& policy) const {
+kernel::NftRules BpfDataPlane::nft_rules(const plan::NftPolicy& policy) const {
   kernel::NftRules rules;
   rules.pods = policy.pods;
   rules.cluster = policy.cluster;
@@ -185,7 +185,7 @@ kernel::NftRules DataPlane::nft_rules(const plan::NftPolicy& policy) const {
   return rules;
 }
 
-void DataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
+void BpfDataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
   std::optional<plan::NftPolicy> wanted;
   if (config_.masquerade)
     wanted = plan::desired_nft_policy(desired);
@@ -216,7 +216,7 @@ void DataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
 // --- Announcements
 // ----------------------------------------------------------------------------------
 
-void DataPlane::apply_announcements(const model::Desired& desired, ApplyReport& report) {
+void BpfDataPlane::apply_announcements(const model::Desired& desired, ApplyReport& report) {
   std::set<IpAddress> wanted;
   for (const IpAddress& ip : desired.announced_vips) {
     // Not before the uplink's program answers for it: an entry that could not be written is not
@@ -239,7 +239,7 @@ void DataPlane::apply_announcements(const model::Desired& desired, ApplyReport& 
   announce_due(&report);
 }
 
-void DataPlane::announce_due(ApplyReport* report) {
+void BpfDataPlane::announce_due(ApplyReport* report) {
   const MonoTime now = clock_.now();
   for (auto& [ip, announcement] : announcements_) {
     if (announcement.next > now)
@@ -270,7 +270,7 @@ void DataPlane::announce_due(ApplyReport* report) {
 // --- All of it
 // --------------------------------------------------------------------------------------
 
-void DataPlane::finish(const ApplyReport& report) {
+void BpfDataPlane::finish(const ApplyReport& report) {
   plans_++;
   operations_ += report.operations;
   errors_ += report.errors.size();
@@ -280,8 +280,8 @@ void DataPlane::finish(const ApplyReport& report) {
     errors_of_[error.object].push_back(error.error.message());
 }
 
-ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed,
-                             std::optional<std::span<const std::size_t>> changed) {
+ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowed,
+                                std::optional<std::span<const std::size_t>> changed) {
   ApplyReport report;
   if (desired.self != config_.node_name) {
     report.errors.push_back(
@@ -316,7 +316,7 @@ ApplyReport DataPlane::apply(const model::Desired& desired, bool prune_allowed,
   return report;
 }
 
-void DataPlane::tick() {
+void BpfDataPlane::tick() {
   release_after_grace();
   announce_due(nullptr);
   if (!census_.tick(*kernel_.maps, clock_.now()))

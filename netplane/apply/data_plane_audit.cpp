@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking whether the kernel still is what we believe it to be, and mending what is not.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include "netplane/plan/lb.h"
 
@@ -15,7 +15,7 @@ std::string text(const model::FrontendKey& key) {
 
 }  // namespace
 
-AuditReport DataPlane::audit() {
+AuditReport BpfDataPlane::audit() {
   AuditReport report;
   audit_links(report);
   const Result<model::DataPlane> maps = kernel_.maps->read();
@@ -34,7 +34,7 @@ AuditReport DataPlane::audit() {
 }
 
 // The device, its neighbour and the programs: made again by the same steps as at the start.
-void DataPlane::audit_links(AuditReport& report) {
+void BpfDataPlane::audit_links(AuditReport& report) {
   const kernel::Uplink uplink = uplink_;
   const kernel::Link overlay = overlay_;
   if (Result<> done = ensure_links(); !done) {
@@ -65,7 +65,7 @@ void DataPlane::audit_links(AuditReport& report) {
     report.errors.push_back({"BPF programs", std::move(done).error()});
 }
 
-void DataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& report) {
+void BpfDataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& report) {
   Result<std::set<plan::OverlayRoute>> routes = read_routes();
   if (!routes) {
     report.errors.push_back({"routes", std::move(routes).error().wrap("read them")});
@@ -91,7 +91,7 @@ void DataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& report)
   report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
 }
 
-void DataPlane::audit_pods(const model::DataPlane& maps, AuditReport& report) {
+void BpfDataPlane::audit_pods(const model::DataPlane& maps, AuditReport& report) {
   for (const auto& [ip, entry] : pods_) {
     const auto now = maps.pods.find(ip);
     if (now != maps.pods.end() && now->second == entry)
@@ -103,7 +103,7 @@ void DataPlane::audit_pods(const model::DataPlane& maps, AuditReport& report) {
 }
 
 // Entries that stand for themselves are written again as they should be.
-void DataPlane::audit_backends(const model::DataPlane& maps, AuditReport& report) {
+void BpfDataPlane::audit_backends(const model::DataPlane& maps, AuditReport& report) {
   std::vector<kernel::BackendWrite> backends;
   for (const auto& [id, entry] : maps.backends)
     if (entry.valid && actual_.backend(id) == nullptr)
@@ -126,7 +126,7 @@ void DataPlane::audit_backends(const model::DataPlane& maps, AuditReport& report
       report.errors.push_back({"backends", std::move(done).error().wrap("write them again")});
 }
 
-void DataPlane::audit_source_ranges(const model::DataPlane& maps, AuditReport& report) {
+void BpfDataPlane::audit_source_ranges(const model::DataPlane& maps, AuditReport& report) {
   const auto mend = [&](model::ServiceIndex service, const IpPrefix& range, bool ours) {
     report.findings.push_back(fmt::format("source range {} of service index {} was {}",
                                           range.to_string(), service, ours ? "gone" : "added"));
@@ -147,7 +147,7 @@ void DataPlane::audit_source_ranges(const model::DataPlane& maps, AuditReport& r
   compare(maps.source_ranges, actual_.source_ranges(), false);
 }
 
-void DataPlane::audit_services(const model::DataPlane& maps, AuditReport& report) {
+void BpfDataPlane::audit_services(const model::DataPlane& maps, AuditReport& report) {
   std::vector<kernel::FrontendWrite> frontends;
   std::vector<model::FrontendKey> strangers;
   for (const auto& [key, entry] : actual_.frontends()) {
@@ -214,7 +214,7 @@ void DataPlane::audit_services(const model::DataPlane& maps, AuditReport& report
   report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
 }
 
-void DataPlane::audit_nft(AuditReport& report) {
+void BpfDataPlane::audit_nft(AuditReport& report) {
   if (!nft_ || !*nft_ || !desired_)
     return;
   const Result<std::string> held = kernel_.nft->dump();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking into the live data plane: flows, the tables' load, and what would become of a connection.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include <fmt/format.h>
 
@@ -29,7 +29,7 @@ std::string name_of(const std::map<IpAddress, std::string>& names, const IpAddre
 // --- Names
 // ------------------------------------------------------------------------------------------
 
-std::map<IpAddress, std::string> DataPlane::pod_names() const {
+std::map<IpAddress, std::string> BpfDataPlane::pod_names() const {
   std::map<IpAddress, std::string> names;
   if (!desired_)
     return names;
@@ -43,7 +43,7 @@ std::map<IpAddress, std::string> DataPlane::pod_names() const {
   return names;
 }
 
-std::map<model::BackendId, TraceBackend> DataPlane::backend_names() const {
+std::map<model::BackendId, TraceBackend> BpfDataPlane::backend_names() const {
   std::map<model::BackendId, TraceBackend> names;
   if (!desired_)
     return names;
@@ -68,7 +68,7 @@ std::map<model::BackendId, TraceBackend> DataPlane::backend_names() const {
 // --- Tables
 // -----------------------------------------------------------------------------------------
 
-std::vector<LruUse> DataPlane::lru_use() const {
+std::vector<LruUse> BpfDataPlane::lru_use() const {
   const kernel::MapSizes& sizes = kernel_.maps->sizes();
   std::vector<LruUse> out;
   const auto add = [&](kernel::LruTable table, std::string name, std::uint32_t size) {
@@ -85,7 +85,7 @@ std::vector<LruUse> DataPlane::lru_use() const {
 // --- Flows
 // ------------------------------------------------------------------------------------------
 
-Result<FlowList> DataPlane::flows(const FlowFilter& filter) const {
+Result<FlowList> BpfDataPlane::flows(const FlowFilter& filter) const {
   const auto pods = pod_names();
   std::map<model::ServiceIndex, std::string> services;
   for (const auto& [id, index] : index_of_)
@@ -127,7 +127,7 @@ Result<FlowList> DataPlane::flows(const FlowFilter& filter) const {
 // --- Trace
 // ------------------------------------------------------------------------------------------
 
-Result<Trace> DataPlane::trace(TraceQuery query) const {
+Result<Trace> BpfDataPlane::trace(TraceQuery query) const {
   if (!desired_)
     return fail(Errc::kUnavailable, "nothing has been applied to the data plane yet");
   if (query.origin == TraceOrigin::kPod) {

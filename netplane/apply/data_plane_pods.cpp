@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Wiring a pod: veth, program, map entry; and taking it apart again.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include "netplane/kernel/rtnl/pod_net.h"
 
@@ -32,7 +32,7 @@ std::string text_of(const std::vector<IpAddress>& ips) {
 
 }  // namespace
 
-Result<model::LocalPod> DataPlane::attach_pod(const PodAttachment& attachment) {
+Result<model::LocalPod> BpfDataPlane::attach_pod(const PodAttachment& attachment) {
   std::vector<IpAddress> ips;
   for (const model::PodAddress& address : attachment.addresses)
     ips.push_back(address.ip);
@@ -80,7 +80,7 @@ Result<model::LocalPod> DataPlane::attach_pod(const PodAttachment& attachment) {
   return pod;
 }
 
-Result<> DataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
+Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
   const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, pod_mtu_);
   const std::string what = fmt::format("detach pod {} ({})", uid, text_of(ips));
   Result<> first;

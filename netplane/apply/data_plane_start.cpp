@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening: devices, programs, and finding again what an earlier agent left.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include "netplane/kernel/rtnl/pod_net.h"
 
@@ -17,24 +17,24 @@ IpAddress elsewhere() { return IpAddress::v4(UINT32_MAX); }  // no host's own
 
 }  // namespace
 
-DataPlane::DataPlane(const Config& config, KernelPorts kernel, const Clock& clock)
+BpfDataPlane::BpfDataPlane(const Config& config, KernelPorts kernel, const Clock& clock)
     : config_(config), kernel_(std::move(kernel)), clock_(clock) {}
 
-DataPlane::~DataPlane() = default;
+BpfDataPlane::~BpfDataPlane() = default;
 
-Result<std::unique_ptr<DataPlane>> DataPlane::open(const Config& config, const Clock& clock) {
+Result<std::unique_ptr<BpfDataPlane>> BpfDataPlane::open(const Config& config, const Clock& clock) {
   auto kernel = SHOAL_TRY_WRAP(open_kernel_ports(config), "open the data plane");
   return open_with(config, std::move(kernel), clock);
 }
 
-Result<std::unique_ptr<DataPlane>> DataPlane::open_with(const Config& config, KernelPorts kernel,
-                                                        const Clock& clock) {
-  std::unique_ptr<DataPlane> plane(new DataPlane(config, std::move(kernel), clock));
+Result<std::unique_ptr<BpfDataPlane>>
+BpfDataPlane::open_with(const Config& config, KernelPorts kernel, const Clock& clock) {
+  std::unique_ptr<BpfDataPlane> plane(new BpfDataPlane(config, std::move(kernel), clock));
   SHOAL_TRY_WRAP(plane->start(), "open the data plane");
   return plane;
 }
 
-Result<> DataPlane::start() {
+Result<> BpfDataPlane::start() {
   SHOAL_TRY(ensure_links());
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
   announcer_ = SHOAL_TRY(kernel_.open_announcer(uplink_));
@@ -45,7 +45,7 @@ Result<> DataPlane::start() {
   return attach_programs();
 }
 
-Result<> DataPlane::ensure_links() {
+Result<> BpfDataPlane::ensure_links() {
   uplink_ = SHOAL_TRY_WRAP(kernel::find_uplink(*kernel_.rtnl, config_.uplink, config_.underlay),
                            "find the uplink");
   const std::uint32_t mtu_min = config_.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
@@ -82,7 +82,7 @@ Result<> DataPlane::ensure_links() {
   return {};
 }
 
-Result<> DataPlane::recover() {
+Result<> BpfDataPlane::recover() {
   const model::DataPlane maps = SHOAL_TRY(kernel_.maps->read());
   actual_ = plan::Actual::recover(maps, limits_of(kernel_.maps->sizes()));
   pods_ = maps.pods;
@@ -95,7 +95,7 @@ Result<> DataPlane::recover() {
   return recover_nft();
 }
 
-Result<std::set<plan::OverlayRoute>> DataPlane::read_routes() {
+Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
   std::set<plan::OverlayRoute> routes;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6})
     for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family))) {
@@ -112,7 +112,7 @@ Result<std::set<plan::OverlayRoute>> DataPlane::read_routes() {
 }
 
 // A table that is ours and right is left alone: nothing changes in the kernel on a restart.
-Result<> DataPlane::recover_nft() {
+Result<> BpfDataPlane::recover_nft() {
   nft_.reset();
   const std::string held = SHOAL_TRY(kernel_.nft->dump());
   if (held.empty())
@@ -120,7 +120,7 @@ Result<> DataPlane::recover_nft() {
   return {};
 }
 
-Result<> DataPlane::attach_programs() {
+Result<> BpfDataPlane::attach_programs() {
   SHOAL_TRY(kernel_.programs->attach_host(uplink_, overlay_));
   for (const kernel::Link& link : SHOAL_TRY(kernel::pod_links(*kernel_.rtnl)))
     SHOAL_TRY_WRAP(kernel_.programs->attach_pod(link.index), "attach to " + link.name);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the data plane shows of itself.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
 
-std::vector<std::string> DataPlane::limitations() const {
+std::vector<std::string> BpfDataPlane::limitations() const {
   std::vector<std::string> out = kernel_.programs->limitations();
   if (!config_.socket_hooks)
     out.emplace_back(
@@ -84,12 +84,12 @@ std::vector<ShareView> share_views(const model::ServicePort& service,
 
 }  // namespace
 
-Result<ServiceView> DataPlane::service_view(std::string_view ns, std::string_view name,
-                                            std::string_view port_name, L4Proto proto) const {
+Result<ServiceView> BpfDataPlane::service_view(std::string_view ns, std::string_view name,
+                                               std::string_view port_name, L4Proto proto) const {
   return service_view(fmt::format("{}/{}:{}/{}", ns, name, port_name, to_string(proto)));
 }
 
-Result<ServiceView> DataPlane::service_view(std::string_view id) const {
+Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
   ServiceView view;
   view.name = id;
   const model::ServicePort* service = desired_ ? find_service(*desired_, view.name) : nullptr;
@@ -131,7 +131,7 @@ Result<ServiceView> DataPlane::service_view(std::string_view id) const {
   return view;
 }
 
-std::vector<std::string> DataPlane::service_names() const {
+std::vector<std::string> BpfDataPlane::service_names() const {
   std::vector<std::string> names;
   if (desired_)
     for (const model::ServicePort& service : desired_->services)
@@ -140,7 +140,7 @@ std::vector<std::string> DataPlane::service_names() const {
   return names;
 }
 
-Result<Counters> DataPlane::counters() const {
+Result<Counters> BpfDataPlane::counters() const {
   Counters out;
   std::vector<model::ServiceIndex> indexes;
   for (const auto& [name, index] : index_of_) {
@@ -172,7 +172,7 @@ Result<Counters> DataPlane::counters() const {
   return out;
 }
 
-Result<std::string> DataPlane::dump() const {
+Result<std::string> BpfDataPlane::dump() const {
   return kernel::dump(SHOAL_TRY(kernel_.maps->read()));
 }
 

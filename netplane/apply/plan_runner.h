@@ -4,6 +4,7 @@
 // the rest of its plan, and nobody else.
 #pragma once
 
+#include "netplane/apply/data_plane.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/plan/actual.h"
 #include "netplane/plan/ops.h"
@@ -16,11 +17,6 @@
 namespace shoal::apply {
 
 inline constexpr std::size_t kBlocksPerWrite = 1024;  // 256 KiB a batch
-
-struct ObjectError {
-  std::string object;  // "service default/web:http/TCP", "route 10.244.2.0/24", "masquerade policy"
-  Error error;
-};
 
 class PlanRunner {
 public:

@@ -129,7 +129,7 @@ Result<json::object> measure(const Arguments& args) {
   config.sizes.ring_blocks = std::max(config.sizes.ring_blocks,
                                       args.services * (slots / model::kRingBlockSlots + 2) + 1024);
   const auto opening = std::chrono::steady_clock::now();
-  auto data_plane = SHOAL_TRY(apply::DataPlane::open(config, clock));
+  auto data_plane = SHOAL_TRY(apply::open_data_plane(config, clock));
   const double open_ms = ms_since(opening);
   const unsigned rss_before = status_kib("VmRSS:");
 

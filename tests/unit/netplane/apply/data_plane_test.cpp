@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only a kernel in memory can be made to do.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 
 #include "bpf/abi/shoal_abi.h"
 #include "fake_kernel.h"
@@ -33,7 +33,7 @@ TEST(DataPlane, NewMapsAreFilledBeforeOlderProgramsAreReplaced) {
   FakeHost host;
   FakeClock clock;
   host.attached_before = true;
-  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   EXPECT_EQ(host.host_attachments, 0U);
   (void)plane->apply(alone(), false);
   EXPECT_EQ(host.host_attachments, 0U);
@@ -44,12 +44,12 @@ TEST(DataPlane, NewMapsAreFilledBeforeOlderProgramsAreReplaced) {
 TEST(DataPlane, WhatIsSwitchedOffIsALimitation) {
   FakeHost host;
   FakeClock clock;
-  EXPECT_THAT((*DataPlane::open_with(config(), fake_ports(host), clock))->limitations(),
+  EXPECT_THAT((*BpfDataPlane::open_with(config(), fake_ports(host), clock))->limitations(),
               testing::IsEmpty());
   Config less = config();
   less.socket_hooks = false;
   less.masquerade = false;
-  EXPECT_THAT((*DataPlane::open_with(less, fake_ports(host), clock))->limitations(),
+  EXPECT_THAT((*BpfDataPlane::open_with(less, fake_ports(host), clock))->limitations(),
               testing::ElementsAre(testing::HasSubstr("features.socket_lb is off"),
                                    testing::HasSubstr("features.masquerade is off")));
 }
@@ -59,7 +59,7 @@ TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
   FakeClock clock;
   Config wrong = config();
   wrong.mtu = 1500;
-  const auto plane = DataPlane::open_with(wrong, fake_ports(host), clock);
+  const auto plane = BpfDataPlane::open_with(wrong, fake_ports(host), clock);
   ASSERT_FALSE(plane.has_value());
   EXPECT_THAT(plane.error().message(), testing::HasSubstr("it must be 576 to 1450"));
 }
@@ -67,7 +67,7 @@ TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
 TEST(DataPlane, AFailingRouteIsSaidAndTriedAgain) {
   FakeHost host;
   FakeClock clock;
-  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   host.fail_rtnl = "replace_route";
   const ApplyReport report = plane->apply(alone(), true);
   ASSERT_EQ(report.errors.size(), 1U);
@@ -79,7 +79,7 @@ TEST(DataPlane, AFailingRouteIsSaidAndTriedAgain) {
 TEST(DataPlane, AFailingAnnouncementIsTriedAgain) {
   FakeHost host;
   FakeClock clock;
-  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   model::Desired desired = alone();
   desired.announced_vips = {IpAddress::v4(0xcb007101)};
   host.announcing_fails = true;
@@ -93,7 +93,7 @@ TEST(DataPlane, AFailingAnnouncementIsTriedAgain) {
 TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
   FakeHost host;
   FakeClock clock;
-  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   (void)plane->apply(alone(), true);
   const unsigned before = host.host_attachments;
   host.move_uplink();
@@ -105,7 +105,7 @@ TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
 TEST(DataPlane, AFailingProgramUndoesTheWire) {
   FakeHost host;
   FakeClock clock;
-  auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   host.fail_rtnl = "attach_pod";
   const std::size_t links = host.namespaces[FakeHost::kHostFd].links.size();
   EXPECT_FALSE(
@@ -118,14 +118,14 @@ TEST(DataPlane, MasqueradeCanBeSwitchedOff) {
   FakeHost host;
   FakeClock clock;
   {
-    auto plane = *DataPlane::open_with(config(), fake_ports(host), clock);
+    auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
     (void)plane->apply(alone(), true);
     ASSERT_TRUE(host.table.has_value());
     EXPECT_EQ(host.table->tunnel_port, config().vxlan_port);
   }
   Config off = config();
   off.masquerade = false;
-  auto plane = *DataPlane::open_with(off, fake_ports(host), clock);
+  auto plane = *BpfDataPlane::open_with(off, fake_ports(host), clock);
   (void)plane->apply(alone(), true);
   EXPECT_FALSE(host.table.has_value());
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flows by name, the census of the flow table, and what a cleanup finds, on a kernel in memory.
 #include "fake_kernel.h"
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_data_maps.h"
 
@@ -47,7 +47,7 @@ model::Desired desired() {
 
 class InspectTest : public testing::Test {
 protected:
-  InspectTest() : plane(*DataPlane::open_with(config(), fake_ports(host), clock)) {
+  InspectTest() : plane(*BpfDataPlane::open_with(config(), fake_ports(host), clock)) {
     EXPECT_TRUE(plane->apply(desired(), true).ok());
   }
   kernel::Flow forward(const char* client, const char* vip, const char* backend) {
@@ -68,7 +68,7 @@ protected:
 
   FakeHost host;
   FakeClock clock;
-  std::unique_ptr<DataPlane> plane;
+  std::unique_ptr<BpfDataPlane> plane;
 };
 
 TEST_F(InspectTest, FlowsHaveRolesAndNamesAndAreFiltered) {

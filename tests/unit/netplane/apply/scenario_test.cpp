@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a data plane must do whatever kernel is below. Built twice: apply_test on a kernel in
 // memory, apply_kernel_test on the real one.
-#include "netplane/apply/data_plane.h"
+#include "netplane/apply/bpf_data_plane.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 #include "scenario_host.h"
@@ -101,7 +101,7 @@ protected:
     config.ipv6 = ipv6;
     Result<KernelPorts> ports = host_->ports(config);
     ASSERT_TRUE(ports.has_value()) << ports.error().message();
-    auto plane = DataPlane::open_with(config, *std::move(ports), clock_);
+    auto plane = BpfDataPlane::open_with(config, *std::move(ports), clock_);
     ASSERT_TRUE(plane.has_value()) << plane.error().message();
     plane_ = *std::move(plane);
   }
@@ -124,7 +124,7 @@ protected:
 
   FakeClock clock_;
   std::unique_ptr<ScenarioHost> host_ = make_scenario_host();
-  std::unique_ptr<DataPlane> plane_;
+  std::unique_ptr<BpfDataPlane> plane_;
 };
 
 TEST_F(DataPlaneScenario, ServicesComeChangeAndGo) {

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// BpfDataPlane: the data plane made of BPF programs and maps.
+//
+// Owns: the device shoal-vxlan, the attached BPF programs, the service, pod and node maps, the
+// routes of the overlay, the table `inet shoal`.
+#pragma once
+
+#include "netplane/apply/data_plane.h"
+#include "netplane/apply/kernel_ports.h"
+#include "netplane/apply/plan_runner.h"
+#include "netplane/apply/table_census.h"
+#include "netplane/plan/actual.h"
+#include "netplane/plan/lb.h"
+#include "netplane/plan/nft_policy.h"
+#include "netplane/plan/routes.h"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal::apply {
+
+class BpfDataPlane final : public DataPlane {
+public:
+  // Makes or repairs the device, loads and attaches the programs, reads back what the maps hold.
+  // `clock` must outlive the object.
+  static Result<std::unique_ptr<BpfDataPlane>> open(const Config& config, const Clock& clock);
+  // The same with the kernel handed in: for other backends, and for fakes.
+  static Result<std::unique_ptr<BpfDataPlane>> open_with(const Config& config, KernelPorts kernel,
+                                                         const Clock& clock);
+  ~BpfDataPlane() override;
+
+  using DataPlane::apply;
+  ApplyReport apply(const model::Desired& desired, bool prune_allowed,
+                    std::optional<std::span<const std::size_t>> changed) override;
+  Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
+  Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
+  // Frees what has had its grace, and counts the flow table bit by bit.
+  void tick() override;
+  AuditReport audit() override;
+
+  Result<ServiceView> service_view(std::string_view id) const override;
+  // By the parts of an id without a side.
+  Result<ServiceView> service_view(std::string_view ns, std::string_view name,
+                                   std::string_view port_name, L4Proto proto) const;
+  std::vector<std::string> service_names() const override;
+  Result<Counters> counters() const override;
+  Result<std::vector<kernel::DropCount>> drops() const override { return kernel_.maps->drops(); }
+  std::vector<LruUse> lru_use() const override;
+  Result<FlowList> flows(const FlowFilter& filter) const override;
+  Result<Trace> trace(TraceQuery query) const override;
+  Result<std::string> dump() const override;
+
+  const kernel::Uplink& uplink() const override { return uplink_; }
+  std::uint32_t pod_mtu() const { return pod_mtu_; }
+  std::vector<std::string> limitations() const override;
+
+private:
+  BpfDataPlane(const Config& config, KernelPorts kernel, const Clock& clock);
+
+  // data_plane_inspect.cpp
+  std::map<IpAddress, std::string> pod_names() const;
+  std::map<model::BackendId, TraceBackend> backend_names() const;
+
+  // data_plane_start.cpp
+  Result<> start();
+  Result<> ensure_links();
+  Result<> recover();
+  Result<std::set<plan::OverlayRoute>> read_routes();
+  Result<> recover_nft();
+  Result<> attach_programs();
+
+  // data_plane.cpp
+  void set_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
+  void delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
+  void apply_pods(const model::Desired& desired, bool prune, ApplyReport& report);
+  void apply_services(const model::Desired& desired, bool prune, ApplyReport& report);
+  std::optional<std::vector<plan::KnownService>>
+  known_services(const model::Desired& desired, std::span<const std::size_t> changed) const;
+  void finish(const ApplyReport& report);
+  void apply_nft(const model::Desired& desired, ApplyReport& report);
+  kernel::NftRules nft_rules(const plan::NftPolicy& policy) const;
+  void apply_announcements(const model::Desired& desired, ApplyReport& report);
+  void run(const plan::Plan& plan, ApplyReport& report);
+  void announce_due(ApplyReport* report);
+  void release_after_grace();
+  kernel::Route kernel_route(const plan::OverlayRoute& route) const;
+
+  // data_plane_audit.cpp
+  void audit_links(AuditReport& report);
+  void audit_overlay(const model::DataPlane& maps, AuditReport& report);
+  void audit_pods(const model::DataPlane& maps, AuditReport& report);
+  void audit_source_ranges(const model::DataPlane& maps, AuditReport& report);
+  void audit_services(const model::DataPlane& maps, AuditReport& report);
+  void audit_backends(const model::DataPlane& maps, AuditReport& report);
+  void audit_nft(AuditReport& report);
+
+  Config config_;
+  KernelPorts kernel_;
+  const Clock& clock_;
+  kernel::Uplink uplink_;
+  kernel::Link overlay_;
+  std::uint32_t pod_mtu_ = 0;
+  bool programs_attached_ = false;
+
+  plan::Actual actual_;
+  plan::Overlay overlay_actual_;
+  std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
+  std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
+  // What the table holds: nothing when that is not known, and then nothing for "no table".
+  std::optional<std::optional<plan::NftPolicy>> nft_;
+
+  std::optional<model::Desired> desired_;  // of the last apply
+  bool prune_allowed_ = false;
+  bool clean_ = false;  // the last apply met no error
+  std::map<std::string, model::ServiceIndex, std::less<>> index_of_;
+  std::map<std::string, std::vector<std::string>, std::less<>> errors_of_;  // by object
+
+  // Rounds of operations and when they ended, so that their stamps get their grace.
+  plan::Stamp round_ = 0;
+  std::deque<std::pair<plan::Stamp, MonoTime>> rounds_;
+
+  struct Announcement {
+    MonoTime next;
+    unsigned sent = 0;
+  };
+  TableCensus census_;
+  std::unique_ptr<VipAnnouncer> announcer_;
+  std::map<IpAddress, Announcement> announcements_;
+  std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0, announced_ = 0;
+};
+
+}  // namespace shoal::apply

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/bpf_data_plane.h"
+#include "netplane/apply/data_plane.h"
+
+namespace shoal::apply {
+
+Result<std::unique_ptr<DataPlane>> open_data_plane(const Config& config, const Clock& clock) {
+  std::unique_ptr<DataPlane> plane = SHOAL_TRY(BpfDataPlane::open(config, clock));
+  return plane;
+}
+
+}  // namespace shoal::apply
