@@ -123,13 +123,15 @@ Result<> check_ring_blocks(const MapSizes& sizes, std::uint32_t first_block,
   if (first_block + blocks > sizes.ring_blocks)
     return fail(Errc::kInvalid, fmt::format("ring blocks {} to {} are outside 0..{}", first_block,
                                             first_block + blocks - 1, sizes.ring_blocks - 1));
-  const auto largest = std::max_element(slots.begin(), slots.end());
-  if (largest != slots.end() && *largest >= sizes.backends)
-    return fail(Errc::kInvalid,
-                fmt::format("ring block {}: backend id {} is outside 1..{}",
-                            first_block + static_cast<std::size_t>(largest - slots.begin()) /
-                                              model::kRingBlockSlots,
-                            *largest, sizes.backends - 1));
+  for (std::size_t at = 0; at < slots.size(); at += model::kRingBlockSlots) {
+    model::BackendId largest = 0;
+    for (std::size_t i = 0; i < model::kRingBlockSlots; i++)
+      largest = std::max(largest, slots[at + i]);
+    if (largest >= sizes.backends)
+      return fail(Errc::kInvalid, fmt::format("ring block {}: backend id {} is outside 1..{}",
+                                              first_block + at / model::kRingBlockSlots, largest,
+                                              sizes.backends - 1));
+  }
   return {};
 }
 
