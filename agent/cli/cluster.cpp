@@ -86,8 +86,9 @@ std::string whose(const json::object& port) {
 
 void show_port(const Context& context, const json::object& port) {
   const json::object& counters = object_at(port, "counters");
-  context.streams.out(fmt::format("\nPort {} {}{}: {}\n", text_at(port, "port_name"),
-                                  text_at(port, "protocol"), whose(port), frontends(port)));
+  context.streams.out(fmt::format("\nPort {} {} {}{}: {}\n", text_at(port, "port_name"),
+                                  text_at(port, "protocol"), text_at(port, "family"), whose(port),
+                                  frontends(port)));
   context.streams.out(fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}\n",
                                   number_at(counters, "connects"), number_at(counters, "flows"),
                                   number_at(counters, "packets"), number_at(counters, "bytes"),

@@ -173,10 +173,12 @@ Result<> Agent::Impl::make_api() {
 
 void Agent::Impl::make_controllers() {
   view.attach(replica, kViewed);
-  drains =
-      std::make_unique<DrainBoard>(files.node_name, view, [this](std::optional<std::string> value) {
+  drains = std::make_unique<DrainBoard>(
+      files.node_name, view,
+      [this](std::optional<std::string> value) {
         return gossip->publish(kDrainedKey, std::move(value));
-      });
+      },
+      [this] { timers.run_at(clock.now() + kDrainRetry, [this] { drains->retry(); }); });
   drains->on_news([this] {
     if (pods)
       pods->drains_changed();

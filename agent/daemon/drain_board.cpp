@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 namespace shoal::daemon {
 
-DrainBoard::DrainBoard(std::string self, view::View& view, Publish publish)
-    : self_(std::move(self)), view_(view), publish_(std::move(publish)) {
+DrainBoard::DrainBoard(std::string self, view::View& view, Publish publish,
+                       std::function<void()> retry_later)
+    : self_(std::move(self)), view_(view), publish_(std::move(publish)),
+      retry_later_(std::move(retry_later)) {
   for (const auto& pod : view_.list(view::kPods))
     if (view::is_terminating(*pod) && balanced(*pod))
       stopping_.insert(pod->uid);
@@ -36,16 +39,31 @@ void DrainBoard::on_pod(const view::Change& change) {
 }
 
 void DrainBoard::applied() {
-  if (applied_ == stopping_)
-    return;
+  const bool news = applied_ != stopping_;
   applied_ = stopping_;
+  tell();
+  if (news && news_)
+    news_();
+}
+
+void DrainBoard::tell() {
+  if (published_ == applied_)
+    return;
   std::optional<std::string> value;
   if (!applied_.empty())
     value = fmt::format("{}", fmt::join(applied_, "\n"));
-  if (auto told = publish_(std::move(value)); !told)
-    spdlog::error("tell which pods are drained: {}", told.error().message());
-  if (news_)
-    news_();
+  if (auto told = publish_(std::move(value)); told) {
+    published_ = applied_;
+  } else if (!std::exchange(retrying_, true)) {
+    spdlog::error("tell which pods are drained (again in {} s): {}", kDrainRetry.count(),
+                  told.error().message());
+    retry_later_();
+  }
+}
+
+void DrainBoard::retry() {
+  retrying_ = false;
+  tell();
 }
 
 void DrainBoard::told(std::string_view host, const std::string* value) {

@@ -12,6 +12,7 @@
 #include "agent/view/view.h"
 #include "netplane/base/result.h"
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
@@ -22,15 +23,20 @@
 namespace shoal::daemon {
 
 inline constexpr std::string_view kDrainedKey = "drained";
+inline constexpr std::chrono::seconds kDrainRetry{1};
 
 class DrainBoard {
 public:
   // publish: under kDrainedKey, to the other hosts; no value: nothing is to be said any more.
   using Publish = std::function<Result<>(std::optional<std::string> value)>;
-  DrainBoard(std::string self, view::View& view, Publish publish);
+  // retry_later: have retry() called in kDrainRetry.
+  DrainBoard(std::string self, view::View& view, Publish publish,
+             std::function<void()> retry_later);
 
   // The data plane now is what the view says.
   void applied();
+  // Tells again what could not be told.
+  void retry();
   // What another host has told.
   void told(std::string_view host, const std::string* value);
   // Every live host's data plane leads nobody new to this pod, or none ever did.
@@ -42,12 +48,16 @@ private:
   using Uids = std::set<std::string, std::less<>>;
   void on_pod(const view::Change& change);
   bool balanced(const store::Object& pod) const;
+  void tell();
 
   const std::string self_;
   view::View& view_;
   Publish publish_;
-  Uids stopping_;  // of all hosts, as the view has it now
-  Uids applied_;   // of these, what this host has told
+  std::function<void()> retry_later_;
+  Uids stopping_;   // of all hosts, as the view has it now
+  Uids applied_;    // of these, what this host's data plane has taken into account
+  Uids published_;  // what the other hosts were told
+  bool retrying_ = false;
   std::map<std::string, Uids, std::less<>> told_;
   std::function<void()> news_;
   store::Subscription changes_;

@@ -24,6 +24,9 @@ private:
 std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& announcers,
                                  const std::string& self, Computed& out);
 
+// Every service's part, and those of this host's pods that are not empty.
+Builder::Parts compute_parts(const Scene& scene);
+
 inline bool is_empty(const Part& part) { return part.ports.empty() && part.findings.empty(); }
 
 }  // namespace shoal::desired

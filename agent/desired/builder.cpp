@@ -113,12 +113,12 @@ void Builder::set_local_pods(std::vector<model::LocalPod> pods) {
   result_.desired.pods = std::move(pods);
 }
 
-Part Builder::compute(const Scene& scene, const view::Ref& ref) const {
+Part Builder::compute(const view::Ref& ref) const {
   const ObjectPtr object = view_.get(ref);
   if (object && ref.resource == view::kServices)
-    return compute_service(scene, *object);
+    return compute_service(*scene_, *object);
   if (object && view::node_of(*object) == inputs_.self)
-    return compute_host_ports(scene, *object);
+    return compute_host_ports(*scene_, *object);
   return {};
 }
 
@@ -157,20 +157,18 @@ const Computed& Builder::build(const view::Members& members) {
   pods_dirty_ = false;
   if (!all_dirty_ && !nodes_dirty_ && dirty_.empty())
     return result_;
-  if (all_dirty_) {
-    parts_.clear();
-    for (const ObjectPtr& service : view_.list(view::kServices))
-      dirty_.insert(view::ref_of(*service));
-    for (const ObjectPtr& pod : view_.pods_on(inputs_.self))
-      dirty_.insert(view::ref_of(*pod));
-  }
-  const Scene scene = make_scene(view_, members_, inputs_);
-  if (nodes_dirty_ || all_dirty_) {
+  if (nodes_dirty_ || all_dirty_ || !scene_) {
+    scene_.reset();
+    scene_.emplace(make_scene(view_, members_, inputs_));
     result_.desired.nodes = compute_nodes(view_, members_);
     changed_.reset();
   }
+  if (all_dirty_) {
+    parts_ = compute_parts(*scene_);
+    dirty_.clear();
+  }
   for (const view::Ref& ref : dirty_) {
-    Part part = compute(scene, ref);
+    Part part = compute(ref);
     if (changed_ && patch(ref, part))
       continue;
     changed_.reset();

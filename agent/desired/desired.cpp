@@ -31,12 +31,14 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
 }
 
 Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs) {
-  Scene scene{view, members, inputs, {}, {}, {}};
+  Scene scene{view, members, inputs, {}, {}, {}, {}};
   for (const ObjectPtr& node : view.list(view::kNodes)) {
+    scene.hosts.emplace(node->name,
+                        Host{std::string(view::node_zone(*node)), members.alive(node->name)});
     for (const auto& address : {view::node_underlay(*node), view::node_lan_v6(*node)})
       if (address)
         scene.host_addresses.insert(*address);
-    scene.hosts.add(*node);
+    scene.by_address.add(*node);
     if (node->name == inputs.self)
       scene.zone = view::node_zone(*node);
   }
@@ -92,6 +94,10 @@ std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& 
   std::set<model::FrontendKey> contested;
   std::vector<OwnedPorts> owners;
   owners.reserve(parts.size());
+  std::size_t ports = 0;
+  for (const auto& [ref, part] : parts)
+    ports += part.ports.size();
+  out.desired.services.reserve(ports);
   for (const auto& [ref, part] : parts) {
     owners.push_back({&ref, part.created, out.desired.services.size(), part.ports.size()});
     out.desired.services.insert(out.desired.services.end(), part.ports.begin(), part.ports.end());
@@ -112,15 +118,20 @@ std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& 
   return owners;
 }
 
+Builder::Parts compute_parts(const Scene& scene) {
+  Builder::Parts parts;
+  // In the order of the map, pods first.
+  for (const ObjectPtr& pod : scene.view.pods_on(scene.inputs.self))
+    if (Part part = compute_host_ports(scene, *pod); !is_empty(part))
+      parts.emplace_hint(parts.end(), view::ref_of(*pod), std::move(part));
+  for (const ObjectPtr& service : scene.view.list(view::kServices))
+    parts.emplace_hint(parts.end(), view::ref_of(*service), compute_service(scene, *service));
+  return parts;
+}
+
 Computed compute_desired(const view::View& view, const view::Members& members,
                          const Inputs& inputs) {
-  const Scene scene = make_scene(view, members, inputs);
-  Builder::Parts parts;
-  for (const ObjectPtr& service : view.list(view::kServices))
-    parts.emplace(view::ref_of(*service), compute_service(scene, *service));
-  for (const ObjectPtr& pod : view.pods_on(inputs.self))
-    if (Part part = compute_host_ports(scene, *pod); !is_empty(part))
-      parts.emplace(view::ref_of(*pod), std::move(part));
+  const Builder::Parts parts = compute_parts(make_scene(view, members, inputs));
   Computed out;
   out.desired.self = inputs.self;
   out.desired.cluster_cidrs = inputs.cluster_cidrs;

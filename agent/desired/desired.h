@@ -23,6 +23,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -89,14 +90,25 @@ struct Computed {
 Computed compute_desired(const view::View& view, const view::Members& members,
                          const Inputs& inputs);
 
+// What endpoints need to know of the host that they are on.
+struct Host {
+  std::string zone;  // empty: none is known
+  bool alive = false;
+};
+
 // What the parts depend on besides their own object.
 struct Scene {
   const view::View& view;
   const view::Members& members;
   const Inputs& inputs;
-  std::string zone;                    // of this host; empty: none is known
-  std::set<IpAddress> host_addresses;  // of member hosts: no service's alone
-  HostIndex hosts;
+  std::map<std::string, Host, std::less<>> hosts;  // that have a Node
+  std::string zone;                                // of this host; empty: none is known
+  std::set<IpAddress> host_addresses;              // of member hosts: no service's alone
+  const Host* host(std::string_view name) const {
+    const auto at = hosts.find(name);
+    return at == hosts.end() ? nullptr : &at->second;
+  }
+  HostIndex by_address;
 };
 Scene make_scene(const view::View& view, const view::Members& members, const Inputs& inputs);
 
@@ -160,7 +172,7 @@ private:
   void touch_pod(const store::Object& pod);
   void touch_node(const view::Change& change);
   void take_members(const view::Members& members);
-  Part compute(const Scene& scene, const view::Ref& ref) const;
+  Part compute(const view::Ref& ref) const;
   void keep(const view::Ref& ref, Part part);
   bool patch(const view::Ref& ref, Part& part);
 
@@ -169,6 +181,7 @@ private:
   view::Members members_;
   Parts parts_;
   std::set<view::Ref> dirty_;
+  std::optional<Scene> scene_;  // while no host, member or input changes
   bool all_dirty_ = true;
   bool nodes_dirty_ = true;
   bool pods_dirty_ = false;

@@ -5,18 +5,18 @@
 
 #include "netplane/model/model.h"
 
-#include <string>
 #include <string_view>
 #include <vector>
 
 namespace shoal::desired {
 
 // A backend, and where it is. `node` may name a host that the data plane does not send to by name
-// (backend.host is empty then): it counts for policies all the same.
+// (backend.host is empty then): it counts for policies all the same. The views are into objects and
+// the scene, which outlive it.
 struct Endpoint {
   model::Backend backend;
-  std::string node;
-  std::string zone;
+  std::string_view node;
+  std::string_view zone;
 };
 
 enum class Distribution : std::uint8_t {
@@ -33,12 +33,12 @@ struct Place {
   std::string_view zone;
 };
 
-std::vector<model::Backend> everywhere(const std::vector<Endpoint>& endpoints);
+std::vector<model::Backend> everywhere(std::vector<Endpoint> endpoints);
 // externalTrafficPolicy and internalTrafficPolicy Local: those of the host, and no others.
-std::vector<model::Backend> of_host(const std::vector<Endpoint>& endpoints, const Place& place);
+std::vector<model::Backend> of_host(std::vector<Endpoint> endpoints, const Place& place);
 // The nearest scope in which one is ready decides. Ready ones beyond it get no new connections
 // (kTerminating) and keep those they have: the scope widens and narrows while they go on.
-std::vector<model::Backend> nearest(const std::vector<Endpoint>& endpoints, const Place& place,
+std::vector<model::Backend> nearest(std::vector<Endpoint> endpoints, const Place& place,
                                     Distribution distribution);
 
 }  // namespace shoal::desired

@@ -37,9 +37,10 @@ struct Candidate {
 
 // Who serves one family, over all ports.
 struct Served {
-  std::set<std::string> ready_hosts, serving_hosts;
+  bool ready = false, serving = false;
+  std::set<std::string> ready_hosts, serving_hosts;  // where a policy asks for them
   std::set<IpAddress> ready_here;
-  bool any() const { return !ready_hosts.empty() || !serving_hosts.empty(); }
+  bool any() const { return ready || serving; }
 };
 
 struct Address {
@@ -187,8 +188,8 @@ private:
       backend.group = group ? group->group() : std::string();
       backend.host = view::node_of(*pod);
       backend.pod = pod->ns + "/" + pod->name;
-      candidate.endpoint.node = backend.host;
-      candidate.endpoint.zone = zone_of(backend.host);
+      candidate.endpoint.node = view::node_of(*pod);
+      candidate.endpoint.zone = zone_of(candidate.endpoint.node);
       if (backend.state == BackendState::kReady)
         ready_groups_.insert(backend.group);
       candidate.pod = std::move(pod);
@@ -196,14 +197,9 @@ private:
     }
   }
 
-  std::string zone_of(std::string_view node) {
-    if (distribution_ == Distribution::kEven)
-      return {};
-    const auto [at, fresh] = zones_.try_emplace(std::string(node));
-    if (fresh)
-      if (const ObjectPtr object = view_.get(view::kNodes, {}, node))
-        at->second = view::node_zone(*object);
-    return at->second;
+  std::string_view zone_of(std::string_view node) const {
+    const Host* host = scene_.host(node);
+    return host ? std::string_view(host->zone) : std::string_view();
   }
 
   std::vector<Endpoint> pod_endpoints(const json::object& port_spec, IpFamily family) const {
@@ -236,6 +232,7 @@ private:
       const auto* endpoints = api::find_array(slice->body, "endpoints");
       if (number == 0 || !endpoints)
         continue;
+      out.reserve(out.size() + endpoints->size());
       for (const json::value& entry : *endpoints)
         if (entry.is_object())
           add_endpoint(*slice, entry.get_object(), number, family, out);
@@ -258,50 +255,72 @@ private:
     return 0;
   }
 
-  static bool condition(const json::object& endpoint, std::string_view name, bool otherwise) {
-    const auto* conditions = api::find_object(endpoint, "conditions");
-    const auto* value = conditions ? conditions->if_contains(name) : nullptr;
-    return value && value->is_bool() ? value->get_bool() : otherwise;
+  // What an endpoint of a slice says, read in one pass.
+  struct SliceEndpoint {
+    std::string_view address, node, zone;
+    std::optional<bool> ready, serving, terminating;
+  };
+
+  static std::string_view text_in(const json::value& value) {
+    const json::string* text = value.if_string();
+    return text ? std::string_view(*text) : std::string_view();
+  }
+
+  static SliceEndpoint read_endpoint(const json::object& endpoint) {
+    SliceEndpoint out;
+    for (const auto& [key, value] : endpoint) {
+      if (key == "addresses") {
+        // Addresses of one endpoint are the same backend: the first counts.
+        const json::array* addresses = value.if_array();
+        if (addresses && !addresses->empty())
+          out.address = text_in(addresses->front());
+      } else if (key == "nodeName") {
+        out.node = text_in(value);
+      } else if (key == "zone") {
+        out.zone = text_in(value);
+      } else if (key == "conditions" && value.is_object()) {
+        for (const auto& [name, holds] : value.get_object())
+          if (auto* condition = name == "ready"         ? &out.ready
+                                : name == "serving"     ? &out.serving
+                                : name == "terminating" ? &out.terminating
+                                                        : nullptr;
+              condition && holds.is_bool())
+            *condition = holds.get_bool();
+      }
+    }
+    return out;
   }
 
   // discovery/v1: an absent `ready` means ready, an absent `serving` the same as `ready`.
-  BackendState state_of(const json::object& endpoint, const Object* node) const {
-    if (node && !scene_.members.alive(node->name))
+  static BackendState state_of(const SliceEndpoint& endpoint, const Host* host) {
+    if (host && !host->alive)
       return BackendState::kTerminating;
-    const bool ready = condition(endpoint, "ready", true);
+    const bool ready = endpoint.ready.value_or(true);
     if (ready)
       return BackendState::kReady;
-    return condition(endpoint, "serving", ready) && condition(endpoint, "terminating", false)
+    return endpoint.serving.value_or(ready) && endpoint.terminating.value_or(false)
                ? BackendState::kServing
                : BackendState::kTerminating;
   }
 
   void add_endpoint(const Object& slice, const json::object& json_endpoint, std::uint16_t number,
                     IpFamily family, std::vector<Endpoint>& out) {
-    const auto* addresses = api::find_array(json_endpoint, "addresses");
-    // Addresses of one endpoint are the same backend: the first counts.
-    const auto text = addresses && !addresses->empty() && addresses->front().is_string()
-                          ? std::string_view(addresses->front().get_string())
-                          : std::string_view();
-    const auto ip = IpAddress::parse(text);
+    const SliceEndpoint read = read_endpoint(json_endpoint);
+    const auto ip = IpAddress::parse(read.address);
     if (!ip || ip->family() != family || ip->is_unspecified() || ip->is_loopback() ||
         ip->is_multicast()) {
       note(FindingKind::kBadEndpoint,
-           fmt::format("EndpointSlice {}: \"{}\" cannot be a backend", slice.name, text));
+           fmt::format("EndpointSlice {}: \"{}\" cannot be a backend", slice.name, read.address));
       return;
     }
-    const auto node_name = api::find_string(json_endpoint, "nodeName");
-    const ObjectPtr node = node_name.empty() ? nullptr : view_.get(view::kNodes, {}, node_name);
-    Endpoint endpoint;
+    const Host* host = read.node.empty() ? nullptr : scene_.host(read.node);
+    Endpoint& endpoint = out.emplace_back();
     endpoint.backend.ip = *ip;
     endpoint.backend.port = number;
-    endpoint.backend.state = state_of(json_endpoint, node.get());
-    endpoint.backend.host = scene_.hosts.host_of(*ip);
-    endpoint.node = node_name;
-    endpoint.zone = api::find_string(json_endpoint, "zone");
-    if (endpoint.zone.empty())
-      endpoint.zone = zone_of(node_name);
-    out.push_back(std::move(endpoint));
+    endpoint.backend.state = state_of(read, host);
+    endpoint.backend.host = scene_.by_address.host_of(*ip);
+    endpoint.node = read.node;
+    endpoint.zone = !read.zone.empty() ? read.zone : host ? std::string_view(host->zone) : "";
   }
 
   // ---- ports
@@ -320,10 +339,10 @@ private:
     port.affinity_s = api::affinity_timeout_s(spec_);
     for (const api::LabelWeight& weight : weights_)
       port.groups.push_back({weight.group(), weight.weight});
-    const std::vector<Endpoint> endpoints =
+    std::vector<Endpoint> endpoints =
         by_selector ? pod_endpoints(port_spec, family) : slice_endpoints(port_spec, *proto, family);
-    add_rings(port, frontends(number, port_spec, *proto, family), endpoints);
     count(endpoints, served_[family]);
+    add_rings(port, frontends(number, port_spec, *proto, family), std::move(endpoints));
   }
 
   std::vector<model::Frontend> frontends(std::uint16_t number, const json::object& port_spec,
@@ -358,7 +377,7 @@ private:
   }
 
   void add_rings(model::ServicePort& port, std::vector<model::Frontend> all,
-                 const std::vector<Endpoint>& endpoints) {
+                 std::vector<Endpoint> endpoints) {
     const Place here{scene_.inputs.self, scene_.zone};
     const auto emit = [&](Clients clients, std::vector<model::Frontend> frontends,
                           std::vector<model::Backend> backends) {
@@ -382,33 +401,37 @@ private:
     std::vector<model::Frontend> cluster, external;
     for (const model::Frontend& frontend : all)
       (frontend.kind == FrontendKind::kClusterIp ? cluster : external).push_back(frontend);
-    const auto inside = [&](bool local) {
-      return local ? of_host(endpoints, here) : nearest(endpoints, here, distribution_);
+    const auto inside = [&](bool local, std::vector<Endpoint> of) {
+      return local ? of_host(std::move(of), here) : nearest(std::move(of), here, distribution_);
     };
     // Of clients outside there are none without an address for them.
     if (external.empty())
-      return emit(Clients::kAll, std::move(cluster), inside(internal_local_));
+      return emit(Clients::kAll, std::move(cluster), inside(internal_local_, std::move(endpoints)));
     if (!internal_local_ && !external_local_ && distribution_ == Distribution::kEven)
-      return emit(Clients::kAll, std::move(all), everywhere(endpoints));
+      return emit(Clients::kAll, std::move(all), everywhere(std::move(endpoints)));
     if (internal_local_) {
-      emit(Clients::kInside, std::move(cluster), inside(true));
-      emit(Clients::kInsideExternal, external, inside(false));
+      emit(Clients::kInside, std::move(cluster), inside(true, endpoints));
+      emit(Clients::kInsideExternal, external, inside(false, endpoints));
     } else {
-      emit(Clients::kInside, std::move(all), inside(false));
+      emit(Clients::kInside, std::move(all), inside(false, endpoints));
     }
     emit(Clients::kOutside, std::move(external),
-         external_local_ ? of_host(endpoints, here) : everywhere(endpoints));
+         external_local_ ? of_host(std::move(endpoints), here) : everywhere(std::move(endpoints)));
   }
 
   // ---- what others should know
   void count(const std::vector<Endpoint>& endpoints, Served& served) const {
     for (const Endpoint& endpoint : endpoints) {
       if (endpoint.backend.state == BackendState::kReady) {
-        served.ready_hosts.insert(endpoint.node);
+        served.ready = true;
+        if (external_local_)
+          served.ready_hosts.emplace(endpoint.node);
         if (endpoint.node == scene_.inputs.self)
           served.ready_here.insert(endpoint.backend.ip);
       } else if (endpoint.backend.state == BackendState::kServing) {
-        served.serving_hosts.insert(endpoint.node);
+        served.serving = true;
+        if (external_local_)
+          served.serving_hosts.emplace(endpoint.node);
       }
     }
   }
@@ -439,9 +462,8 @@ private:
         note(FindingKind::kNoReadyBackend,
              fmt::format("no ready {0} backend: connections to its {0} addresses are refused",
                          to_string(family)));
-    const bool any_ready = std::any_of(served_.begin(), served_.end(), [](const auto& served) {
-      return !served.second.ready_hosts.empty();
-    });
+    const bool any_ready = std::any_of(served_.begin(), served_.end(),
+                                       [](const auto& served) { return served.second.ready; });
     if (!by_selector)
       return;
     for (const api::LabelWeight& weight : weights_) {
@@ -471,7 +493,6 @@ private:
   std::vector<Address> addresses_;
   std::set<IpAddress> contestable_;
   std::vector<Candidate> candidates_;
-  std::map<std::string, std::string> zones_;
   std::set<std::string> selected_groups_;
   std::set<std::string> ready_groups_;
   std::map<IpFamily, Served> served_;

@@ -118,12 +118,12 @@ struct shoal_vip {
  */
 #define SHOAL_RING_REF(first_block, slots) (((__u64)(first_block) << 32) | (__u64)(slots))
 
-/* shoal_ring_blocks, ARRAY, written by batches. A block is reused only after a grace (see netplane/apply). */
+/* shoal_ring_blocks, ARRAY, mapped while many are written. A block is reused only after a grace (see netplane/apply). */
 struct shoal_ring_block {
 	__u32 backend[SHOAL_RING_BLOCK_SLOTS]; /* index into shoal_backends; 0: none */
 };
 
-/* ---- backends: shoal_backends, ARRAY, index = backend id -------------------------------------------- */
+/* ---- backends: shoal_backends, ARRAY (mapped while many are written), index = backend id -------------------------------------------- */
 
 enum shoal_backend_flags {
 	SHOAL_BE_LOCAL = 1, /* a pod of this host: delivered to its veth */

@@ -181,7 +181,8 @@ void BpfDataPlane::audit_services(const model::DataPlane& maps, AuditReport& rep
       continue;
     report.findings.push_back(
         fmt::format("the map entry of address {} was changed", ip.to_string()));
-    mend(kernel_.maps->put_vip(ip, entry), "address " + ip.to_string());
+    mend(kernel_.maps->put_vips(std::array{kernel::VipWrite{ip, entry}}),
+         "address " + ip.to_string());
   }
   for (const auto& [ip, entry] : maps.vips) {
     if (actual_.vips().contains(ip))

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <span>
+#include <type_traits>
 
 namespace shoal::apply {
 namespace {
@@ -51,9 +53,11 @@ std::string_view doing(const plan::FreeBackends&) { return "free the backend"; }
 // --------------------------------------------------------------------------------------
 
 Result<> PlanRunner::write(const plan::OpenServices& batch) {
+  std::vector<plan::ServiceIndex> services;
+  services.reserve(batch.items.size());
   for (const auto& item : batch.items)
-    SHOAL_TRY(maps_.clear_service_stats(item.service));
-  return {};
+    services.push_back(item.service);
+  return maps_.clear_service_stats(services);
 }
 
 Result<> PlanRunner::write(const plan::SetBackends& batch) {
@@ -67,21 +71,30 @@ Result<> PlanRunner::write(const plan::SetBackends& batch) {
   return maps_.put_backends(writes);
 }
 
+// Rings that lie one behind the other are built in one buffer and written at once.
 Result<> PlanRunner::write(const plan::WriteRings& batch) {
-  std::vector<kernel::RingBlockWrite> writes;
+  std::uint32_t first_block = 0;
+  std::uint32_t next_block = 0;
+  ring_slots_.clear();
+  const auto flush = [&]() -> Result<> {
+    if (!ring_slots_.empty())
+      SHOAL_TRY(maps_.put_ring_blocks(first_block, ring_slots_));
+    ring_slots_.clear();
+    return {};
+  };
   for (const auto& item : batch.items) {
-    for (std::size_t at = 0; at < item.slots.size(); at += model::kRingBlockSlots) {
-      kernel::RingBlockWrite& write = writes.emplace_back();
-      write.block = item.first_block + static_cast<std::uint32_t>(at / model::kRingBlockSlots);
-      std::copy_n(item.slots.begin() + static_cast<std::ptrdiff_t>(at), model::kRingBlockSlots,
-                  write.slots.begin());
-      if (writes.size() == kBlocksPerWrite) {
-        SHOAL_TRY(maps_.put_ring_blocks(writes));
-        writes.clear();
-      }
-    }
+    if (item.first_block != next_block || ring_slots_.size() + item.slots > kSlotsPerWrite)
+      SHOAL_TRY(flush());
+    if (ring_slots_.empty())
+      first_block = item.first_block;
+    next_block = item.first_block + item.slots / model::kRingBlockSlots;
+    const std::size_t at = ring_slots_.size();
+    ring_slots_.resize(at + item.slots);
+    const auto ring = std::span(ring_slots_).subspan(at);
+    ring_builder_.build(item.members, ring);
+    ring_contents_[item.service] = plan::ring_digest(ring);
   }
-  return writes.empty() ? Result<>() : maps_.put_ring_blocks(writes);
+  return flush();
 }
 
 Result<> PlanRunner::write(const plan::SwitchRings& batch) {
@@ -111,9 +124,11 @@ Result<> PlanRunner::write(const plan::SetFrontends& batch) {
 }
 
 Result<> PlanRunner::write(const plan::SetVips& batch) {
+  std::vector<kernel::VipWrite> writes;
+  writes.reserve(batch.items.size());
   for (const auto& item : batch.items)
-    SHOAL_TRY(maps_.put_vip(item.ip, item.entry));
-  return {};
+    writes.push_back({item.ip, item.entry});
+  return maps_.put_vips(writes);
 }
 
 Result<> PlanRunner::write(const plan::DeleteFrontends& batch) {
@@ -185,6 +200,17 @@ void PlanRunner::failed(const Item& item, Error error) {
 }
 
 template <class Batch>
+void PlanRunner::note(const Batch& batch) {
+  actual_.note(batch, stamp_);
+  operations_ += batch.items.size();
+  if constexpr (std::is_same_v<Batch, plan::SwitchRings>)
+    for (const auto& item : batch.items)
+      if (const auto written = ring_contents_.find(item.service);
+          !item.to.empty() && written != ring_contents_.end())
+        actual_.learn_content(item.service, written->second);
+}
+
+template <class Batch>
 void PlanRunner::run_batch(const Batch& batch) {
   // Nothing has failed yet, most of the time: no copy then.
   Batch rest;
@@ -198,8 +224,7 @@ void PlanRunner::run_batch(const Batch& batch) {
   if (todo->items.empty())
     return;
   if (write(*todo)) {
-    actual_.note(*todo, stamp_);
-    operations_ += todo->items.size();
+    note(*todo);
     return;
   }
   for (const auto& item : todo->items) {
@@ -210,8 +235,7 @@ void PlanRunner::run_batch(const Batch& batch) {
       failed(item, std::move(done).error().wrap(doing(one)));
       continue;
     }
-    actual_.note(one, stamp_);
-    operations_++;
+    note(one);
   }
 }
 

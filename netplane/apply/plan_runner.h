@@ -12,11 +12,12 @@
 #include <map>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace shoal::apply {
 
-inline constexpr std::size_t kBlocksPerWrite = 1024;  // 256 KiB a batch
+inline constexpr std::size_t kSlotsPerWrite = 65'536;  // 256 KiB at once
 
 class PlanRunner {
 public:
@@ -30,6 +31,8 @@ public:
 private:
   template <class Batch>
   void run_batch(const Batch& batch);
+  template <class Batch>
+  void note(const Batch& batch);
   template <class Item>
   bool skipped(const Item& item) const;
   template <class Item>
@@ -55,6 +58,9 @@ private:
   std::map<plan::ServiceIndex, std::string> names_;
   std::set<plan::ServiceIndex> failed_;
   std::size_t operations_ = 0;
+  plan::RingBuilder ring_builder_;
+  std::vector<model::BackendId> ring_slots_;
+  std::unordered_map<plan::ServiceIndex, std::uint64_t> ring_contents_;  // digests, as written
   std::vector<ObjectError> errors_;
 };
 

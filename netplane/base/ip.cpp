@@ -41,6 +41,29 @@ Result<L4Proto> parse_l4_proto(std::string_view text) {
   return fail(Errc::kInvalid, fmt::format("protocol \"{}\" is unknown; use TCP or UDP", text));
 }
 
+namespace {
+
+// Four decimal numbers up to 255 without leading zeros, as inet_pton has it. Hosts read a hundred
+// thousand of these when they start.
+std::optional<std::uint32_t> parse_v4(std::string_view text) {
+  std::uint32_t address = 0;
+  std::size_t at = 0;
+  for (int part = 0; part < 4; part++) {
+    if (part > 0 && (at >= text.size() || text[at++] != '.'))
+      return std::nullopt;
+    const std::size_t begin = at;
+    std::uint32_t number = 0;
+    for (; at < text.size() && at < begin + 3 && text[at] >= '0' && text[at] <= '9'; at++)
+      number = number * 10 + static_cast<std::uint32_t>(text[at] - '0');
+    if (at == begin || number > 255 || (at > begin + 1 && text[begin] == '0'))
+      return std::nullopt;
+    address = address << 8 | number;
+  }
+  return at == text.size() ? std::optional(address) : std::nullopt;
+}
+
+}  // namespace
+
 IpAddress IpAddress::v4(std::uint32_t host_order) {
   Bytes bytes{};
   std::copy(kMappedPrefix.begin(), kMappedPrefix.end(), bytes.begin());
@@ -50,11 +73,9 @@ IpAddress IpAddress::v4(std::uint32_t host_order) {
 }
 
 Result<IpAddress> IpAddress::parse(std::string_view text) {
+  if (const auto four = parse_v4(text))
+    return v4(*four);
   const std::string copy(text);
-  in_addr four{};
-  if (::inet_pton(AF_INET, copy.c_str(), &four) == 1 && copy.size() == text.size() &&
-      copy.find('\0') == std::string::npos)
-    return v4(ntohl(four.s_addr));
   Bytes bytes{};
   if (copy.find('\0') != std::string::npos ||
       ::inet_pton(AF_INET6, copy.c_str(), bytes.data()) != 1)

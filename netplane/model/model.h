@@ -8,6 +8,7 @@
 #pragma once
 
 #include "netplane/base/ip.h"
+#include "netplane/base/shared_vector.h"
 
 #include <compare>
 #include <cstdint>
@@ -97,7 +98,7 @@ struct ServicePort {
   // no ready backend hands its share to the others in proportion, and weight 0 gets no new
   // connection.
   std::vector<WeightGroup> groups;
-  std::vector<Backend> backends;
+  SharedVector<Backend> backends;
   Clients clients = Clients::kAll;
   // How long a client stays with the backend that it had last; 0: each connection picks anew.
   std::uint32_t affinity_s = 0;

@@ -184,7 +184,7 @@ void Actual::note_item(const SwitchRings::Item& item, Stamp stamp) {
     SHOAL_ASSERT(block_pool_.claim(item.to.first_block, item.to.blocks()));
   service.ring = item.to;
   service.ring_inputs = item.inputs;
-  service.ring_content = item.content;
+  service.ring_content = item.to.empty() ? 0 : kUnknownContent;
   for (SlotCount& owned : service.backends)
     owned.slots = 0;
   // Both are in the order of the backends' keys.
@@ -263,6 +263,10 @@ void Actual::learn(const Learned& learned) {
     SHOAL_ASSERT(strays_.erase(id) == 1);
     own(service, id, 0);
   }
+}
+
+void Actual::learn_content(ServiceIndex index, std::uint64_t content) {
+  state(index).ring_content = content;
 }
 
 void Actual::distrust_ring(ServiceIndex index) {

@@ -87,6 +87,9 @@ public:
       note_item(item, stamp);
   }
   void learn(const Learned& learned);
+  // Of the service's ring, which was switched to: a digest of its slots. Until it is known, the
+  // ring is taken to hold what is wanted of it, and cannot be audited.
+  void learn_content(ServiceIndex service, std::uint64_t digest);
   // Everything stamped `up_to` or earlier has had its grace. True when something became free.
   bool release(Stamp up_to);
   // True while something waits for a grace, or may be freed by the next plan.

@@ -101,6 +101,7 @@ private:
   RingBuilder builder_;
   std::vector<WantedBackend> backends_;
   std::vector<RingMember> members_;
+  std::vector<BackendId> slots_;
 
   Plan plan_;
   OpenServices open_;
@@ -343,13 +344,15 @@ bool Planner::write_ring(const DesiredService& wanted, SwitchRings::Item&& item,
   for (const WantedBackend& backend : backends_)
     if (backend.quota > 0)
       members_.push_back({backend.name, backend.quota, backend.id});
-  WriteRings::Item ring{*wanted.index, 0, std::vector<BackendId>(slots)};
-  builder_.build(members_, ring.slots);
-  item.content = ring_digest(ring.slots);
-  if (wanted.actual != nullptr && wanted.actual->ring.slots == slots &&
-      wanted.actual->ring_content == item.content) {
-    learned.ring_inputs = item.inputs;
-    return true;
+  // After a start nothing is known of the ring but what it holds: it is built to be compared.
+  if (wanted.actual != nullptr && wanted.actual->ring_inputs == 0 &&
+      wanted.actual->ring.slots == slots && wanted.actual->ring_content != kUnknownContent) {
+    slots_.resize(slots);
+    builder_.build(members_, slots_);
+    if (ring_digest(slots_) == wanted.actual->ring_content) {
+      learned.ring_inputs = item.inputs;
+      return true;
+    }
   }
   item.to.slots = static_cast<std::uint32_t>(slots);
   const std::optional<std::uint32_t> block = block_pool_.take_run(item.to.blocks());
@@ -361,8 +364,8 @@ bool Planner::write_ring(const DesiredService& wanted, SwitchRings::Item&& item,
               item.to.blocks(), block_pool_.size() - block_pool_.free_count(), block_pool_.size()));
     return false;
   }
-  item.to.first_block = ring.first_block = *block;
-  write_rings_.items.push_back(std::move(ring));
+  item.to.first_block = *block;
+  write_rings_.items.push_back({*wanted.index, *block, item.to.slots, members_});
   switch_rings_.items.push_back(std::move(item));
   return true;
 }
@@ -573,7 +576,7 @@ void Planner::plan_removed() {
     if (service->frontends > (lost == lost_frontends_.end() ? 0 : lost->second))
       continue;  // some frontend still leads here: whoever should have it could not take it over
     if (!service->ring.empty() || service->ring_content != 0)
-      empty_rings_.items.push_back({index, {}, 0, 0, {}});
+      empty_rings_.items.push_back({index, {}, 0, {}});
     if (const auto held = actual_.source_ranges().find(index);
         held != actual_.source_ranges().end())
       for (const IpPrefix& range : held->second)
@@ -617,11 +620,11 @@ void append_rings(std::vector<Op>& ops, WriteRings&& batch) {
   WriteRings part;
   std::size_t slots = 0;
   for (WriteRings::Item& item : batch.items) {
-    if (!part.items.empty() && slots + item.slots.size() > kSlotsPerOpMax) {
+    if (!part.items.empty() && slots + item.slots > kSlotsPerOpMax) {
       ops.push_back(std::exchange(part, {}));
       slots = 0;
     }
-    slots += item.slots.size();
+    slots += item.slots;
     part.items.push_back(std::move(item));
   }
   if (!part.items.empty())

@@ -188,10 +188,10 @@ void RingBuilder::build(std::span<const RingMember> members, std::span<std::uint
   make_walkers(members, slots);
   reverse_table(pairs);
   free_.assign(pairs, 1);
-  taken_.resize(pairs);
 
   std::uint8_t* const free = free_.data();
-  std::uint32_t* const taken = taken_.data();
+  const std::uint32_t* const reversed = reversed_.data();
+  std::uint32_t* const out = ring.data();
   const std::uint32_t mask = mask_;
   const auto count = static_cast<std::uint32_t>(walkers_.size());
   const std::uint32_t rounds = walkers_.front().carry + 1;
@@ -208,17 +208,14 @@ void RingBuilder::build(std::span<const RingMember> members, std::span<std::uint
         const Place place = next_place(free, mask, walker.position, walker.skip);
         walker.position = place.next;
         free[place.slot] = 0;
-        taken[place.slot] = i;
+        // Index bits are reversed on the way out: the low bits of a place choose its part of the
+        // hash space, so the places of a ring twice as large are halves of this one's, visited in
+        // the same order.
+        std::uint32_t* const pair = out + std::size_t{2} * reversed[place.slot];
+        pair[0] = walker.value;
+        pair[1] = walker.other;
       }
     }
-  }
-  // Index bits are reversed on the way out: the low bits of a place choose its part of the hash
-  // space, so the places of a ring twice as large are halves of this one's, visited in the same
-  // order.
-  for (std::uint32_t pair = 0; pair < pairs; pair++) {
-    const Walker& walker = walkers_[taken_[reversed_[pair]]];
-    ring[std::size_t{2} * pair] = walker.value;
-    ring[std::size_t{2} * pair + 1] = walker.other;
   }
 }
 

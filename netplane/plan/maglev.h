@@ -61,6 +61,7 @@ struct RingMember {
   std::uint64_t name = 0;   // ring_name
   std::uint32_t quota = 0;  // slots
   std::uint32_t value = 0;  // what is written in them
+  bool operator==(const RingMember&) const = default;
 };
 
 class RingBuilder {
@@ -86,8 +87,7 @@ private:
 
   std::vector<RingMember> sorted_;
   std::vector<Walker> walkers_;
-  std::vector<std::uint8_t> free_;  // 1: nobody's yet
-  std::vector<std::uint32_t> taken_;
+  std::vector<std::uint8_t> free_;       // 1: nobody's yet
   std::vector<std::uint32_t> reversed_;  // bit reversal of an index of a ring of its size
   std::uint32_t mask_ = 0;
 };

@@ -18,6 +18,7 @@
 
 #include "netplane/base/result.h"
 #include "netplane/model/data_plane.h"
+#include "netplane/plan/maglev.h"
 
 #include <cstdint>
 #include <string>
@@ -61,11 +62,14 @@ struct SetBackends {
   bool operator==(const SetBackends&) const = default;
 };
 
+// Of a ring the plan says what it is built from (RingBuilder): who carries it out builds it where
+// it goes, so that a plan costs what it says and not what the rings hold.
 struct WriteRings {
   struct Item {
     ServiceIndex service = 0;
     std::uint32_t first_block = 0;
-    std::vector<BackendId> slots;  // a multiple of model::kRingBlockSlots
+    std::uint32_t slots = 0;  // a multiple of model::kRingBlockSlots
+    std::vector<RingMember> members;
     bool operator==(const Item&) const = default;
   };
   std::vector<Item> items;
@@ -81,9 +85,8 @@ struct SlotCount {
 struct SwitchRings {
   struct Item {
     ServiceIndex service = 0;
-    RingRef to;                 // empty: refuse
-    std::uint64_t inputs = 0;   // digest of what the ring was built from
-    std::uint64_t content = 0;  // digest of its slots
+    RingRef to;                // empty: refuse
+    std::uint64_t inputs = 0;  // digest of what the ring was built from
     std::vector<SlotCount> counts;
     bool operator==(const Item&) const = default;
   };

@@ -52,8 +52,8 @@ struct ItemText {
                        i.recycled ? " recycled" : "");
   }
   std::string operator()(const WriteRings::Item& i) const {
-    return fmt::format("write-ring service={} slots={} first_block={} {}", i.service,
-                       i.slots.size(), i.first_block, render_shares(i.slots));
+    return fmt::format("write-ring service={} slots={} first_block={} {}", i.service, i.slots,
+                       i.first_block, render_shares(i.members));
   }
   std::string operator()(const SwitchRings::Item& i) const {
     return fmt::format("switch-ring service={} to {}", i.service, text(i.to));
@@ -136,10 +136,10 @@ std::string text(const OverlayRoute& route) {
 
 }  // namespace
 
-std::string render_shares(std::span<const BackendId> slots) {
+std::string render_shares(std::span<const RingMember> members) {
   std::map<BackendId, std::size_t> counts;
-  for (const BackendId id : slots)
-    counts[id]++;
+  for (const RingMember& member : members)
+    counts[member.value] += member.quota;
   std::string out;
   for (const auto& [id, count] : counts)
     out += fmt::format("{}{}*{}", out.empty() ? "" : " ", id, count);

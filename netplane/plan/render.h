@@ -21,6 +21,6 @@ std::string render(const Actual& actual);
 std::string render(const model::Desired& desired);
 
 // "3*342 5*682": who has how many slots, by id.
-std::string render_shares(std::span<const BackendId> slots);
+std::string render_shares(std::span<const RingMember> members);
 
 }  // namespace shoal::plan

@@ -102,7 +102,7 @@ TEST_F(Ipv6Test, OtherSolicitationsAreTheStacks) {
   s = for_vip();
   s.type = 136;  // another host's announcement of the same address
   EXPECT_EQ(ask_uplink(s).verdict, kPass);
-  ASSERT_TRUE(host.maps().put_vip(vip.ip, {false}));
+  ASSERT_TRUE(host.maps().put_vips(std::array{kernel::VipWrite{vip.ip, {false}}}));
   EXPECT_EQ(ask_uplink(for_vip()).verdict, kPass);
   EXPECT_EQ(host.maps().flows(1).value().size(), 0U);
 }

@@ -147,13 +147,10 @@ Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
 
 void Host::ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
                 std::uint32_t block) {
-  std::vector<kernel::RingBlockWrite> writes;
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    if (i % model::kRingBlockSlots == 0)
-      writes.push_back({block + static_cast<std::uint32_t>(writes.size()), {}});
-    writes.back().slots[i % model::kRingBlockSlots] = slots[i];
-  }
-  ASSERT_TRUE(maps_->put_ring_blocks(writes));
+  std::vector<model::BackendId> blocks = slots;
+  while (blocks.size() % model::kRingBlockSlots != 0)
+    blocks.push_back(model::kNoBackend);
+  ASSERT_TRUE(maps_->put_ring_blocks(block, blocks));
   ASSERT_TRUE(maps_->switch_ring(service, {block, static_cast<std::uint32_t>(slots.size())}));
 }
 
@@ -174,7 +171,7 @@ void Host::frontend(const std::string& address, L4Proto proto, model::ServiceInd
       {where.ip, where.port, proto},
       {.inside = service, .outside = north_south ? service : model::kNoService}};
   ASSERT_TRUE(maps_->put_frontends({&write, 1}));
-  ASSERT_TRUE(maps_->put_vip(where.ip, {announced}));
+  ASSERT_TRUE(maps_->put_vips(std::array{kernel::VipWrite{where.ip, {announced}}}));
 }
 
 void Host::frontend(const std::string& address, L4Proto proto, const model::FrontendEntry& entry) {

@@ -167,8 +167,8 @@ TEST_P(HostsTest, TakeoverOfTheVipKeepsConnections) {
     for (const UniqueFd& fd : open)
       before.push_back(exchange(fd.get()).text);
     // The other host announces; the client's neighbour entry is what a gratuitous ARP would change.
-    ASSERT_TRUE(net.h1->maps().put_vip(places.vip.ip, {false}));
-    ASSERT_TRUE(net.h2->maps().put_vip(places.vip.ip, {true}));
+    ASSERT_TRUE(net.h1->maps().put_vips(std::array{kernel::VipWrite{places.vip.ip, {false}}}));
+    ASSERT_TRUE(net.h2->maps().put_vips(std::array{kernel::VipWrite{places.vip.ip, {true}}}));
     sh("ip neigh flush dev eth0");
     sh("ip -6 neigh flush dev eth0");
     for (std::size_t i = 0; i < open.size(); ++i) {

@@ -32,10 +32,9 @@ void fill(kernel::DataMaps& maps) {
       {2, {ip("10.244.2.7"), 8080, 9, 3, false, ip("198.18.0.12"), true, true}},
       {3, {.epoch = 4, .valid = false}}};
   ASSERT_TRUE(maps.put_backends(backends));
-  kernel::RingBlockWrite blocks[2] = {{5, {}}, {6, {}}};
-  blocks[0].slots.fill(1);
-  blocks[1].slots.fill(2);
-  ASSERT_TRUE(maps.put_ring_blocks(blocks));
+  std::vector<model::BackendId> blocks(model::kRingBlockSlots, 1);
+  blocks.resize(2 * model::kRingBlockSlots, 2);
+  ASSERT_TRUE(maps.put_ring_blocks(5, blocks));
   ASSERT_TRUE(maps.switch_ring(2, {5, 100}));
   const kernel::FrontendWrite frontends[] = {
       {{ip("10.96.0.10"), 80, L4Proto::kTcp}, {.inside = 2}},
@@ -44,8 +43,8 @@ void fill(kernel::DataMaps& maps) {
   for (const char* range : {"198.18.0.0/24", "2001:db8:1::/64", "0.0.0.0/0"})
     ASSERT_TRUE(maps.put_source_range(4, IpPrefix::parse(range).value()));
   ASSERT_TRUE(maps.put_frontends(frontends));
-  ASSERT_TRUE(maps.put_vip(ip("10.96.0.10"), {}));
-  ASSERT_TRUE(maps.put_vip(ip("198.18.100.1"), {true}));
+  ASSERT_TRUE(maps.put_vips(std::array{kernel::VipWrite{ip("10.96.0.10"), {}}}));
+  ASSERT_TRUE(maps.put_vips(std::array{kernel::VipWrite{ip("198.18.100.1"), {true}}}));
   ASSERT_TRUE(
       maps.put_pod(ip("10.244.1.5"), {12, 7, mac("02:00:00:00:aa:05"), mac("02:00:00:00:bb:05")}));
   ASSERT_TRUE(maps.put_node(IpPrefix::parse("10.244.1.0/24").value(), {}));
@@ -130,6 +129,34 @@ TEST_P(MapsTest, AFullMapNamesTheKeyThatSizesIt) {
   EXPECT_THAT(put.error().message(), testing::HasSubstr("data_plane.frontends"));
 }
 
+// So many that the real maps are mapped for it, from entries on that begin no page.
+TEST_P(MapsTest, WhatIsWrittenInBulkIsReadAndNothingElseIsTouched) {
+  constexpr std::uint32_t kBlocks = 150, kFirst = 3, kBackends = 140, kFirstId = 7;
+  const auto entry = [](std::uint32_t id) {
+    return model::BackendEntry{IpAddress::v4(0x0af40000U + id), 80, 1, 1};
+  };
+  const std::vector<model::BackendId> below(model::kRingBlockSlots, kFirstId);
+  ASSERT_TRUE(maps().put_ring_blocks(kFirst - 1, below));
+  ASSERT_TRUE(maps().put_ring_blocks(kFirst + kBlocks, below));
+  std::vector<kernel::BackendWrite> writes;
+  for (std::uint32_t id = kFirstId + kBackends; id-- > kFirstId;)
+    writes.push_back({id, entry(id)});
+  ASSERT_TRUE(maps().put_backends(writes));
+  std::vector<model::BackendId> slots;
+  for (std::uint32_t i = 0; i < kBlocks * model::kRingBlockSlots; i++)
+    slots.push_back(kFirstId + i % kBackends);
+  ASSERT_TRUE(maps().put_ring_blocks(kFirst, slots));
+  ASSERT_TRUE(maps().switch_ring(1, {kFirst - 1, (kBlocks + 2) * model::kRingBlockSlots}));
+
+  slots.insert(slots.begin(), below.begin(), below.end());
+  slots.insert(slots.end(), below.begin(), below.end());
+  const model::DataPlane held = maps().read().value();
+  EXPECT_EQ(held.rings.at(1).backends, slots);
+  ASSERT_EQ(held.backends.size(), kBackends);
+  for (const auto& [id, now] : held.backends)
+    EXPECT_EQ(now, entry(id));
+}
+
 TEST_P(MapsTest, ViolationsAreSeen) {
   fill(maps());
   const kernel::BackendWrite freed{1, {.epoch = 1, .valid = false}};
@@ -142,7 +169,7 @@ TEST(FakeDataMapsTest, FailsTheNthWriteWithAPrefixWritten) {
   FakeDataMaps maps(small_sizes());
   maps.fail_at(2, Errc::kExhausted);
   maps.fail_after_entries(1);
-  EXPECT_TRUE(maps.put_vip(ip("10.96.0.1"), {}));
+  EXPECT_TRUE(maps.put_vips(std::array{kernel::VipWrite{ip("10.96.0.1"), {}}}));
   const kernel::BackendWrite two[] = {{1, {ip("10.0.0.1"), 1, 0, 1}},
                                       {2, {ip("10.0.0.2"), 1, 0, 1}}};
   EXPECT_EQ(maps.put_backends(two).error().code(), Errc::kExhausted);

@@ -322,7 +322,7 @@ TEST_P(UplinkTest, CountersCountPacketsBytesAndFlows) {
   EXPECT_EQ(host.maps().service_stats({&service, 1}).value()[0],
             (kernel::ServiceStats{
                 .connects = 0, .flows = 1, .packets = 2, .bytes = v6 ? 148U : 108U, .refused = 0}));
-  ASSERT_TRUE(host.maps().clear_service_stats(service));
+  ASSERT_TRUE(host.maps().clear_service_stats(std::array{service}));
   EXPECT_EQ(host.maps().service_stats({&service, 1}).value()[0], kernel::ServiceStats{});
   auto flows = host.maps().flows(10).value();
   ASSERT_EQ(flows.size(), 2U);

@@ -8,7 +8,10 @@
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/kernel/bpf/data_maps_check.h"
 
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <numeric>
 #include <optional>
 
 namespace shoal {
@@ -51,11 +54,15 @@ public:
     });
   }
 
-  Result<> put_ring_blocks(std::span<const kernel::RingBlockWrite> writes) override {
-    for (const auto& write : writes)
-      SHOAL_TRY(kernel::check_ring_block(sizes_, write));
-    return batch("put_ring_blocks", writes,
-                 [this](const kernel::RingBlockWrite& w) { blocks_[w.block] = w.slots; });
+  Result<> put_ring_blocks(std::uint32_t first_block,
+                           std::span<const model::BackendId> slots) override {
+    SHOAL_TRY(kernel::check_ring_blocks(sizes_, first_block, slots));
+    std::vector<std::uint32_t> numbers(slots.size() / model::kRingBlockSlots);
+    std::iota(numbers.begin(), numbers.end(), 0U);
+    return batch("put_ring_blocks", std::span<const std::uint32_t>(numbers), [&](std::uint32_t n) {
+      const auto block = slots.subspan(std::size_t{n} * model::kRingBlockSlots);
+      std::copy_n(block.begin(), model::kRingBlockSlots, blocks_[first_block + n].begin());
+    });
   }
 
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
@@ -103,8 +110,9 @@ public:
     });
   }
 
-  Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {
-    return one("put_vip", [&] { state_.vips[ip] = entry; });
+  Result<> put_vips(std::span<const kernel::VipWrite> writes) override {
+    return batch("put_vips", writes,
+                 [this](const kernel::VipWrite& w) { state_.vips[w.ip] = w.entry; });
   }
   Result<> delete_vip(const IpAddress& ip) override {
     return one("delete_vip", [&] { state_.vips.erase(ip); });
@@ -150,8 +158,9 @@ public:
   backend_stats(std::span<const model::BackendId> backends) const override {
     return counters<kernel::BackendStats>(backend_counters, backends);
   }
-  Result<> clear_service_stats(model::ServiceIndex service) override {
-    return one("clear_service_stats", [&] { service_counters.erase(service); });
+  Result<> clear_service_stats(std::span<const model::ServiceIndex> services) override {
+    return batch("clear_service_stats", services,
+                 [this](model::ServiceIndex service) { service_counters.erase(service); });
   }
   Result<> clear_backend_stats(model::BackendId backend) override {
     return one("clear_backend_stats", [&] { backend_counters.erase(backend); });
@@ -241,7 +250,7 @@ private:
   static constexpr int kOneEntry = 0;
   kernel::MapSizes sizes_;
   model::DataPlane state_;  // rings stay empty here
-  std::map<std::uint32_t, kernel::RingBlock> blocks_;
+  std::map<std::uint32_t, std::array<model::BackendId, model::kRingBlockSlots>> blocks_;
   std::map<model::ServiceIndex, model::RingRef> refs_;
   unsigned writes_ = 0;
   unsigned fail_in_ = 0;

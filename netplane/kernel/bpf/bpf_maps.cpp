@@ -2,6 +2,7 @@
 #include "netplane/kernel/bpf/bpf_maps.h"
 
 #include "bpf/abi/shoal_abi.h"
+#include "netplane/kernel/bpf/array_window.h"
 #include "netplane/kernel/bpf/data_maps_check.h"
 #include "netplane/kernel/bpf/syscalls.h"
 
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <numeric>
 #include <set>
 #include <sys/mman.h>
 
@@ -21,6 +23,10 @@ namespace {
 static_assert(model::kRingBlockSlots == SHOAL_RING_BLOCK_SLOTS);
 static_assert(model::kRingSlotsMax == SHOAL_RING_SLOTS_MAX);
 static_assert(kUdpIdle_s == SHOAL_UDP_IDLE_S);
+
+// From so many entries on, mapping an array costs less than handing it every entry.
+constexpr std::size_t kWindowEntriesMin = 128;
+constexpr std::size_t kClearedAtOnce = 256;  // counters of all CPUs
 
 constexpr std::string_view kDropNames[] = {
 #define SHOAL_DROP(name, text) #name,
@@ -226,26 +232,49 @@ public:
   const MapSizes& sizes() const override { return sizes_; }
 
   Result<> put_backends(std::span<const BackendWrite> writes) override {
+    __u32 first = UINT32_MAX, last = 0;
+    for (const BackendWrite& write : writes) {
+      SHOAL_TRY(check_backend(sizes_, write));
+      first = std::min(first, write.id);
+      last = std::max(last, write.id);
+    }
+    const bool dense = writes.size() >= kWindowEntriesMin && last - first < 2 * writes.size();
+    if (auto window = dense ? ArrayWindow::map(fds_.backends.get(), first, last - first + 1,
+                                               sizeof(shoal_backend))
+                            : std::nullopt) {
+      for (const BackendWrite& write : writes) {
+        const shoal_backend value = to_abi(write.entry);
+        std::memcpy(window->at(write.id), &value, sizeof(value));
+      }
+      return {};
+    }
     std::vector<__u32> keys;
     std::vector<shoal_backend> values;
     for (const BackendWrite& write : writes) {
-      SHOAL_TRY(check_backend(sizes_, write));
       keys.push_back(write.id);
       values.push_back(to_abi(write.entry));
     }
     return write_all_of(fds_.backends, keys, values, "shoal_backends", "backends", sizes_.backends);
   }
 
-  Result<> put_ring_blocks(std::span<const RingBlockWrite> writes) override {
-    std::vector<__u32> keys;
-    std::vector<shoal_ring_block> values(writes.size());
-    for (std::size_t i = 0; i < writes.size(); ++i) {
-      SHOAL_TRY(check_ring_block(sizes_, writes[i]));
-      keys.push_back(writes[i].block);
-      std::memcpy(values[i].backend, writes[i].slots.data(), sizeof(values[i].backend));
+  Result<> put_ring_blocks(std::uint32_t first_block,
+                           std::span<const model::BackendId> slots) override {
+    SHOAL_TRY(check_ring_blocks(sizes_, first_block, slots));
+    static_assert(sizeof(shoal_ring_block) == sizeof(model::BackendId) * model::kRingBlockSlots);
+    const auto blocks = static_cast<__u32>(slots.size() / model::kRingBlockSlots);
+    if (auto window = blocks >= kWindowEntriesMin
+                          ? ArrayWindow::map(fds_.ring_blocks.get(), first_block, blocks,
+                                             sizeof(shoal_ring_block))
+                          : std::nullopt) {
+      std::memcpy(window->at(first_block), slots.data(), slots.size_bytes());
+      return {};
     }
-    return write_all_of(fds_.ring_blocks, keys, values, "shoal_ring_blocks", "ring_blocks",
-                        sizes_.ring_blocks);
+    std::vector<__u32> keys(blocks);
+    std::iota(keys.begin(), keys.end(), first_block);
+    SHOAL_TRY_WRAP(update_entries(fds_.ring_blocks.get(), keys.data(), sizeof(__u32), slots.data(),
+                                  sizeof(shoal_ring_block), blocks),
+                   "shoal_ring_blocks");
+    return {};
   }
 
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
@@ -286,9 +315,14 @@ public:
     return erase(fds_.source_ranges, to_abi(service, range), "shoal_source_ranges");
   }
 
-  Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {
-    shoal_vip value{.flags = entry.announced ? __u32{SHOAL_VIP_ANNOUNCED} : 0U};
-    return write_one(fds_.vips, to_abi(ip), value, "shoal_vips", "vips", sizes_.vips);
+  Result<> put_vips(std::span<const VipWrite> writes) override {
+    std::vector<shoal_addr> keys;
+    std::vector<shoal_vip> values;
+    for (const VipWrite& write : writes) {
+      keys.push_back(to_abi(write.ip));
+      values.push_back({.flags = write.entry.announced ? __u32{SHOAL_VIP_ANNOUNCED} : 0U});
+    }
+    return write_all_of(fds_.vips, keys, values, "shoal_vips", "vips", sizes_.vips);
   }
   Result<> delete_vip(const IpAddress& ip) override {
     return erase(fds_.vips, to_abi(ip), "shoal_vips");
@@ -330,7 +364,7 @@ public:
   service_stats(std::span<const model::ServiceIndex> services) const override;
   Result<std::vector<BackendStats>>
   backend_stats(std::span<const model::BackendId> backends) const override;
-  Result<> clear_service_stats(model::ServiceIndex service) override;
+  Result<> clear_service_stats(std::span<const model::ServiceIndex> services) override;
   Result<> clear_backend_stats(model::BackendId backend) override;
   Result<std::vector<DropCount>> drops() const override;
   Result<> each_flow(const std::function<bool(const Flow&)>& visit) const override;
@@ -576,9 +610,18 @@ BpfMaps::backend_stats(std::span<const model::BackendId> backends) const {
   return out;
 }
 
-Result<> BpfMaps::clear_service_stats(model::ServiceIndex service) {
-  SHOAL_TRY(check_service(sizes_, service));
-  return clear_per_cpu<shoal_service_stats>(fds_.service_stats, service);
+Result<> BpfMaps::clear_service_stats(std::span<const model::ServiceIndex> services) {
+  for (const model::ServiceIndex service : services)
+    SHOAL_TRY(check_service(sizes_, service));
+  const std::size_t bytes = sizeof(shoal_service_stats) * static_cast<std::size_t>(cpus_);
+  const std::vector<std::uint8_t> zero(bytes * std::min(services.size(), kClearedAtOnce));
+  for (std::size_t at = 0; at < services.size(); at += kClearedAtOnce) {
+    const auto part = services.subspan(at, std::min(kClearedAtOnce, services.size() - at));
+    SHOAL_TRY_WRAP(update_entries(fds_.service_stats.get(), part.data(), sizeof(__u32), zero.data(),
+                                  bytes, static_cast<std::uint32_t>(part.size())),
+                   "shoal_service_stats");
+  }
+  return {};
 }
 
 Result<> BpfMaps::clear_backend_stats(model::BackendId backend) {

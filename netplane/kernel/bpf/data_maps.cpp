@@ -120,14 +120,24 @@ Result<> check_backend(const MapSizes& sizes, const BackendWrite& write) {
   return {};
 }
 
-Result<> check_ring_block(const MapSizes& sizes, const RingBlockWrite& write) {
-  if (write.block >= sizes.ring_blocks)
-    return fail(Errc::kInvalid,
-                fmt::format("ring block {} is outside 0..{}", write.block, sizes.ring_blocks - 1));
-  for (model::BackendId id : write.slots)
-    if (id >= sizes.backends)
+Result<> check_ring_blocks(const MapSizes& sizes, std::uint32_t first_block,
+                           std::span<const model::BackendId> slots) {
+  if (slots.size() % model::kRingBlockSlots != 0)
+    return fail(Errc::kInvalid, fmt::format("{} slots are no whole number of ring blocks of {}",
+                                            slots.size(), model::kRingBlockSlots));
+  const std::size_t blocks = slots.size() / model::kRingBlockSlots;
+  if (first_block + blocks > sizes.ring_blocks)
+    return fail(Errc::kInvalid, fmt::format("ring blocks {} to {} are outside 0..{}", first_block,
+                                            first_block + blocks - 1, sizes.ring_blocks - 1));
+  for (std::size_t at = 0; at < slots.size(); at += model::kRingBlockSlots) {
+    model::BackendId largest = 0;
+    for (std::size_t i = 0; i < model::kRingBlockSlots; i++)
+      largest = std::max(largest, slots[at + i]);
+    if (largest >= sizes.backends)
       return fail(Errc::kInvalid, fmt::format("ring block {}: backend id {} is outside 1..{}",
-                                              write.block, id, sizes.backends - 1));
+                                              first_block + at / model::kRingBlockSlots, largest,
+                                              sizes.backends - 1));
+  }
   return {};
 }
 

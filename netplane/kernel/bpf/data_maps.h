@@ -49,21 +49,19 @@ struct MapSizes {
   bool operator==(const MapSizes&) const = default;
 };
 
-using RingBlock = std::array<model::BackendId, model::kRingBlockSlots>;
-
 struct BackendWrite {
   model::BackendId id = model::kNoBackend;
   model::BackendEntry entry;
 };
 
-struct RingBlockWrite {
-  std::uint32_t block = 0;
-  RingBlock slots{};
-};
-
 struct FrontendWrite {
   model::FrontendKey key;
   model::FrontendEntry entry;
+};
+
+struct VipWrite {
+  IpAddress ip;
+  model::VipEntry entry;
 };
 
 // Sums over the CPUs, since the map was made or the index was cleared.
@@ -142,7 +140,9 @@ public:
   virtual const MapSizes& sizes() const = 0;
 
   virtual Result<> put_backends(std::span<const BackendWrite> writes) = 0;
-  virtual Result<> put_ring_blocks(std::span<const RingBlockWrite> writes) = 0;
+  // Whole blocks of model::kRingBlockSlots, that lie one behind the other from `first_block` on.
+  virtual Result<> put_ring_blocks(std::uint32_t first_block,
+                                   std::span<const model::BackendId> slots) = 0;
   // One aligned 8-byte store: every hook sees the old ring or the new one, never a mixture. An
   // empty ref makes the service refuse. The old ring's blocks may still be read for a moment: reuse
   // them after a grace only.
@@ -154,7 +154,7 @@ public:
   // Outside clients that a restricted frontend of the service takes.
   virtual Result<> put_source_range(model::ServiceIndex service, const IpPrefix& range) = 0;
   virtual Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) = 0;
-  virtual Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) = 0;
+  virtual Result<> put_vips(std::span<const VipWrite> writes) = 0;
   virtual Result<> delete_vip(const IpAddress& ip) = 0;
   virtual Result<> put_pod(const IpAddress& ip, const model::PodEntry& entry) = 0;
   virtual Result<> delete_pod(const IpAddress& ip) = 0;
@@ -173,7 +173,7 @@ public:
   virtual Result<std::vector<BackendStats>>
   backend_stats(std::span<const model::BackendId> backends) const = 0;
   // Before an index is given to another service or backend.
-  virtual Result<> clear_service_stats(model::ServiceIndex service) = 0;
+  virtual Result<> clear_service_stats(std::span<const model::ServiceIndex> services) = 0;
   virtual Result<> clear_backend_stats(model::BackendId backend) = 0;
   virtual Result<std::vector<DropCount>>
   drops() const = 0;  // every reason but NONE, in the .def's order

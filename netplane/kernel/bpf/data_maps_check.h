@@ -7,7 +7,8 @@
 namespace shoal::kernel {
 
 Result<> check_backend(const MapSizes& sizes, const BackendWrite& write);
-Result<> check_ring_block(const MapSizes& sizes, const RingBlockWrite& write);
+Result<> check_ring_blocks(const MapSizes& sizes, std::uint32_t first_block,
+                           std::span<const model::BackendId> slots);
 Result<> check_frontend(const MapSizes& sizes, const FrontendWrite& write);
 Result<> check_ring(const MapSizes& sizes, model::ServiceIndex service, const model::RingRef& ref);
 Result<> check_service(const MapSizes& sizes, model::ServiceIndex service);

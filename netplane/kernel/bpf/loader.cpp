@@ -122,19 +122,20 @@ Result<> admit_pin(const std::filesystem::path& pin, const bpf_map* map,
   MapInfo info = SHOAL_TRY(map_info(fd->get()));
   if (info.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
       info.key_bytes == bpf_map__key_size(map) && info.value_bytes == bpf_map__value_size(map) &&
-      info.entries_max == bpf_map__max_entries(map))
+      info.entries_max == bpf_map__max_entries(map) && info.flags == bpf_map__map_flags(map))
     return {};
   if (remake)
     return remove_pin(pin);
   return fail(
       Errc::kConflict,
       fmt::format(
-          "{} holds {} entries of {} + {} bytes, this agent wants {} of {} + {}; put {} back "
+          "{} holds {} entries of {} + {} bytes (flags {:#x}), this agent wants {} of {} + {} "
+          "(flags {:#x}); put {} back "
           "to what it was, or have the data plane made anew: stop shoald, rm -r {}, start "
           "shoald (until then this host balances nothing, and its flows begin afresh)",
-          pin.string(), info.entries_max, info.key_bytes, info.value_bytes,
+          pin.string(), info.entries_max, info.key_bytes, info.value_bytes, info.flags,
           bpf_map__max_entries(map), bpf_map__key_size(map), bpf_map__value_size(map),
-          config_key.empty() ? "the earlier version" : config_key,
+          bpf_map__map_flags(map), config_key.empty() ? "the earlier version" : config_key,
           pin.parent_path().parent_path().string()));
 }
 

@@ -68,7 +68,8 @@ Result<MapInfo> map_info(int fd) {
                  .id = info.id,
                  .key_bytes = info.key_size,
                  .value_bytes = info.value_size,
-                 .entries_max = info.max_entries};
+                 .entries_max = info.max_entries,
+                 .flags = info.map_flags};
 }
 
 Result<> update_entries(int fd, const void* keys, std::size_t key_bytes, const void* values,

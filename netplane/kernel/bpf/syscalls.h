@@ -24,6 +24,7 @@ struct MapInfo {
   std::uint32_t key_bytes = 0;
   std::uint32_t value_bytes = 0;
   std::uint32_t entries_max = 0;
+  std::uint32_t flags = 0;  // BPF_F_...
 };
 Result<MapInfo> map_info(int fd);
 

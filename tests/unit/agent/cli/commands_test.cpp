@@ -321,14 +321,14 @@ TEST_F(Commands, DrainCordonsFirstAndKeepsPodsThatNobodyMakesAgain) {
 TEST_F(Commands, ServiceShow) {
   api_.canned["GET /shoal/v1/services/default/web"] = Response{
       200,
-      R"({"namespace":"default","name":"web","ports":[{"port_name":"http","protocol":"TCP","frontends":[{"ip":"10.96.0.1","port":80,"kind":"ClusterIP"}],
+      R"({"namespace":"default","name":"web","ports":[{"port_name":"http","protocol":"TCP","family":"IPv4","frontends":[{"ip":"10.96.0.1","port":80,"kind":"ClusterIP"}],
         "groups":[{"name":"version=blue","weight":90,"asked":0.9,"effective":0.9,"slots":58,"ready":2}],
         "backends":[{"pod":"default/web-1","ip":"10.244.1.2","port":8080,"host":"h1","state":"ready","group":"version=blue","effective":0.45,"connects":7,"flows":0}],
         "counters":{"connects":7},"errors":["half"]}]})",
       {}};
   EXPECT_EQ(*run_service_show({api_, streams_}, "default", "web", false), 0);
   for (const char* part :
-       {"Port http TCP: 10.96.0.1:80 (ClusterIP)", "version=blue   90       90.0%",
+       {"Port http TCP IPv4: 10.96.0.1:80 (ClusterIP)", "version=blue   90       90.0%",
         "default/web-1   10.244.1.2:8080   h1", "error: half"})
     EXPECT_THAT(streams_.output, HasSubstr(part));
 }
@@ -337,15 +337,17 @@ TEST_F(Commands, ServiceShowTellsRingsApart) {
   api_.canned["GET /shoal/v1/services/default/web"] =
       Response{200,
                R"({"namespace":"default","name":"web","ports":[
-        {"port_name":"http","protocol":"TCP","clients":"inside","frontends":[{"ip":"10.96.0.1","port":80,"kind":"ClusterIP"}]},
-        {"port_name":"http","protocol":"TCP","clients":"inside-external","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]},
-        {"port_name":"http","protocol":"TCP","clients":"outside","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]}]})",
+        {"port_name":"http","protocol":"TCP","family":"IPv4","clients":"inside","frontends":[{"ip":"10.96.0.1","port":80,"kind":"ClusterIP"}]},
+        {"port_name":"http","protocol":"TCP","family":"IPv4","clients":"inside-external","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]},
+        {"port_name":"http","protocol":"TCP","family":"IPv4","clients":"outside","frontends":[{"ip":"198.18.0.200","port":80,"kind":"LoadBalancer"}]},
+        {"port_name":"http","protocol":"TCP","family":"IPv6","clients":"all","frontends":[{"ip":"fd00::1","port":80,"kind":"ClusterIP"}]}]})",
                {}};
   EXPECT_EQ(*run_service_show({api_, streams_}, "default", "web", false), 0);
   for (const char* part :
-       {"Port http TCP, clients inside: 10.96.0.1:80 (ClusterIP)",
-        "Port http TCP, clients inside of other addresses than the ClusterIP: 198.18.0.200:80",
-        "Port http TCP, clients outside: 198.18.0.200:80 (LoadBalancer)"})
+       {"Port http TCP IPv4, clients inside: 10.96.0.1:80 (ClusterIP)",
+        "Port http TCP IPv4, clients inside of other addresses than the ClusterIP: 198.18.0.200:80",
+        "Port http TCP IPv4, clients outside: 198.18.0.200:80 (LoadBalancer)",
+        "Port http TCP IPv6: "})
     EXPECT_THAT(streams_.output, HasSubstr(part));
 }
 

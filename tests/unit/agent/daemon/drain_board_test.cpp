@@ -27,15 +27,21 @@ protected:
                          .terminating = terminating}));
   }
   DrainBoard make() {
-    return {"h1", test.view, [this](std::optional<std::string> value) -> Result<> {
+    return {"h1", test.view,
+            [this](std::optional<std::string> value) -> Result<> {
+              if (failing)
+                return fail(Errc::kExhausted, "no room");
               published.push_back(std::move(value));
               return {};
-            }};
+            },
+            [this] { retries_wanted++; }};
   }
 
   fakes::TestView test;
   view::Members members;
   std::vector<std::optional<std::string>> published;
+  bool failing = false;
+  int retries_wanted = 0;
 };
 
 TEST_F(DrainBoardTest, APodIsDrainedWhenEveryLiveHostHasSaidSo) {
@@ -78,6 +84,26 @@ TEST_F(DrainBoardTest, APodThatNobodyBalancesOverIsNotWaitedFor) {
   board.applied();
   EXPECT_TRUE(published.empty());
   EXPECT_TRUE(board.drained("uid-a", members));
+}
+
+TEST_F(DrainBoardTest, WhatCouldNotBeToldIsToldLater) {
+  put_pod("a", true);
+  DrainBoard board = make();
+  failing = true;
+  board.applied();
+  board.applied();
+  EXPECT_EQ(retries_wanted, 1);  // one at a time
+  board.retry();
+  EXPECT_EQ(retries_wanted, 2);
+  EXPECT_TRUE(published.empty());
+  failing = false;
+  board.retry();
+  ASSERT_EQ(published.size(), 1U);
+  EXPECT_EQ(published[0], "uid-a");
+  board.retry();
+  board.applied();
+  EXPECT_EQ(published.size(), 1U);
+  EXPECT_EQ(retries_wanted, 2);
 }
 
 TEST_F(DrainBoardTest, WhatWasBeingStoppedBeforeCountsToo) {

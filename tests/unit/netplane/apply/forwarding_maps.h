@@ -30,8 +30,9 @@ public:
   Result<> put_backends(std::span<const kernel::BackendWrite> w) override {
     return write([&] { return to_.put_backends(w); });
   }
-  Result<> put_ring_blocks(std::span<const kernel::RingBlockWrite> w) override {
-    return write([&] { return to_.put_ring_blocks(w); });
+  Result<> put_ring_blocks(std::uint32_t first_block,
+                           std::span<const model::BackendId> slots) override {
+    return write([&] { return to_.put_ring_blocks(first_block, slots); });
   }
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
     return write([&] { return to_.switch_ring(service, ref); });
@@ -51,8 +52,8 @@ public:
   Result<> delete_source_range(model::ServiceIndex service, const IpPrefix& range) override {
     return write([&] { return to_.delete_source_range(service, range); });
   }
-  Result<> put_vip(const IpAddress& ip, const model::VipEntry& entry) override {
-    return write([&] { return to_.put_vip(ip, entry); });
+  Result<> put_vips(std::span<const kernel::VipWrite> w) override {
+    return write([&] { return to_.put_vips(w); });
   }
   Result<> delete_vip(const IpAddress& ip) override {
     return write([&] { return to_.delete_vip(ip); });
@@ -81,8 +82,8 @@ public:
   backend_stats(std::span<const model::BackendId> backends) const override {
     return to_.backend_stats(backends);
   }
-  Result<> clear_service_stats(model::ServiceIndex service) override {
-    return write([&] { return to_.clear_service_stats(service); });
+  Result<> clear_service_stats(std::span<const model::ServiceIndex> services) override {
+    return write([&] { return to_.clear_service_stats(services); });
   }
   Result<> clear_backend_stats(model::BackendId backend) override {
     return write([&] { return to_.clear_backend_stats(backend); });

@@ -562,7 +562,7 @@ TEST_F(DataPlaneScenario, AnAuditMakesTheDeviceAgain) {
 TEST_F(DataPlaneScenario, AServiceShowsItself) {
   model::Desired desired = cluster();
   desired.services[0].backends.push_back(backend("10.244.3.7", "h3", "blue"));
-  desired.services[0].backends.back().state = model::BackendState::kTerminating;
+  desired.services[0].backends.edit().back().state = model::BackendState::kTerminating;
   apply(desired);
   const auto view = plane_->service_view("default", "web", "http", L4Proto::kTcp);
   ASSERT_TRUE(view.has_value()) << view.error().message();

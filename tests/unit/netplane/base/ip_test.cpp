@@ -18,8 +18,8 @@ TEST(IpAddress, ParsesAndPrintsBothFamilies) {
 }
 
 TEST(IpAddress, RefusesWhatIsNotAnAddress) {
-  for (const char* text :
-       {"", "10.0.0", "10.0.0.256", "1.2.3.4 ", "2001:db8::g", "::ffff:10.0.0.1"})
+  for (const char* text : {"", "10.0.0", "10.0.0.256", "1.2.3.4 ", "1.2.3.04", "1.2..4",
+                           "1.2.3.4.5", "1.2.3.1000", "2001:db8::g", "::ffff:10.0.0.1"})
     EXPECT_FALSE(IpAddress::parse(text)) << text;
   EXPECT_FALSE(IpAddress::parse(std::string_view("10.0.0.1\0", 9)));
 }

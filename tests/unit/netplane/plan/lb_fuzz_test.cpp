@@ -89,7 +89,7 @@ public:
     shuffle(out.services);
     shuffle(out.nodes);
     for (model::ServicePort& service : out.services) {
-      shuffle(service.backends);
+      shuffle(service.backends.edit());
       shuffle(service.groups);
       shuffle(service.frontends);
     }

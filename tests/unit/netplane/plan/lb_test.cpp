@@ -160,7 +160,7 @@ TEST_F(ServicePlan, ABackendThatComesBackKeepsItsIdAndFlows) {
 TEST_F(ServicePlan, TheLatestLeaseOfAnAddressGetsTheSlots) {
   desired_.services = {service(0, 1)};
   desired_.services[0].backends.push_back(desired_.services[0].backends[0]);
-  desired_.services[0].backends[1].generation = 9;
+  desired_.services[0].backends.edit()[1].generation = 9;
   apply();
   const auto picks = maps_.picks(key(0));
   ASSERT_EQ(picks.size(), 1U);
@@ -187,7 +187,7 @@ TEST_F(ServicePlan, AnIncompleteViewTakesNoBackendAway) {
   // One that is named as terminating is known to be.
   desired_ = three_hosts();
   desired_.services = {service(0, 3)};
-  desired_.services[0].backends[2].state = model::BackendState::kTerminating;
+  desired_.services[0].backends.edit()[2].state = model::BackendState::kTerminating;
   apply(false);
   EXPECT_EQ(maps_.picks(key(0)).size(), 2U);
 }
@@ -223,7 +223,7 @@ TEST_F(ServicePlan, AHostsOwnAddressIsNoServiceAddress) {
 
 TEST_F(ServicePlan, ASelectorlessBackendNeedsNoHost) {
   desired_.services = {service(0, 1)};
-  desired_.services[0].backends[0].host.clear();
+  desired_.services[0].backends.edit()[0].host.clear();
   apply();
   const BackendEntry* entry = maps_.backend(1);
   ASSERT_NE(entry, nullptr);

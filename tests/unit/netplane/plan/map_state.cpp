@@ -87,14 +87,16 @@ void MapState::item(const SetBackends::Item& i) {
 }
 
 void MapState::item(const WriteRings::Item& i) {
-  if (i.slots.empty() || i.slots.size() % model::kRingBlockSlots != 0)
-    violation("a ring that is no whole number of blocks");
+  if (i.slots == 0 || i.slots % model::kRingBlockSlots != 0)
+    return violation("a ring that is no whole number of blocks");
+  std::vector<BackendId> slots(i.slots);
+  RingBuilder().build(i.members, slots);
   const std::set<std::uint32_t> live = live_blocks();
-  for (std::size_t at = 0; at < i.slots.size(); at++) {
+  for (std::size_t at = 0; at < slots.size(); at++) {
     const auto block = i.first_block + static_cast<std::uint32_t>(at / model::kRingBlockSlots);
     if (live.contains(block) || hot_blocks_.contains(block))
       violation(fmt::format("ring block {} is written while it may be read", block));
-    blocks_[block][at % model::kRingBlockSlots] = i.slots[at];
+    blocks_[block][at % model::kRingBlockSlots] = slots[at];
   }
 }
 
