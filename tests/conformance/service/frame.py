@@ -9,6 +9,8 @@ The cluster is dual stack, and so is every Service that service() makes: what a 
 A test says what it wants as Kubernetes objects and asks from three places: `pod` (a pod of h1), `host` (a process of
 h1) and `outside` (c1). netprobe (tests/images/netprobe.c) says who answered, whom the client believes to talk to and
 from where the server saw it come.
+
+SHOAL_CONFORMANCE_MODE names what the data plane goes without (MODES): every mode must keep every promise.
 """
 import json
 import os
@@ -27,6 +29,15 @@ from shoal_lab.cluster import BUILD, FAMILIES, SHOAL, Cluster, ClusterError, wai
 NETPROBE = BUILD / "tests/images/netprobe"
 IMAGE = "shoal.dev/test/netprobe:latest"
 CLIENTS = ("pod", "host", "outside")
+# What is switched off or chosen, as sections of every host's shoald.yaml.
+MODES = {
+    "default": "",
+    "no-tcx": "features: {tcx: off}\n",
+    "no-socket-lb": "features: {socket_lb: off}\n",
+}
+MODE = os.environ.get("SHOAL_CONFORMANCE_MODE", "default")
+if MODE not in MODES:
+    sys.exit(f"SHOAL_CONFORMANCE_MODE: {MODE!r} is none of {', '.join(MODES)}")
 REFUSED_MS_MAX = 500  # "at once", on a machine that may be busy
 
 
@@ -39,7 +50,8 @@ class ServiceTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG, dual_stack=True)
+        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG, dual_stack=True,
+                              config_text=MODES[MODE])
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
         cls.cluster.form()

@@ -51,8 +51,9 @@ def wait_for(what, condition, timeout_s=30.0, every_s=0.1, on_timeout=None):
 
 
 class Cluster:
-    def __init__(self, name, hosts=3, clients=1, config=None, owned=True, dual_stack=False):
+    def __init__(self, name, hosts=3, clients=1, config=None, owned=True, dual_stack=False, config_text=""):
         self.name = name
+        self.config_text = config_text  # whole sections that stand in every host's shoald.yaml
         self.dual_stack = dual_stack  # pods and services of both families
         self.hosts = [f"h{i + 1}" for i in range(hosts)]
         self.clients = [f"c{i + 1}" for i in range(clients)]
@@ -132,7 +133,7 @@ class Cluster:
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"
-                f"  level: {config.get('log_level', 'info')}\n" + extra)
+                f"  level: {config.get('log_level', 'info')}\n" + self.config_text + extra)
         self.run(host, "sh", "-c", "mkdir -p /etc/shoal && cat > /etc/shoal/shoald.yaml", input=text)
 
     def start_daemon(self, host):
