@@ -115,7 +115,12 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.data_plane.bpffs = config.bpffs_dir;
   options.data_plane.snat = config.snat;
   options.data_plane.socket_hooks = config.socket_lb;
-  options.data_plane.allowed.tcx = config.tcx;
+  options.data_plane.allowed = {.tcx = config.tcx,
+                                .redirect_peer = config.redirect_peer,
+                                .redirect_neigh = config.redirect_neigh,
+                                .set_retval = config.set_retval,
+                                .sk_storage = config.sk_storage,
+                                .coarse_clock = config.coarse_clock};
   options.data_plane.masquerade = config.masquerade;
   options.data_plane.sizes.services = config.services_max;
   options.data_plane.sizes.backends = config.backends_max;

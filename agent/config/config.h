@@ -56,6 +56,11 @@ struct Config {
   bool snat = false;
   bool socket_lb = true;
   bool tcx = true;
+  bool redirect_peer = true;
+  bool redirect_neigh = true;
+  bool sk_storage = true;
+  bool set_retval = true;
+  bool coarse_clock = true;
   bool masquerade = true;
   std::uint32_t services_max = 0;
   std::uint32_t backends_max = 0;

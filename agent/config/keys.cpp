@@ -175,6 +175,25 @@ constexpr Key kKeys[] = {
     {"features.tcx", Type::kChoice, "auto", "", 0, 0, "auto off",
      "Attach by TCX links where the kernel has them (6.6). off: clsact filters.",
      set_switch<&Config::tcx>},
+    {"features.redirect_peer", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Put packets straight into a pod's namespace (bpf_redirect_peer). off: through the host's end "
+     "of its veth.",
+     set_switch<&Config::redirect_peer>},
+    {"features.redirect_neigh", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Let the kernel resolve the next hop of balanced packets (bpf_redirect_neigh). off: those to "
+     "neighbours not yet known go through the host's stack.",
+     set_switch<&Config::redirect_neigh>},
+    {"features.sk_storage", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Keep what a socket's address was translated from in the socket itself. off: in a table that "
+     "can overflow.",
+     set_switch<&Config::sk_storage>},
+    {"features.set_retval", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Refuse a connect without a backend by ECONNREFUSED (bpf_set_retval). off: by EPERM.",
+     set_switch<&Config::set_retval>},
+    {"features.coarse_clock", Type::kChoice, "auto", "", 0, 0, "auto off",
+     "Stamp flows by the kernel's coarse clock (bpf_ktime_get_coarse_ns). off: by the fine one, "
+     "which costs more.",
+     set_switch<&Config::coarse_clock>},
     {"features.masquerade", Type::kChoice, "auto", "", 0, 0, "auto off",
      "Hide pods behind the host's address towards the outside, by nftables. off: the outside must "
      "route pod_cidr.",

@@ -81,10 +81,17 @@ Result<> set_string(int fs_fd, const char* key, const char* value) {
   return {};
 }
 
+// Overlayfs of before 6.5 takes any option from fsconfig, and refuses what it does not know only
+// when the file system is made, by the same EINVAL as anything else.
+bool knows_its_options() {
+  const UniqueFd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+  return context && ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "no-such-option", nullptr, 0) != 0;
+}
+
 // False: this kernel does not have lowerdir+ (6.8) or the mount API, and nothing was mounted.
 Result<bool> mount_by_api(const Overlay& overlay) {
   const UniqueFd context(::fsopen("overlay", FSOPEN_CLOEXEC));
-  if (!context)
+  if (!context || !knows_its_options())
     return false;
   // From the top down.
   bool first = true;

@@ -71,7 +71,7 @@ kernel::MapSizes small_sizes() {
           .frontends = 64,
           .vips = 64,
           .backends = 256,
-          .ring_blocks = 256,
+          .ring_blocks = 1200,
           .pods = 64,
           .nodes = 64,
           .flows = 65536,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The socket hooks, with real sockets of a process in a cgroup that this test makes. Network:
 // net_box.h.
-#include "tests/bpf/chi_square.h"
+#include "netplane/base/random.h"
 #include "tests/bpf/net_box.h"
+#include "tests/bpf/rings.h"
 
 #include <cerrno>
 #include <cstdlib>
+#include <fmt/format.h>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -182,32 +184,32 @@ TEST_P(SocketsTest, ConnectedDatagramSocketForgetsTheServiceWhenItConnectsElsewh
   });
 }
 
-TEST_P(SocketsTest, PicksFollowTheRing) {
-  constexpr int kConnects = 20'000;
-  std::vector<model::BackendId> slots;
-  std::vector<double> shares;
-  std::vector<model::BackendId> ids;
-  for (model::BackendId id = 10; id < 20; ++id) {
+TEST_P(SocketsTest, PicksFollowTheWeights) {
+  constexpr model::BackendId kFirstId = 10;
+  const std::uint64_t seed = SystemRandom().next();
+  fmt::print("seed {}\n", seed);
+  SeededRandom random(seed);
+  for (std::uint32_t i = 0; i < kBackendsMax; ++i)
     net.h1->backend(
-        id, SocketAddress{places.pod_b.ip, static_cast<std::uint16_t>(9000 + id)}.to_string(),
+        kFirstId + i,
+        SocketAddress{places.pod_b.ip, static_cast<std::uint16_t>(9000 + i)}.to_string(),
         {.generation = 5, .epoch = 1, .node = ip("198.18.0.12")});
-    const std::size_t n = id < 15 ? 18 : 2;  // 90 to 10, five backends each
-    slots.insert(slots.end(), n, id);
-    shares.push_back(static_cast<double>(n) / 100);
-    ids.push_back(id);
+  for (const Round& round : rounds(random, GetParam() == Family::kV6)) {
+    SCOPED_TRACE(fmt::format("seed {}, {} backends", seed, round.backends));
+    const WeightedRing ring = random_ring(random, round.backends, kFirstId);
+    net.h1->ring(1, ring.slots, 100);
+    const auto before = net.h1->maps().backend_stats(ring.ids).value();
+    in_netns("h1", [&] {
+      UniqueFd fd = udp();  // connecting a datagram socket picks, and sends nothing
+      for (std::uint64_t i = 0; i < round.picks; ++i)
+        ASSERT_EQ(connect_fd(fd.get(), places.cluster), 0);
+    });
+    const auto after = net.h1->maps().backend_stats(ring.ids).value();
+    std::vector<std::uint64_t> seen;
+    for (std::size_t i = 0; i < after.size(); ++i)
+      seen.push_back(after[i].connects - before[i].connects);
+    expect_picks(ring, seen, round.picks);
   }
-  net.h1->ring(1, slots, 100);
-  in_netns("h1", [&] {
-    UniqueFd fd = udp();  // connecting a datagram socket picks, and sends nothing
-    for (int i = 0; i < kConnects; ++i)
-      ASSERT_EQ(connect_fd(fd.get(), places.cluster), 0);
-  });
-  std::vector<std::uint64_t> seen;
-  const auto counters = net.h1->maps().backend_stats(ids).value();
-  for (const kernel::BackendStats& stats : counters)
-    seen.push_back(stats.connects);
-  EXPECT_LT(chi_square(seen, shares), chi_square_limit(shares.size() - 1))
-      << testing::PrintToString(seen);
 }
 
 // Affinity is to a network namespace: all sockets of a pod are one client, and the host is another.

@@ -2,7 +2,6 @@
 // What the uplink program does with frames from the LAN. Roles are in cast.h.
 #include "netplane/base/random.h"
 #include "tests/bpf/cast.h"
-#include "tests/bpf/chi_square.h"
 
 #include <map>
 
@@ -219,40 +218,6 @@ TEST_P(UplinkTest, TcpHeaderThatContradictsItselfIsDropped) {
   bent[tcp_at + 12] = 4 << 4;  // or inside the header
   EXPECT_EQ(host.run("shoal_uplink", bent, uplink).verdict, kShot);
   EXPECT_EQ(host.drops("MALFORMED"), 2U);
-}
-
-// The hash spreads flows over the ring as the ring is weighted: 90 to 10, even within the groups.
-// The flows differ in few bits, as a client's source ports do.
-TEST_P(UplinkTest, HashedPicksFollowTheRing) {
-  constexpr int kFlows = 20'000;
-  std::vector<model::BackendId> slots;
-  std::vector<double> shares;
-  for (model::BackendId id = 10; id < 14; ++id) {
-    host.backend(id, beside(far, id).to_string(),
-                 {.generation = 1, .epoch = 1, .node = kOtherHost});
-    const std::size_t n = id < 12 ? 450 : 50;
-    slots.insert(slots.end(), n, id);
-    shares.push_back(static_cast<double>(n) / 1000);
-  }
-  const std::uint64_t seed = SystemRandom().next();
-  SCOPED_TRACE(fmt::format("seed {}", seed));
-  SeededRandom random(seed);
-  for (std::size_t i = slots.size() - 1; i > 0; --i)
-    std::swap(slots[i], slots[random.below(i + 1)]);
-  host.ring(1, slots, 32);
-  const int program = host.program("shoal_uplink");
-  for (int i = 0; i < kFlows; ++i) {
-    const SocketAddress who = on(beside(client, static_cast<std::uint64_t>(i / 5000)),
-                                 static_cast<std::uint16_t>(32768 + i % 5000));
-    host.run_fd(program, from_lan(tcp(who, vip, kSyn)).frame(), uplink);
-  }
-  const model::BackendId ids[] = {10, 11, 12, 13};
-  std::vector<std::uint64_t> seen;
-  const auto counters = host.maps().backend_stats(ids).value();
-  for (const kernel::BackendStats& stats : counters)
-    seen.push_back(stats.flows);
-  EXPECT_LT(chi_square(seen, shares), chi_square_limit(shares.size() - 1))
-      << testing::PrintToString(seen);
 }
 
 // `shoal trace` computes the hash again: it must name the backend that the program picks, for flows

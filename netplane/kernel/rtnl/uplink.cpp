@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "netplane/kernel/rtnl/pod_net.h"
 #include "netplane/kernel/rtnl/rtnl.h"
 
 #include <algorithm>
@@ -22,6 +23,9 @@ const Route* default_route(const std::vector<Route>& routes) {
 }
 
 bool is_loopback(const Link& link) { return link.name == "lo"; }
+
+// Pods' links and overlays, ours and others': there from the agent's first run on.
+bool leads_inward(const Link& link) { return link.group == kPodLinkGroup || link.kind == "vxlan"; }
 
 std::string names_of(const std::vector<Link>& links) {
   std::string names;
@@ -56,7 +60,7 @@ Result<const Link*> choose_link(const std::vector<Link>& links,
   const Link* only = nullptr;
   std::size_t candidates = 0;
   for (const Link& link : links)
-    if (link.up && !is_loopback(link)) {
+    if (link.up && !is_loopback(link) && !leads_inward(link)) {
       only = &link;
       ++candidates;
     }

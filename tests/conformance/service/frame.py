@@ -34,6 +34,8 @@ MODES = {
     "default": "",
     "no-tcx": "features: {tcx: off}\n",
     "no-socket-lb": "features: {socket_lb: off}\n",
+    # Every fallback at once, but for set_retval, without which nobody is refused by ECONNREFUSED.
+    "fallbacks": "features: {tcx: off, redirect_peer: off, redirect_neigh: off, sk_storage: off, coarse_clock: off}\n",
 }
 MODE = os.environ.get("SHOAL_CONFORMANCE_MODE", "default")
 if MODE not in MODES:

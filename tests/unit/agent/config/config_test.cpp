@@ -60,7 +60,9 @@ TEST(Config, FileThenFlags) {
                                 "  lb_pool: 198.18.0.192/27\n"
                                 "  mtu: 1400\n"
                                 "features:\n"
-                                "  tcx: off\n";
+                                "  tcx: off\n"
+                                "  redirect_peer: off\n"
+                                "  sk_storage: off\n";
   const Config file = good(yaml);
   EXPECT_EQ(file.node_name, "h7");
   EXPECT_EQ(file.uplink, "eth1");
@@ -69,6 +71,11 @@ TEST(Config, FileThenFlags) {
   EXPECT_EQ(file.lb_pools[0].to_string(), "198.18.0.192/27");
   EXPECT_EQ(file.mtu, 1400U);
   EXPECT_FALSE(file.tcx);
+  EXPECT_FALSE(file.redirect_peer);
+  EXPECT_TRUE(file.redirect_neigh);
+  EXPECT_FALSE(file.sk_storage);
+  EXPECT_TRUE(file.set_retval);
+  EXPECT_TRUE(file.coarse_clock);
   const Config flags = good(yaml, {{"--set", "gossip.port", "7001"},
                                    {"--underlay", "underlay", "198.18.0.11"},
                                    {"--network-mtu", "network.mtu", "auto"}});

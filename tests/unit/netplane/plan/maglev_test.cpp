@@ -3,6 +3,7 @@
 
 #include "netplane/base/hash.h"
 #include "netplane/base/random.h"
+#include "tests/bpf/rings.h"
 
 #include <algorithm>
 #include <bit>
@@ -255,30 +256,16 @@ TEST(Ring, DoublingLeavesAboutHalfWhereItWas) {
 }
 
 // Picks as the data plane makes them: slot = hash * slots >> 32, with even hashes.
-TEST(Ring, PicksFollowTheShares) {
+TEST(Ring, PicksFollowTheWeights) {
+  constexpr std::uint64_t kPicks = 1'000'000;
   SeededRandom random(seed());
-  const RingGroup groups[] = {{90, 2}, {10, 3}};
-  const auto slots = static_cast<std::uint32_t>(ring_slots(groups));
-  const std::vector<std::uint32_t> of = group_slots(groups, slots);
-  std::vector<RingMember> members;
-  for (std::uint32_t i = 0; i < 5; i++)
-    members.push_back({name(i), i < 2 ? share_of(of[0], 2, i) : share_of(of[1], 3, i - 2), i});
-  std::vector<std::uint32_t> ring(slots);
-  RingBuilder().build(members, ring);
-
-  constexpr int kPicks = 200'000;
-  std::vector<double> seen(5, 0);
-  for (int i = 0; i < kPicks; i++)
-    seen[ring[(random.next() & 0xffffffffU) * slots >> 32]]++;
-  double chi_square = 0;
-  for (std::uint32_t i = 0; i < 5; i++) {
-    const double expected = static_cast<double>(kPicks) * members[i].quota / slots;
-    chi_square += (seen[i] - expected) * (seen[i] - expected) / expected;
+  for (const auto backends : {2U, 3U, static_cast<unsigned>(4 + random.below(196)), 200U}) {
+    const bpftest::WeightedRing ring = bpftest::random_ring(random, backends, 0);
+    std::vector<std::uint64_t> seen(backends);
+    for (std::uint64_t i = 0; i < kPicks; i++)
+      ++seen[ring.slots[(random.next() & 0xffffffffU) * ring.slots.size() >> 32]];
+    bpftest::expect_picks(ring, seen, kPicks);
   }
-  // 4 degrees of freedom: 23.5 is passed once in ten thousand runs.
-  fmt::print("chi-square {:.2f}\n", chi_square);
-  EXPECT_LT(chi_square, 23.5);
-  EXPECT_NEAR((seen[0] + seen[1]) / kPicks, 0.9, 0.005);
 }
 
 }  // namespace

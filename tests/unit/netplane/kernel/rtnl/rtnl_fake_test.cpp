@@ -98,6 +98,11 @@ TEST_F(Uplinks, WithoutADefaultRouteTheOnlyLinkServes) {
   EXPECT_FAILS(choose_uplink(links_, addresses_, {}, {}, std::nullopt), Errc::kNotFound);
   links_[2].up = false;
   EXPECT_EQ(choose_uplink(links_, addresses_, {}, {}, std::nullopt)->name, "eth0");
+  // What an agent that ran here before has made is no choice.
+  links_.push_back({.index = 4, .name = "shoal-vxlan", .kind = "vxlan", .up = true});
+  links_.push_back(
+      {.index = 5, .name = "shl0badcafe", .kind = "veth", .up = true, .group = kPodLinkGroup});
+  EXPECT_EQ(choose_uplink(links_, addresses_, {}, {}, std::nullopt)->name, "eth0");
 }
 
 TEST_F(Uplinks, ErrorsSayWhatThereIs) {
