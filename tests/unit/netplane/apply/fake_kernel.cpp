@@ -109,6 +109,17 @@ public:
     net().neighbours.insert(neighbour);
     return {};
   }
+  Result<std::vector<kernel::Proxy>> proxies() override {
+    return std::vector(net().proxies.begin(), net().proxies.end());
+  }
+  Result<> replace_proxy(const kernel::Proxy& proxy) override {
+    net().proxies.insert(proxy);
+    return {};
+  }
+  Result<> delete_proxy(const kernel::Proxy& proxy) override {
+    net().proxies.erase(proxy);
+    return {};
+  }
   Result<> delete_neighbour(const kernel::Neighbour& neighbour) override {
     net().neighbours.erase(neighbour);
     return {};
