@@ -108,6 +108,7 @@ private:
   kernel::Link overlay_;
   std::uint32_t pod_mtu_ = 0;
   bool programs_attached_ = false;
+  bool nftables_left_ = true;  // what a data plane of that kind may have left is not yet swept
 
   plan::Actual actual_;
   plan::Overlay overlay_actual_;

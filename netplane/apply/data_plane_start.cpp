@@ -2,6 +2,7 @@
 // Opening: devices, programs, and finding again what an earlier agent left.
 #include "netplane/apply/bpf_data_plane.h"
 
+#include "netplane/apply/host_links.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 
 #include <fmt/format.h>
@@ -46,39 +47,10 @@ Result<> BpfDataPlane::start() {
 }
 
 Result<> BpfDataPlane::ensure_links() {
-  uplink_ = SHOAL_TRY_WRAP(kernel::find_uplink(*kernel_.rtnl, config_.uplink, config_.underlay),
-                           "find the uplink");
-  const std::uint32_t mtu_min = config_.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
-  if (uplink_.mtu < mtu_min + kOverlayOverheadBytes)
-    return fail(Errc::kInvalid,
-                fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink_.name,
-                            uplink_.mtu, mtu_min + kOverlayOverheadBytes));
-  pod_mtu_ = config_.mtu != 0 ? config_.mtu : uplink_.mtu - kOverlayOverheadBytes;
-  if (pod_mtu_ < mtu_min || pod_mtu_ + kOverlayOverheadBytes > uplink_.mtu)
-    return fail(Errc::kInvalid,
-                fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
-                            "uplink {} has {} "
-                            "and the overlay adds {}",
-                            pod_mtu_, mtu_min, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
-                            uplink_.mtu, kOverlayOverheadBytes));
-  kernel::VxlanSpec spec;
-  spec.name = kOverlayLink;
-  spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config_.node_name));
-  spec.port = config_.vxlan_port;
-  spec.mtu = pod_mtu_;
-  overlay_ = SHOAL_TRY_WRAP(kernel::ensure_overlay(*kernel_.rtnl, spec, config_.ipv6),
-                            fmt::format("make the device {}", kOverlayLink));
-  SHOAL_TRY_WRAP(kernel::prepare_host(*kernel_.rtnl, uplink_, config_.ipv6),
-                 "prepare the host for forwarding");
-  for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
-    if (family == IpFamily::kV6 && !config_.ipv6)
-      continue;
-    kernel::Neighbour gateway;
-    gateway.link = overlay_.index;
-    gateway.ip = plan::overlay_gateway(family);
-    gateway.mac = plan::overlay_gateway_mac();
-    SHOAL_TRY(kernel_.rtnl->replace_neighbour(gateway));
-  }
+  HostLinks links = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
+  uplink_ = std::move(links.uplink);
+  overlay_ = std::move(links.overlay);
+  pod_mtu_ = links.pod_mtu;
   return {};
 }
 

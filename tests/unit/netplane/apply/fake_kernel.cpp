@@ -265,6 +265,7 @@ KernelPorts fake_ports(FakeHost& host) {
   ports.open_announcer = [&host](const kernel::Uplink&) -> Result<std::unique_ptr<VipAnnouncer>> {
     return std::make_unique<FakeAnnouncer>(host);
   };
+  ports.remove_nftables = [] { return Result<>(); };
   ports.open_pod_rtnl = [&host](int fd) -> Result<std::unique_ptr<kernel::Rtnl>> {
     if (host.namespaces[fd].links.empty())
       host.add_link(fd, {.name = "lo", .mtu = 65536});
