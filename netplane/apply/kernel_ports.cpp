@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/kernel_ports.h"
 
+#include "netplane/apply/nft_ports.h"
 #include "netplane/kernel/bpf/loader.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
@@ -80,6 +81,10 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
     const auto rtnl = SHOAL_TRY(kernel::open_rtnl());
     for (const kernel::Proxy& proxy : SHOAL_TRY(rtnl->proxies()))
       if (Result<> done = rtnl->delete_proxy(proxy);
+          !done && done.error().code() != Errc::kNotFound)
+        return done;
+    if (const auto overlay = rtnl->link(kOverlayLink))
+      if (Result<> done = rtnl->delete_address(overlay_address(overlay->index));
           !done && done.error().code() != Errc::kNotFound)
         return done;
     const auto table = SHOAL_TRY(kernel::open_nft_service_table());

@@ -60,6 +60,10 @@ Result<> NftDataPlane::use_uplink(std::vector<ObjectError>& errors) {
 Result<bool> NftDataPlane::ensure_links() {
   const HostLinks before = links_;
   links_ = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
+  // On a device without any address the kernel takes loose reverse path filtering for strict, and
+  // drops what other hosts send from addresses of their own.
+  SHOAL_TRY_WRAP(kernel_.rtnl->replace_address(overlay_address(links_.overlay.index)),
+                 "give the overlay's device an address");
   const bool made = SHOAL_TRY_WRAP(
       kernel_.services->accept_overlay(links_.overlay.name, plan::overlay_gateway_mac()),
       "take in the overlay's frames");
@@ -88,11 +92,14 @@ Result<model::LocalPod> NftDataPlane::attach_pod(const PodAttachment& attachment
   auto pod_rtnl = SHOAL_TRY_WRAP(kernel_.open_pod_rtnl(attachment.netns_fd), what);
   const kernel::AttachedPod link =
       SHOAL_TRY_WRAP(kernel::attach_pod(*kernel_.rtnl, *pod_rtnl, spec), what);
-  // Both ends know each other's MAC; who asks for the gateway all the same is answered.
-  Result<> ready =
-      kernel_.rtnl->set_sysctl(fmt::format("ipv4/conf/{}/proxy_arp", spec.host_link), "1");
-  if (ready)
-    ready = kernel_.rtnl->set_sysctl(fmt::format("ipv4/neigh/{}/proxy_delay", spec.host_link), "0");
+  // Both ends know each other's MAC; who asks for the gateway all the same is answered. That of
+  // IPv4 is the overlay's device's (ensure_links).
+  Result<> ready;
+  if (std::ranges::any_of(ips, &IpAddress::is_v6))
+    ready = kernel_.rtnl->replace_address({.link = link.host_ifindex,
+                                           .ip = kernel::pod_gateway(IpFamily::kV6),
+                                           .prefix_length = 128,
+                                           .scope = kernel::Scope::kLink});
   model::NftChange change;
   for (const IpAddress& ip : ips)
     if (!actual_.held.pods.contains(ip) && actual_.held.setup != 0)
