@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/kernel_ports.h"
 
-#include "netplane/apply/nft_ports.h"
 #include "netplane/kernel/bpf/loader.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
@@ -83,10 +82,7 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
       if (Result<> done = rtnl->delete_proxy(proxy);
           !done && done.error().code() != Errc::kNotFound)
         return done;
-    if (const auto overlay = rtnl->link(kOverlayLink))
-      if (Result<> done = rtnl->delete_address(overlay_address(overlay->index));
-          !done && done.error().code() != Errc::kNotFound)
-        return done;
+    // The overlay's device keeps its address: routes over it would go with its last one.
     const auto table = SHOAL_TRY(kernel::open_nft_service_table());
     if (SHOAL_TRY_WRAP(table->present(), "look for the service table"))
       return table->remove();

@@ -62,7 +62,10 @@ Result<bool> NftDataPlane::ensure_links() {
   links_ = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
   // On a device without any address the kernel takes loose reverse path filtering for strict, and
   // drops what other hosts send from addresses of their own.
-  SHOAL_TRY_WRAP(kernel_.rtnl->replace_address(overlay_address(links_.overlay.index)),
+  SHOAL_TRY_WRAP(kernel_.rtnl->replace_address({.link = links_.overlay.index,
+                                                .ip = kernel::pod_gateway(IpFamily::kV4),
+                                                .prefix_length = 32,
+                                                .scope = kernel::Scope::kLink}),
                  "give the overlay's device an address");
   const bool made = SHOAL_TRY_WRAP(
       kernel_.services->accept_overlay(links_.overlay.name, plan::overlay_gateway_mac()),

@@ -2,16 +2,8 @@
 #include "netplane/apply/nft_ports.h"
 
 #include "netplane/kernel/bpf/loader.h"
-#include "netplane/kernel/rtnl/pod_net.h"
 
 namespace shoal::apply {
-
-kernel::LinkAddress overlay_address(std::uint32_t overlay) {
-  return {.link = overlay,
-          .ip = kernel::pod_gateway(IpFamily::kV4),
-          .prefix_length = 32,
-          .scope = kernel::Scope::kLink};
-}
 
 Result<NftPorts> open_nft_ports(const Config& config) {
   NftPorts ports;

@@ -27,9 +27,6 @@ struct NftPorts {
   std::function<Result<>()> remove_bpf;
 };
 
-// The pods' gateway, 169.254.1.1, as an address of the overlay's device.
-kernel::LinkAddress overlay_address(std::uint32_t overlay);
-
 // In the calling thread's network and mount namespace. Loads no BPF.
 Result<NftPorts> open_nft_ports(const Config& config);
 
