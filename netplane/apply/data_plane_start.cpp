@@ -19,7 +19,8 @@ IpAddress elsewhere() { return IpAddress::v4(UINT32_MAX); }  // no host's own
 }  // namespace
 
 BpfDataPlane::BpfDataPlane(const Config& config, KernelPorts kernel, const Clock& clock)
-    : config_(config), kernel_(std::move(kernel)), clock_(clock) {}
+    : config_(config), kernel_(std::move(kernel)), clock_(clock),
+      masquerade_(*kernel_.nft, config_), announcements_(config_, clock_) {}
 
 BpfDataPlane::~BpfDataPlane() = default;
 
@@ -38,7 +39,8 @@ BpfDataPlane::open_with(const Config& config, KernelPorts kernel, const Clock& c
 Result<> BpfDataPlane::start() {
   SHOAL_TRY(ensure_links());
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
-  announcer_ = SHOAL_TRY(kernel_.open_announcer(uplink_));
+  std::vector<ObjectError> told_by_apply;
+  announcements_.use(SHOAL_TRY(kernel_.open_announcer(uplink_)), told_by_apply);
   // Maps that are new while earlier programs serve from others: those go on until these are filled.
   const bool empty = actual_.frontends().empty() && pods_.empty();
   if (empty && SHOAL_TRY(kernel_.programs->attached_before()))
@@ -63,8 +65,8 @@ Result<> BpfDataPlane::recover() {
   // What is announced already is repeated in its time, not all at once.
   for (const auto& [ip, entry] : maps.vips)
     if (entry.announced)
-      announcements_[ip] = {clock_.now() + config_.announce_refresh, config_.announce_repeats + 1};
-  return recover_nft();
+      announcements_.known(ip);
+  return {};
 }
 
 Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
@@ -81,15 +83,6 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
         routes.insert({route.destination, elsewhere()});
     }
   return routes;
-}
-
-// A table that is ours and right is left alone: nothing changes in the kernel on a restart.
-Result<> BpfDataPlane::recover_nft() {
-  nft_.reset();
-  const std::string held = SHOAL_TRY(kernel_.nft->dump());
-  if (held.empty())
-    nft_.emplace(std::nullopt);
-  return {};
 }
 
 Result<> BpfDataPlane::attach_programs() {

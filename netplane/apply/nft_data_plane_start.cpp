@@ -35,11 +35,8 @@ Result<> NftDataPlane::start() {
     proxies_.insert(proxy);
     announcements_.known(proxy.ip);
   }
-  std::vector<ObjectError> errors;
-  SHOAL_TRY(use_uplink(errors));
-  if (!errors.empty())
-    return fail(std::move(errors.front().error).wrap(errors.front().object));
-  return {};
+  std::vector<ObjectError> told_by_apply;
+  return use_uplink(told_by_apply);
 }
 
 // The kernel answers for announced addresses, and at once: its pause is for hosts that answer for
