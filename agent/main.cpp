@@ -44,6 +44,8 @@ void raise_limits() {
 }
 
 Result<std::filesystem::path> cgroup_root(const config::Config& config) {
+  if (config.proxy_nftables)
+    return std::filesystem::path();  // no hooks
   if (config.cgroup_root) {
     struct statfs fs{};
     if (::statfs(config.cgroup_root->c_str(), &fs) != 0 ||
@@ -111,6 +113,8 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.node_port_addresses = config.node_port_addresses;
   options.cluster.vxlan_port = config.vxlan_port;
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
+  options.data_plane.proxy =
+      config.proxy_nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf;
   options.data_plane.mtu = config.mtu.value_or(0);
   options.data_plane.bpffs = config.bpffs_dir;
   options.data_plane.snat = config.snat;

@@ -34,6 +34,7 @@ struct Config {
   std::filesystem::path run_dir;
   std::filesystem::path bpffs_dir;
   std::optional<std::filesystem::path> cgroup_root;  // none: found
+  bool proxy_nftables = false;                       // proxy: nftables; otherwise ebpf
   std::string uplink;                                // device named by `underlay`; empty: found
   std::optional<IpAddress> underlay;                 // address named by `underlay`
   SocketAddress api;

@@ -46,6 +46,10 @@ void set_cgroup_root(Config& config, const Value& value) {
     config.cgroup_root = value.text;
 }
 
+void set_proxy(Config& config, const Value& value) {
+  config.proxy_nftables = value.text == "nftables";
+}
+
 void set_underlay(Config& config, const Value& value) {
   config.uplink.clear();
   config.underlay.reset();
@@ -94,6 +98,14 @@ constexpr Key kKeys[] = {
      "The device or the address that faces the other hosts. auto: the device of the default route, "
      "or the only one.",
      set_underlay},
+    {"proxy", Type::kChoice, "ebpf", "", 0, 0, "ebpf nftables",
+     "How Services and the pods' network are made: by BPF programs, or, where the kernel has no "
+     "BPF, "
+     "by nftables and the kernel's own forwarding, which shows clients of other hosts' pods as "
+     "this "
+     "host. The same on every host. It may be changed: what the other one left is taken away once "
+     "this one serves.",
+     set_proxy},
     {"manifests_dir", Type::kNotYet, "", "", 0, 0, "", "", nullptr},
 
     {"api.listen", Type::kAddress, "0.0.0.0", "", 0, 0, "",

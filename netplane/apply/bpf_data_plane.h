@@ -5,13 +5,14 @@
 // routes of the overlay, the table `inet shoal`.
 #pragma once
 
+#include "netplane/apply/announcements.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/apply/kernel_ports.h"
+#include "netplane/apply/masquerade.h"
 #include "netplane/apply/plan_runner.h"
 #include "netplane/apply/table_census.h"
 #include "netplane/plan/actual.h"
 #include "netplane/plan/lb.h"
-#include "netplane/plan/nft_policy.h"
 #include "netplane/plan/routes.h"
 
 #include <deque>
@@ -73,7 +74,6 @@ private:
   Result<> ensure_links();
   Result<> recover();
   Result<std::set<plan::OverlayRoute>> read_routes();
-  Result<> recover_nft();
   Result<> attach_programs();
   Result<> set_host(bool stack_backends);
 
@@ -85,11 +85,8 @@ private:
   std::optional<std::vector<plan::KnownService>>
   known_services(const model::Desired& desired, std::span<const std::size_t> changed) const;
   void finish(const ApplyReport& report);
-  void apply_nft(const model::Desired& desired, ApplyReport& report);
-  kernel::NftRules nft_rules(const plan::NftPolicy& policy) const;
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
-  void announce_due(ApplyReport* report);
   void release_after_grace();
   kernel::Route kernel_route(const plan::OverlayRoute& route) const;
 
@@ -100,7 +97,6 @@ private:
   void audit_source_ranges(const model::DataPlane& maps, AuditReport& report);
   void audit_services(const model::DataPlane& maps, AuditReport& report);
   void audit_backends(const model::DataPlane& maps, AuditReport& report);
-  void audit_nft(AuditReport& report);
 
   Config config_;
   KernelPorts kernel_;
@@ -109,14 +105,13 @@ private:
   kernel::Link overlay_;
   std::uint32_t pod_mtu_ = 0;
   bool programs_attached_ = false;
+  bool nftables_left_ = true;  // what a data plane of that kind may have left is not yet swept
 
   plan::Actual actual_;
   plan::Overlay overlay_actual_;
   std::optional<model::HostEntry> host_;           // what shoal_config holds
   std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
   std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
-  // What the table holds: nothing when that is not known, and then nothing for "no table".
-  std::optional<std::optional<plan::NftPolicy>> nft_;
 
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;
@@ -128,14 +123,10 @@ private:
   plan::Stamp round_ = 0;
   std::deque<std::pair<plan::Stamp, MonoTime>> rounds_;
 
-  struct Announcement {
-    MonoTime next;
-    unsigned sent = 0;
-  };
   TableCensus census_;
-  std::unique_ptr<VipAnnouncer> announcer_;
-  std::map<IpAddress, Announcement> announcements_;
-  std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0, announced_ = 0;
+  Masquerade masquerade_;
+  Announcements announcements_;
+  std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0;
 };
 
 }  // namespace shoal::apply

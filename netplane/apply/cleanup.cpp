@@ -18,9 +18,10 @@ Result<> unless_gone(Result<> done) {
 
 }  // namespace
 
-Result<std::vector<CleanupStep>> plan_network_cleanup(std::shared_ptr<kernel::Rtnl> rtnl,
-                                                      std::shared_ptr<kernel::Nft> nft,
-                                                      const std::filesystem::path& bpffs) {
+Result<std::vector<CleanupStep>>
+plan_network_cleanup(std::shared_ptr<kernel::Rtnl> rtnl, std::shared_ptr<kernel::Nft> nft,
+                     std::shared_ptr<kernel::NftServiceTable> services,
+                     const std::filesystem::path& bpffs) {
   std::vector<CleanupStep> steps;
   // The programs first: from then on nothing of Shoal decides about a packet.
   const auto pins = SHOAL_TRY_WRAP(kernel::list_data_plane(bpffs), "look for BPF pins");
@@ -44,6 +45,13 @@ Result<std::vector<CleanupStep>> plan_network_cleanup(std::shared_ptr<kernel::Rt
     steps.push_back({"link " + overlay->name, [rtnl, index = overlay->index] {
                        return unless_gone(rtnl->delete_link(index));
                      }});
+  for (const kernel::Proxy& proxy : SHOAL_TRY_WRAP(rtnl->proxies(), "look for proxy entries"))
+    steps.push_back({"proxy entry " + proxy.ip.to_string(),
+                     [rtnl, proxy] { return unless_gone(rtnl->delete_proxy(proxy)); }});
+  if (SHOAL_TRY_WRAP(services->present(), "look for the tables of proxy: nftables"))
+    steps.push_back({fmt::format("nftables tables inet {} and netdev {}", kernel::kNftServiceTable,
+                                 kernel::kNftOverlayTable),
+                     [services] { return services->remove(); }});
   if (!SHOAL_TRY_WRAP(nft->dump(), "look for the nftables table").empty())
     steps.push_back({fmt::format("nftables table inet {}", kernel::kNftTable),
                      [nft] { return nft->remove(); }});
@@ -53,7 +61,9 @@ Result<std::vector<CleanupStep>> plan_network_cleanup(std::shared_ptr<kernel::Rt
 Result<std::vector<CleanupStep>> plan_network_cleanup(const std::filesystem::path& bpffs) {
   std::shared_ptr<kernel::Rtnl> rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
   std::shared_ptr<kernel::Nft> nft = SHOAL_TRY_WRAP(kernel::open_nft(), "open nftables");
-  return plan_network_cleanup(std::move(rtnl), std::move(nft), bpffs);
+  std::shared_ptr<kernel::NftServiceTable> services =
+      SHOAL_TRY_WRAP(kernel::open_nft_service_table(), "open nftables");
+  return plan_network_cleanup(std::move(rtnl), std::move(nft), std::move(services), bpffs);
 }
 
 }  // namespace shoal::apply

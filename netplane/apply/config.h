@@ -22,7 +22,14 @@ inline constexpr std::uint32_t kOverlayOverheadBytes = 50;  // VXLAN over IPv4: 
 inline constexpr std::uint32_t kPodMtuMin = 576;            // RFC 791: what every host must take
 inline constexpr std::uint32_t kPodMtuMinV6 = 1280;         // RFC 8200: what every link must carry
 
+// How Services and the pods' network are made.
+enum class ProxyMode : std::uint8_t {
+  kEbpf,
+  kNftables,  // for kernels and hosts without BPF
+};
+
 struct Config {
+  ProxyMode proxy = ProxyMode::kEbpf;
   std::string node_name;
   std::string uplink;  // device; empty: found by `underlay`, then by the default route
   std::optional<IpAddress> underlay;  // this host's address towards the others

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/bpf_data_plane.h"
 
-#include "netplane/kernel/nft/nft.h"
 #include "netplane/plan/lb.h"
 
 #include <fmt/format.h>
@@ -176,49 +175,6 @@ void BpfDataPlane::release_after_grace() {
   errors_ += report.errors.size();
 }
 
-// --- Masquerade
-// -------------------------------------------------------------------------------------
-
-kernel::NftRules BpfDataPlane::nft_rules(const plan::NftPolicy& policy) const {
-  kernel::NftRules rules;
-  rules.pods = policy.pods;
-  rules.cluster = policy.cluster;
-  rules.nodes = policy.nodes;
-  rules.tunnel_port = config_.vxlan_port;
-  rules.mark = kernel::kMasqueradeMark;
-  rules.self_v4 = policy.self_v4;
-  rules.self_v6 = policy.self_v6;
-  return rules;
-}
-
-void BpfDataPlane::apply_nft(const model::Desired& desired, ApplyReport& report) {
-  std::optional<plan::NftPolicy> wanted;
-  if (config_.masquerade)
-    wanted = plan::desired_nft_policy(desired);
-  if (wanted && wanted->pods.empty())
-    wanted.reset();  // nothing to rewrite
-  if (!wanted && !prune_allowed_)
-    return;
-  if (nft_ && *nft_ == wanted)
-    return;
-  if (!nft_ && wanted) {
-    // After a start: what is there may be right already.
-    const Result<std::string> held = kernel_.nft->dump();
-    if (held && *held == kernel::render(nft_rules(*wanted))) {
-      nft_ = wanted;
-      return;
-    }
-  }
-  Result<> done = wanted ? kernel_.nft->apply(nft_rules(*wanted)) : kernel_.nft->remove();
-  if (!done) {
-    nft_.reset();
-    report.errors.push_back({"masquerade policy", std::move(done).error()});
-    return;
-  }
-  nft_ = wanted;
-  report.operations++;
-}
-
 // --- Announcements
 // ----------------------------------------------------------------------------------
 
@@ -231,46 +187,7 @@ void BpfDataPlane::apply_announcements(const model::Desired& desired, ApplyRepor
     if (entry != actual_.vips().end() && entry->second.announced)
       wanted.insert(ip);
   }
-  std::erase_if(announcements_, [&](const auto& item) {
-    if (wanted.contains(item.first))
-      return false;
-    announcer_->ignore(item.first);
-    return true;
-  });
-  for (const IpAddress& ip : wanted) {
-    announcements_.try_emplace(ip, Announcement{clock_.now(), 0});
-    if (Result<> done = announcer_->listen_for(ip); !done)
-      report.errors.push_back({"address " + ip.to_string(), std::move(done).error()});
-  }
-  announce_due(&report);
-}
-
-void BpfDataPlane::announce_due(ApplyReport* report) {
-  const MonoTime now = clock_.now();
-  for (auto& [ip, announcement] : announcements_) {
-    if (announcement.next > now)
-      continue;
-    if (announcement.sent > config_.announce_repeats &&
-        config_.announce_refresh == Duration::zero()) {
-      announcement.next = MonoTime::max();
-      continue;
-    }
-    if (Result<> done = announcer_->announce(ip); done) {
-      announced_++;
-      announcement.sent++;
-    } else {
-      errors_ += report == nullptr ? 1 : 0;
-      if (report != nullptr)
-        report->errors.push_back({"address " + ip.to_string(),
-                                  std::move(done).error().wrap("tell the LAN that it is here")});
-    }
-    // A failed one is tried again in the time of the first repeat.
-    const unsigned nth = std::max(1U, announcement.sent);
-    announcement.next = now + (nth <= config_.announce_repeats ? config_.announce_interval * nth
-                                                               : config_.announce_refresh);
-    if (nth > config_.announce_repeats && config_.announce_refresh == Duration::zero())
-      announcement.next = MonoTime::max();
-  }
+  announcements_.set(wanted, report.errors);
 }
 
 // --- All of it
@@ -314,18 +231,25 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   apply_pods(desired, prune_allowed, report);
   apply_services(desired, prune_allowed, report);
   delete_overlay(overlay, report);
-  apply_nft(desired, report);
+  report.operations += masquerade_.apply(desired, prune_allowed, report.errors) ? 1 : 0;
   if (!programs_attached_ && prune_allowed)
     if (Result<> done = attach_programs(); !done)
       report.errors.push_back({"BPF programs", std::move(done).error()});
   apply_announcements(desired, report);
+  if (prune_allowed && report.ok() && std::exchange(nftables_left_, false))
+    if (Result<> done = kernel_.remove_nftables(); !done) {
+      nftables_left_ = true;
+      report.errors.push_back({"nftables", std::move(done).error()});
+    }
   finish(report);
   return report;
 }
 
 void BpfDataPlane::tick() {
   release_after_grace();
-  announce_due(nullptr);
+  std::vector<ObjectError> errors;
+  announcements_.send_due(errors);
+  errors_ += errors.size();
   if (!census_.tick(*kernel_.maps, clock_.now()))
     errors_++;
 }

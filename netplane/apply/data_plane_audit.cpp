@@ -27,7 +27,8 @@ AuditReport BpfDataPlane::audit() {
     audit_backends(*maps, report);
     audit_services(*maps, report);
   }
-  audit_nft(report);
+  if (desired_ && masquerade_.audit(*desired_, prune_allowed_, report.errors))
+    report.findings.push_back("the table inet shoal was changed");
   repairs_ += report.findings.size();
   errors_ += report.errors.size();
   return report;
@@ -46,16 +47,10 @@ void BpfDataPlane::audit_links(AuditReport& report) {
     report.findings.push_back(fmt::format("the uplink is {} at {} now, and was {} at {}",
                                           uplink_.name, uplink_.mac.to_string(), uplink.name,
                                           uplink.mac.to_string()));
-    if (auto opened = kernel_.open_announcer(uplink_)) {
-      announcer_ = *std::move(opened);
-      for (auto& [ip, announcement] : announcements_) {
-        announcement = {clock_.now(), 0};  // at another MAC
-        if (Result<> done = announcer_->listen_for(ip); !done)
-          report.errors.push_back({"address " + ip.to_string(), std::move(done).error()});
-      }
-    } else {
+    if (auto opened = kernel_.open_announcer(uplink_))
+      announcements_.use(*std::move(opened), report.errors);
+    else
       report.errors.push_back({"uplink " + uplink_.name, std::move(opened).error()});
-    }
   }
   if (overlay.index != overlay_.index)
     report.findings.push_back(fmt::format("the device {} was gone", overlay_.name));
@@ -215,19 +210,6 @@ void BpfDataPlane::audit_services(const model::DataPlane& maps, AuditReport& rep
   ApplyReport mended;
   apply_services(*desired_, prune_allowed_, mended);
   operations_ += mended.operations;
-  report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
-}
-
-void BpfDataPlane::audit_nft(AuditReport& report) {
-  if (!nft_ || !*nft_ || !desired_)
-    return;
-  const Result<std::string> held = kernel_.nft->dump();
-  if (held && *held == kernel::render(nft_rules(**nft_)))
-    return;
-  report.findings.push_back("the table inet shoal was changed");
-  nft_.reset();
-  ApplyReport mended;
-  apply_nft(*desired_, mended);
   report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
 }
 

@@ -2,6 +2,7 @@
 // Opening: devices, programs, and finding again what an earlier agent left.
 #include "netplane/apply/bpf_data_plane.h"
 
+#include "netplane/apply/host_links.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 
 #include <fmt/format.h>
@@ -18,7 +19,8 @@ IpAddress elsewhere() { return IpAddress::v4(UINT32_MAX); }  // no host's own
 }  // namespace
 
 BpfDataPlane::BpfDataPlane(const Config& config, KernelPorts kernel, const Clock& clock)
-    : config_(config), kernel_(std::move(kernel)), clock_(clock) {}
+    : config_(config), kernel_(std::move(kernel)), clock_(clock),
+      masquerade_(*kernel_.nft, config_), announcements_(config_, clock_) {}
 
 BpfDataPlane::~BpfDataPlane() = default;
 
@@ -38,7 +40,8 @@ Result<> BpfDataPlane::start() {
   SHOAL_TRY(ensure_links());
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
   SHOAL_TRY(set_host(host_->stack_backends));
-  announcer_ = SHOAL_TRY(kernel_.open_announcer(uplink_));
+  std::vector<ObjectError> told_by_apply;
+  announcements_.use(SHOAL_TRY(kernel_.open_announcer(uplink_)), told_by_apply);
   // Maps that are new while earlier programs serve from others: those go on until these are filled.
   const bool empty = actual_.frontends().empty() && pods_.empty();
   if (empty && SHOAL_TRY(kernel_.programs->attached_before()))
@@ -47,39 +50,10 @@ Result<> BpfDataPlane::start() {
 }
 
 Result<> BpfDataPlane::ensure_links() {
-  uplink_ = SHOAL_TRY_WRAP(kernel::find_uplink(*kernel_.rtnl, config_.uplink, config_.underlay),
-                           "find the uplink");
-  const std::uint32_t mtu_min = config_.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
-  if (uplink_.mtu < mtu_min + kOverlayOverheadBytes)
-    return fail(Errc::kInvalid,
-                fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink_.name,
-                            uplink_.mtu, mtu_min + kOverlayOverheadBytes));
-  pod_mtu_ = config_.mtu != 0 ? config_.mtu : uplink_.mtu - kOverlayOverheadBytes;
-  if (pod_mtu_ < mtu_min || pod_mtu_ + kOverlayOverheadBytes > uplink_.mtu)
-    return fail(Errc::kInvalid,
-                fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
-                            "uplink {} has {} "
-                            "and the overlay adds {}",
-                            pod_mtu_, mtu_min, uplink_.mtu - kOverlayOverheadBytes, uplink_.name,
-                            uplink_.mtu, kOverlayOverheadBytes));
-  kernel::VxlanSpec spec;
-  spec.name = kOverlayLink;
-  spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config_.node_name));
-  spec.port = config_.vxlan_port;
-  spec.mtu = pod_mtu_;
-  overlay_ = SHOAL_TRY_WRAP(kernel::ensure_overlay(*kernel_.rtnl, spec, config_.ipv6),
-                            fmt::format("make the device {}", kOverlayLink));
-  SHOAL_TRY_WRAP(kernel::prepare_host(*kernel_.rtnl, uplink_, config_.ipv6),
-                 "prepare the host for forwarding");
-  for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
-    if (family == IpFamily::kV6 && !config_.ipv6)
-      continue;
-    kernel::Neighbour gateway;
-    gateway.link = overlay_.index;
-    gateway.ip = plan::overlay_gateway(family);
-    gateway.mac = plan::overlay_gateway_mac();
-    SHOAL_TRY(kernel_.rtnl->replace_neighbour(gateway));
-  }
+  HostLinks links = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
+  uplink_ = std::move(links.uplink);
+  overlay_ = std::move(links.overlay);
+  pod_mtu_ = links.pod_mtu;
   return {};
 }
 
@@ -93,8 +67,8 @@ Result<> BpfDataPlane::recover() {
   // What is announced already is repeated in its time, not all at once.
   for (const auto& [ip, entry] : maps.vips)
     if (entry.announced)
-      announcements_[ip] = {clock_.now() + config_.announce_refresh, config_.announce_repeats + 1};
-  return recover_nft();
+      announcements_.known(ip);
+  return {};
 }
 
 Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
@@ -111,15 +85,6 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
         routes.insert({route.destination, elsewhere()});
     }
   return routes;
-}
-
-// A table that is ours and right is left alone: nothing changes in the kernel on a restart.
-Result<> BpfDataPlane::recover_nft() {
-  nft_.reset();
-  const std::string held = SHOAL_TRY(kernel_.nft->dump());
-  if (held.empty())
-    nft_.emplace(std::nullopt);
-  return {};
 }
 
 // Before the first backend that is no pod is published, and never back: replies of its flows may

@@ -175,7 +175,7 @@ Result<Counters> BpfDataPlane::counters() const {
   out.operations = operations_;
   out.errors = errors_;
   out.repairs = repairs_;
-  out.announcements = announced_;
+  out.announcements = announcements_.sent();
   return out;
 }
 

@@ -2,6 +2,7 @@
 #include "netplane/apply/kernel_ports.h"
 
 #include "netplane/kernel/bpf/loader.h"
+#include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
 
 namespace shoal::apply {
@@ -54,6 +55,12 @@ private:
 
 }  // namespace
 
+Result<std::unique_ptr<VipAnnouncer>> open_lan_announcer(const kernel::Uplink& uplink) {
+  return std::make_unique<LanAnnouncer>(
+      SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
+                     "open a packet socket on " + uplink.name));
+}
+
 Result<KernelPorts> open_kernel_ports(const Config& config) {
   KernelPorts ports;
   ports.rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
@@ -67,12 +74,20 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   auto loader = SHOAL_TRY_WRAP(kernel::Loader::open(options), "load the BPF programs");
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
-  ports.open_announcer = [](const kernel::Uplink& uplink) -> Result<std::unique_ptr<VipAnnouncer>> {
-    return std::make_unique<LanAnnouncer>(
-        SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
-                       "open a packet socket on " + uplink.name));
-  };
+  ports.open_announcer = open_lan_announcer;
   ports.open_pod_rtnl = [](int netns_fd) { return kernel::open_rtnl(netns_fd); };
+  ports.remove_nftables = []() -> Result<> {
+    const auto rtnl = SHOAL_TRY(kernel::open_rtnl());
+    for (const kernel::Proxy& proxy : SHOAL_TRY(rtnl->proxies()))
+      if (Result<> done = rtnl->delete_proxy(proxy);
+          !done && done.error().code() != Errc::kNotFound)
+        return done;
+    // The overlay's device keeps its address: routes over it would go with its last one.
+    const auto table = SHOAL_TRY(kernel::open_nft_service_table());
+    if (SHOAL_TRY_WRAP(table->present(), "look for the service table"))
+      return table->remove();
+    return {};
+  };
   return ports;
 }
 

@@ -51,7 +51,12 @@ struct KernelPorts {
   std::function<Result<std::unique_ptr<VipAnnouncer>>(const kernel::Uplink&)> open_announcer;
   // The network of a pod's namespace.
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
+  // Takes away what a data plane of nftables left; none is success.
+  std::function<Result<>()> remove_nftables;
 };
+
+// Through a packet socket on the uplink.
+Result<std::unique_ptr<VipAnnouncer>> open_lan_announcer(const kernel::Uplink& uplink);
 
 // In the calling thread's network and mount namespace.
 Result<KernelPorts> open_kernel_ports(const Config& config);

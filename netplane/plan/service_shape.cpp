@@ -8,18 +8,6 @@
 namespace shoal::plan {
 namespace {
 
-// The service's weight groups by name, each once: of doubles the larger weight stands.
-std::vector<model::WeightGroup> sorted_groups(const model::ServicePort& service) {
-  std::vector<model::WeightGroup> groups = service.groups;
-  std::sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-    return a.name != b.name ? a.name < b.name : a.weight > b.weight;
-  });
-  groups.erase(std::unique(groups.begin(), groups.end(),
-                           [](const auto& a, const auto& b) { return a.name == b.name; }),
-               groups.end());
-  return groups;
-}
-
 std::uint32_t group_of(const std::vector<model::WeightGroup>& groups, const std::string& name) {
   const auto at = std::lower_bound(groups.begin(), groups.end(), name,
                                    [](const auto& a, const std::string& b) { return a.name < b; });
@@ -78,6 +66,17 @@ void promote_serving(std::vector<WantedBackend>& backends) {
 }
 
 }  // namespace
+
+std::vector<model::WeightGroup> sorted_groups(const model::ServicePort& service) {
+  std::vector<model::WeightGroup> groups = service.groups;
+  std::sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+    return a.name != b.name ? a.name < b.name : a.weight > b.weight;
+  });
+  groups.erase(std::unique(groups.begin(), groups.end(),
+                           [](const auto& a, const auto& b) { return a.name == b.name; }),
+               groups.end());
+  return groups;
+}
 
 NodeIndex::NodeIndex(const model::Desired& desired) {
   nodes_.reserve(desired.nodes.size());

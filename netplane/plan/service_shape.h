@@ -33,12 +33,15 @@ private:
 
 inline constexpr std::uint32_t kNoGroup = UINT32_MAX;
 
+// The service's weight groups by name, each once: of doubles the larger weight stands.
+std::vector<model::WeightGroup> sorted_groups(const model::ServicePort& service);
+
 struct WantedBackend {
   BackendKey key;
-  BackendEntry entry;      // without epoch
-  std::uint64_t name = 0;  // ring_name
-  std::uint32_t group = kNoGroup;
-  bool host_known = true;  // false: nothing is known of where it is now
+  BackendEntry entry;              // without epoch
+  std::uint64_t name = 0;          // ring_name
+  std::uint32_t group = kNoGroup;  // into sorted_groups; 0 where there are none
+  bool host_known = true;          // false: nothing is known of where it is now
   bool host_usable = true;
   bool serving = false;  // stopping, and better than nothing
   bool has_weight = false;

@@ -30,6 +30,7 @@ public:
     std::vector<kernel::LinkAddress> addresses;
     std::vector<kernel::Route> routes;
     std::vector<kernel::Neighbour> neighbours;
+    std::set<kernel::Proxy> proxies;
     std::map<std::string, std::string, std::less<>> sysctls;
   };
 
@@ -218,6 +219,23 @@ public:
     here().neighbours.push_back(neighbour);
     return {};
   }
+  Result<std::vector<kernel::Proxy>> proxies() override {
+    return std::vector(here().proxies.begin(), here().proxies.end());
+  }
+  Result<> replace_proxy(const kernel::Proxy& proxy) override {
+    if (find(proxy.link) == nullptr)
+      return no_link(proxy.link);
+    SHOAL_TRY(net_.change("set proxy entry"));
+    here().proxies.insert(proxy);
+    return {};
+  }
+  Result<> delete_proxy(const kernel::Proxy& proxy) override {
+    if (!here().proxies.contains(proxy))
+      return fail(Errc::kNotFound, "delete proxy entry: there is none");
+    SHOAL_TRY(net_.change("delete proxy entry"));
+    here().proxies.erase(proxy);
+    return {};
+  }
   Result<> delete_neighbour(const kernel::Neighbour& neighbour) override {
     return drop(here().neighbours, "neighbour",
                 [&](const auto& old) { return same(old, neighbour); });
@@ -302,6 +320,7 @@ private:
     std::erase_if(space.addresses, [&](const auto& address) { return address.link == index; });
     std::erase_if(space.routes, [&](const auto& route) { return route.link == index; });
     std::erase_if(space.neighbours, [&](const auto& entry) { return entry.link == index; });
+    std::erase_if(space.proxies, [&](const auto& entry) { return entry.link == index; });
     space.peer_namespaces.erase(index);
   }
   static bool same(const kernel::LinkAddress& a, const kernel::LinkAddress& b) {

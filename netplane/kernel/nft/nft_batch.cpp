@@ -37,12 +37,12 @@ NftBatch::NftBatch() : scratch_(kMessageBytesMax) {
 }
 
 void NftBatch::add(std::uint16_t type, std::uint16_t flags, std::string what,
-                   const std::function<void(nlmsghdr*)>& fill) {
-  std::memset(scratch_.data(), 0, scratch_.size());
-  nlmsghdr* message = nftnl_nlmsg_build_hdr(scratch_.data(), type, NFPROTO_INET, flags | NLM_F_ACK,
+                   const std::function<void(nlmsghdr*)>& fill, std::uint16_t family) {
+  nlmsghdr* message = nftnl_nlmsg_build_hdr(scratch_.data(), type, family, flags,
                                             static_cast<std::uint32_t>(what_.size()));
   fill(message);
   SHOAL_ASSERT(message->nlmsg_len <= kMessageBytesMax);
+  last_ = bytes_.size();
   append_padded(bytes_, message);
   what_.push_back(std::move(what));
 }
@@ -63,10 +63,14 @@ Result<NftSocket> NftSocket::open(int netns_fd) {
 }
 
 Result<> NftSocket::commit(NftBatch batch) {
-  append_padded(batch.bytes_, nftnl_batch_end(batch.scratch_.data(),
-                                              static_cast<std::uint32_t>(batch.what_.size())));
+  if (batch.what_.size() == 1)
+    return {};  // nothing in it
+  // Refusals are told in any case; that there was none, by the last message's acknowledgement.
+  reinterpret_cast<nlmsghdr*>(batch.bytes_.data() + batch.last_)->nlmsg_flags |= NLM_F_ACK;
+  const auto last = static_cast<std::uint32_t>(batch.what_.size() - 1);
+  append_padded(batch.bytes_, nftnl_batch_end(batch.scratch_.data(), last + 1));
   const int fd = mnl_socket_get_fd(socket_.get());
-  // A batch goes in one piece; every message of it is acknowledged.
+  // A batch goes in one piece; every message of it may be refused.
   const int send_bytes = static_cast<int>(batch.bytes_.size()) * 2;
   const int receive_bytes = static_cast<int>(batch.what_.size()) * 2048 + 65'536;
   ::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &send_bytes, sizeof(send_bytes));
@@ -75,10 +79,9 @@ Result<> NftSocket::commit(NftBatch batch) {
     return fail(nft_error(errno, "send a transaction"));
 
   std::optional<Error> first_error;
-  std::size_t acknowledged = 0;
+  bool done = false;
   alignas(nlmsghdr) char buffer[65'536];
-  const std::size_t expected = batch.what_.size() - 1;
-  while (acknowledged < expected && !first_error) {
+  while (!done && !first_error) {
     const ssize_t n = mnl_socket_recvfrom(socket_.get(), buffer, sizeof(buffer));
     if (n < 0)
       return fail(nft_error(errno == EAGAIN ? ETIMEDOUT : errno, "wait for a transaction"));
@@ -88,12 +91,9 @@ Result<> NftSocket::commit(NftBatch batch) {
       if (message->nlmsg_type != NLMSG_ERROR)
         continue;
       const auto* verdict = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message));
-      if (verdict->error == 0) {
-        ++acknowledged;
-        continue;
-      }
       const std::size_t at = message->nlmsg_seq;
-      if (!first_error)
+      done = done || at == last;
+      if (verdict->error != 0 && !first_error)
         first_error =
             nft_error(-verdict->error, at < batch.what_.size() ? batch.what_[at] : "commit");
     }

@@ -26,6 +26,8 @@ struct NftFreer {
   }
 };
 
+inline constexpr std::uint16_t kInetFamily = 1;  // NFPROTO_INET
+
 class NftBatch {
 public:
   static constexpr std::size_t kMessageBytesMax = 32'768;
@@ -34,12 +36,13 @@ public:
   // One message: its type and flags, what it does (for errors), and a function that fills in its
   // payload.
   void add(std::uint16_t type, std::uint16_t flags, std::string what,
-           const std::function<void(nlmsghdr*)>& fill);
+           const std::function<void(nlmsghdr*)>& fill, std::uint16_t family = kInetFamily);
 
 private:
   friend class NftSocket;
   std::vector<char> scratch_;
   std::string bytes_;
+  std::size_t last_ = 0;           // where the last message lies in bytes_
   std::vector<std::string> what_;  // by sequence number
 };
 

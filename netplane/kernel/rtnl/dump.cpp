@@ -24,6 +24,8 @@ std::string line_of(const Link& link) {
 
 std::string line_of(const Names& names, const Route& route) {
   std::string line = fmt::format("route {}", route.destination.to_string());
+  if (route.encap)
+    line += fmt::format(" encap ip id {} dst {}", route.encap->id, route.encap->remote.to_string());
   if (route.gateway)
     line += " via " + route.gateway->to_string();
   line += " dev " + name_of(names, route.link);
@@ -61,6 +63,9 @@ Result<std::string> dump_network(Rtnl& rtnl) {
     lines.push_back(fmt::format("neighbour {} dev {} mac {}{}", neighbour.ip.to_string(),
                                 name_of(names, neighbour.link), neighbour.mac.to_string(),
                                 neighbour.permanent ? " permanent" : ""));
+  for (const Proxy& proxy : SHOAL_TRY(rtnl.proxies()))
+    lines.push_back(
+        fmt::format("proxy {} dev {}", proxy.ip.to_string(), name_of(names, proxy.link)));
   std::ranges::sort(lines);
   std::string text;
   for (const std::string& line : lines)

@@ -8,15 +8,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <endian.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/if_addr.h>
+#include <linux/lwtunnel.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/neighbour.h>
-#include <netlink/route/nexthop.h>
-#include <netlink/route/route.h>
 #include <optional>
 
 namespace shoal::kernel {
@@ -52,30 +52,62 @@ IpPrefix default_of(int family) {
   return family == AF_INET ? IpPrefix::containing(IpAddress::v4(0), 0) : IpPrefix();
 }
 
-// Nothing for routes that this interface does not show.
-std::optional<Route> route_of(rtnl_route* object) {
-  const std::uint32_t table = rtnl_route_get_table(object);
-  if (rtnl_route_get_type(object) != RTN_UNICAST || table == RT_TABLE_LOCAL ||
-      rtnl_route_get_nnexthops(object) != 1 || (rtnl_route_get_flags(object) & RTM_F_CLONED) != 0)
+std::optional<IpAddress> ip_of(const nlattr* attribute, std::uint8_t family) {
+  const int size = family == AF_INET ? 4 : 16;
+  if (attribute == nullptr || nla_len(attribute) != size)
+    return std::nullopt;
+  IpAddress::Bytes raw{};
+  if (family == AF_INET)
+    raw[10] = raw[11] = 0xff;  // an IPv4 address lies mapped
+  std::memcpy(raw.data() + raw.size() - size, nla_data(attribute), size);
+  return IpAddress::from_bytes(raw);
+}
+
+// Nothing for tunnels of other kinds.
+std::optional<RouteEncap> encap_of(nlattr* type, nlattr* encap) {
+  if (type == nullptr || encap == nullptr || nla_get_u16(type) != LWTUNNEL_ENCAP_IP)
+    return std::nullopt;
+  nlattr* parts[LWTUNNEL_IP_MAX + 1] = {};
+  if (nla_parse_nested(parts, LWTUNNEL_IP_MAX, encap, nullptr) < 0 ||
+      parts[LWTUNNEL_IP_ID] == nullptr || nla_len(parts[LWTUNNEL_IP_ID]) != sizeof(std::uint64_t))
+    return std::nullopt;
+  return RouteEncap{static_cast<std::uint32_t>(be64toh(nla_get_u64(parts[LWTUNNEL_IP_ID]))),
+                    ip_of(parts[LWTUNNEL_IP_DST], AF_INET).value_or(IpAddress())};
+}
+
+std::uint32_t u32_of(const nlattr* attribute) {
+  return attribute == nullptr ? 0 : nla_get_u32(attribute);
+}
+
+// Nothing for routes that this interface does not show. libnl's own reader gives up on a whole
+// table for one route with a tunnel that it does not know.
+std::optional<Route> route_of(nlmsghdr* message) {
+  nlattr* parts[RTA_MAX + 1] = {};
+  const auto* header = static_cast<const rtmsg*>(nlmsg_data(message));
+  if (nlmsg_parse(message, sizeof(*header), parts, RTA_MAX, nullptr) < 0)
+    return std::nullopt;
+  const std::uint32_t table =
+      parts[RTA_TABLE] != nullptr ? u32_of(parts[RTA_TABLE]) : header->rtm_table;
+  if (header->rtm_type != RTN_UNICAST || table == RT_TABLE_LOCAL ||
+      parts[RTA_MULTIPATH] != nullptr || (header->rtm_flags & RTM_F_CLONED) != 0)
     return std::nullopt;
   Route route;
-  nl_addr* destination = rtnl_route_get_dst(object);
-  const auto ip = ip_of(destination);
-  route.destination = ip && nl_addr_get_prefixlen(destination) > 0
-                          ? IpPrefix::containing(*ip, nl_addr_get_prefixlen(destination))
-                          : default_of(rtnl_route_get_family(object));
-  rtnl_nexthop* hop = rtnl_route_nexthop_n(object, 0);
-  route.link = static_cast<std::uint32_t>(rtnl_route_nh_get_ifindex(hop));
-  route.gateway = ip_of(rtnl_route_nh_get_gateway(hop));
-  route.onlink = (rtnl_route_nh_get_flags(hop) & RTNH_F_ONLINK) != 0;
-  route.source = ip_of(rtnl_route_get_pref_src(object));
-  route.scope = scope_of(rtnl_route_get_scope(object));
-  unsigned mtu = 0;
-  if (rtnl_route_get_metric(object, RTAX_MTU, &mtu) == 0)
-    route.mtu = mtu;
-  route.metric = rtnl_route_get_priority(object);
+  const auto ip = ip_of(parts[RTA_DST], header->rtm_family);
+  route.destination = ip && header->rtm_dst_len > 0 ? IpPrefix::containing(*ip, header->rtm_dst_len)
+                                                    : default_of(header->rtm_family);
+  route.link = u32_of(parts[RTA_OIF]);
+  route.gateway = ip_of(parts[RTA_GATEWAY], header->rtm_family);
+  route.onlink = (header->rtm_flags & RTNH_F_ONLINK) != 0;
+  route.source = ip_of(parts[RTA_PREFSRC], header->rtm_family);
+  route.scope = scope_of(header->rtm_scope);
+  nlattr* metrics[RTAX_MAX + 1] = {};
+  if (parts[RTA_METRICS] != nullptr &&
+      nla_parse_nested(metrics, RTAX_MAX, parts[RTA_METRICS], nullptr) == 0)
+    route.mtu = u32_of(metrics[RTAX_MTU]);
+  route.metric = u32_of(parts[RTA_PRIORITY]);
   route.table = table;
-  route.protocol = rtnl_route_get_protocol(object);
+  route.protocol = header->rtm_protocol;
+  route.encap = encap_of(parts[RTA_ENCAP_TYPE], parts[RTA_ENCAP]);
   return route;
 }
 
@@ -144,6 +176,23 @@ std::string describe(const Neighbour& neighbour) {
   return fmt::format("neighbour {} of link {}", neighbour.ip.to_string(), neighbour.link);
 }
 
+NlMessage proxy_request(int type, int flags, const Proxy& proxy) {
+  ndmsg header{};
+  header.ndm_family = family_of(proxy.ip);
+  header.ndm_ifindex = static_cast<int>(proxy.link);
+  header.ndm_state = NUD_PERMANENT;
+  header.ndm_flags = NTF_PROXY;
+  NlMessage request(type, flags);
+  request.header(header).ip(NDA_DST, proxy.ip);
+  if (type == RTM_NEWNEIGH)
+    request.u8(NDA_PROTOCOL, kRouteProtocolShoal);
+  return request;
+}
+
+std::string describe(const Proxy& proxy) {
+  return fmt::format("proxy entry {} of link {}", proxy.ip.to_string(), proxy.link);
+}
+
 Result<std::string> sysctl_path(std::string_view key) {
   if (key.empty() || key.front() == '/' || key.find("..") != std::string_view::npos)
     return fail(Errc::kInvalid, fmt::format("'{}' is no sysctl below net/", key));
@@ -189,16 +238,19 @@ Result<> KernelRtnl::delete_address(const LinkAddress& address) {
 }
 
 Result<std::vector<Route>> KernelRtnl::routes(Family family) {
-  nl_cache* raw = nullptr;
-  const int af = family == Family::kV4 ? AF_INET : AF_INET6;
-  if (const int error = rtnl_route_alloc_cache(socket_.get(), af, 0, &raw); error < 0)
-    return fail(nl_error(error, "list routes"));
-  const NlCachePtr cache(raw);
+  rtmsg header{};
+  header.rtm_family = family == Family::kV4 ? AF_INET : AF_INET6;
+  NlMessage request(RTM_GETROUTE, NLM_F_DUMP);
+  request.header(header);
   std::vector<Route> result;
-  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
-       object = nl_cache_get_next(object))
-    if (auto route = route_of(reinterpret_cast<rtnl_route*>(object)))
-      result.push_back(*route);
+  SHOAL_TRY_WRAP(socket_.dump(request,
+                              [&](nlmsghdr* message) {
+                                if (message->nlmsg_type != RTM_NEWROUTE)
+                                  return;
+                                if (auto route = route_of(message))
+                                  result.push_back(*std::move(route));
+                              }),
+                 "list routes");
   std::ranges::sort(result);
   return result;
 }
@@ -209,6 +261,13 @@ Result<> KernelRtnl::replace_route(const Route& route) {
     request.ip(RTA_GATEWAY, *route.gateway);
   if (route.source)
     request.ip(RTA_PREFSRC, *route.source);
+  if (route.encap) {
+    const std::uint64_t id = htobe64(route.encap->id);
+    request.u16(RTA_ENCAP_TYPE, LWTUNNEL_ENCAP_IP);
+    nlattr* encap = request.begin(RTA_ENCAP);
+    request.put(LWTUNNEL_IP_ID, &id, sizeof(id)).ip(LWTUNNEL_IP_DST, route.encap->remote);
+    request.end(encap);
+  }
   if (route.mtu != 0) {
     nlattr* metrics = request.begin(RTA_METRICS);
     request.u32(RTAX_MTU, route.mtu);
@@ -257,6 +316,46 @@ Result<> KernelRtnl::replace_neighbour(const Neighbour& neighbour) {
 Result<> KernelRtnl::delete_neighbour(const Neighbour& neighbour) {
   SHOAL_TRY_WRAP(socket_.transact(neighbour_request(RTM_DELNEIGH, 0, neighbour)),
                  "delete " + describe(neighbour));
+  return {};
+}
+
+// NTF_PROXY entries are listed apart from the others, and only where the request says so.
+Result<std::vector<Proxy>> KernelRtnl::proxies() {
+  std::vector<Proxy> result;
+  for (const std::uint8_t family : {AF_INET, AF_INET6}) {
+    ndmsg header{};
+    header.ndm_family = family;
+    header.ndm_flags = NTF_PROXY;
+    NlMessage request(RTM_GETNEIGH, NLM_F_DUMP);
+    request.header(header);
+    SHOAL_TRY_WRAP(
+        socket_.dump(request,
+                     [&](nlmsghdr* message) {
+                       nlattr* parts[NDA_MAX + 1] = {};
+                       const auto* entry = static_cast<const ndmsg*>(nlmsg_data(message));
+                       if (message->nlmsg_type != RTM_NEWNEIGH ||
+                           nlmsg_parse(message, sizeof(*entry), parts, NDA_MAX, nullptr) < 0 ||
+                           (entry->ndm_flags & NTF_PROXY) == 0 || parts[NDA_PROTOCOL] == nullptr ||
+                           nla_get_u8(parts[NDA_PROTOCOL]) != kRouteProtocolShoal)
+                         return;
+                       if (const auto ip = ip_of(parts[NDA_DST], entry->ndm_family))
+                         result.push_back({static_cast<std::uint32_t>(entry->ndm_ifindex), *ip});
+                     }),
+        "list proxy entries");
+  }
+  std::ranges::sort(result);
+  return result;
+}
+
+Result<> KernelRtnl::replace_proxy(const Proxy& proxy) {
+  SHOAL_TRY_WRAP(socket_.transact(proxy_request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, proxy)),
+                 "set " + describe(proxy));
+  return {};
+}
+
+Result<> KernelRtnl::delete_proxy(const Proxy& proxy) {
+  SHOAL_TRY_WRAP(socket_.transact(proxy_request(RTM_DELNEIGH, 0, proxy)),
+                 "delete " + describe(proxy));
   return {};
 }
 

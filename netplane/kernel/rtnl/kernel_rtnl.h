@@ -40,6 +40,10 @@ public:
   Result<> replace_neighbour(const Neighbour& neighbour) override;
   Result<> delete_neighbour(const Neighbour& neighbour) override;
 
+  Result<std::vector<Proxy>> proxies() override;
+  Result<> replace_proxy(const Proxy& proxy) override;
+  Result<> delete_proxy(const Proxy& proxy) override;
+
   Result<> set_sysctl(std::string_view key, std::string_view value) override;
   Result<std::string> sysctl(std::string_view key) override;
 

@@ -161,4 +161,30 @@ Result<> NlSocket::transact(const NlMessage& message) {
   return fail(std::move(refused));
 }
 
+Result<> NlSocket::dump(const NlMessage& message, const std::function<void(nlmsghdr*)>& each) {
+  if (const int error = nl_send_auto(sock_.get(), message.get()); error < 0)
+    return fail(nl_error(error, "send to rtnetlink"));
+  struct Reader {
+    const std::function<void(nlmsghdr*)>& each;
+    std::uint32_t sequence;
+  } reader{each, nlmsg_hdr(message.get())->nlmsg_seq};
+  const NlCbPtr callbacks(nl_cb_alloc(NL_CB_DEFAULT));
+  SHOAL_ASSERT(callbacks != nullptr);
+  nl_cb_set(
+      callbacks.get(), NL_CB_SEQ_CHECK, NL_CB_CUSTOM, [](nl_msg*, void*) { return int{NL_OK}; },
+      nullptr);
+  nl_cb_set(
+      callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM,
+      [](nl_msg* answer, void* argument) {
+        const auto& to = *static_cast<Reader*>(argument);
+        if (nlmsg_hdr(answer)->nlmsg_seq == to.sequence)
+          to.each(nlmsg_hdr(answer));
+        return int{NL_OK};
+      },
+      &reader);
+  if (const int error = nl_recvmsgs(sock_.get(), callbacks.get()); error < 0)
+    return fail(nl_error(error, "read from rtnetlink"));
+  return {};
+}
+
 }  // namespace shoal::kernel

@@ -11,6 +11,7 @@
 #include "netplane/base/result.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <netlink/attr.h>
 #include <netlink/cache.h>
@@ -47,6 +48,9 @@ public:
   }
   NlMessage& put(int attribute, const void* data, std::size_t size);
   NlMessage& u8(int attribute, std::uint8_t value) { return put(attribute, &value, sizeof(value)); }
+  NlMessage& u16(int attribute, std::uint16_t value) {
+    return put(attribute, &value, sizeof(value));
+  }
   NlMessage& u32(int attribute, std::uint32_t value) {
     return put(attribute, &value, sizeof(value));
   }
@@ -70,6 +74,8 @@ public:
   static Result<NlSocket> open(int netns_fd, int group = 0);
 
   Result<> transact(const NlMessage& message);
+  // A dump, message by message.
+  Result<> dump(const NlMessage& message, const std::function<void(nlmsghdr*)>& each);
   nl_sock* get() const { return sock_.get(); }
   int fd() const { return nl_socket_get_fd(sock_.get()); }
 

@@ -84,6 +84,14 @@ constexpr std::uint32_t default_metric(IpFamily family) {
   return family == IpFamily::kV4 ? 0 : 1024;
 }
 
+// A lightweight tunnel's head on a route: packets leave the (collect-metadata) device as this
+// network's, towards that host. IPv4 outside, whatever is inside.
+struct RouteEncap {
+  std::uint32_t id = 0;  // VNI
+  IpAddress remote;
+  auto operator<=>(const RouteEncap&) const = default;
+};
+
 // One next hop, unicast. Routes of other types and with several next hops are not listed.
 struct Route {
   IpPrefix destination;  // 0.0.0.0/0 or ::/0: the default route
@@ -96,6 +104,7 @@ struct Route {
   std::uint32_t metric = 0;
   std::uint32_t table = 254;  // main
   std::uint8_t protocol = kRouteProtocolShoal;
+  std::optional<RouteEncap> encap;
   auto operator<=>(const Route&) const = default;
 };
 
@@ -105,6 +114,14 @@ struct Neighbour {
   MacAddress mac;
   bool permanent = true;
   auto operator<=>(const Neighbour&) const = default;
+};
+
+// An address that this host answers ARP or neighbour solicitations for on a link, without having
+// it: it must be routed over another link (proxy entries; `ip neigh show proxy`).
+struct Proxy {
+  std::uint32_t link = 0;
+  IpAddress ip;
+  auto operator<=>(const Proxy&) const = default;
 };
 
 using Family = IpFamily;
@@ -145,6 +162,10 @@ public:
   virtual Result<std::vector<Neighbour>> neighbours() = 0;  // with a MAC; sorted
   virtual Result<> replace_neighbour(const Neighbour& neighbour) = 0;
   virtual Result<> delete_neighbour(const Neighbour& neighbour) = 0;
+
+  virtual Result<std::vector<Proxy>> proxies() = 0;  // Shoal's own, sorted
+  virtual Result<> replace_proxy(const Proxy& proxy) = 0;
+  virtual Result<> delete_proxy(const Proxy& proxy) = 0;
 
   // key: below net/, with slashes: "ipv4/conf/eth0/rp_filter". value: without a newline.
   virtual Result<> set_sysctl(std::string_view key, std::string_view value) = 0;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """what 5,000 Services cost to load and to change, beside iptables and nftables in kube-proxy's shape
 
-   h1: shoal-proxyload: objects -> desired state -> plan -> maps       h2: iptables-restore       h3: nft
+   h1: shoal-proxyload: objects -> desired state -> plan -> maps, or nftables      h2: iptables-restore       h3: nft
 
 No packet is sent. Both sides start from an empty kernel each time; making maps and loading programs is not part of ours, starting
 the tool that loads the rules is part of the peers', as it is where they are used.
@@ -29,8 +29,8 @@ CHANGES = 21
 WHAT = f"{SERVICES:,} Services x {BACKENDS} backends"
 
 
-def ours(node):
-    said = json.loads(node.run(LOAD, node.address, "/sys/fs/bpf/bench", SERVICES, BACKENDS, CHANGES))
+def ours(node, proxy):
+    said = json.loads(node.run(LOAD, node.address, "/sys/fs/bpf/bench", SERVICES, BACKENDS, CHANGES, proxy))
     return {"cold": said["cold_ms"], "change": statistics.median(said["change_ms"]), "cpu_ms": said["cold_cpu_ms"],
             "rss_mib": said["rss_kib"] / 1024}
 
@@ -55,16 +55,17 @@ class Rules:
         return values
 
 
-def pair(peer, node, rules, goal):
+def pair(peer, node, rules, goal, proxy="ebpf"):
     def named(values):
         return {{"cold": f"load, beside {peer}", "change": f"one backend's change, beside {peer}"}.get(k, k): v
                 for k, v in values.items()}
-    return Pair(f"{peer} in kube-proxy's shape", (
+    title = f"{peer} in kube-proxy's shape" + (f", beside proxy: {proxy}" if proxy != "ebpf" else "")
+    return Pair(title, (
         Row(f"load, beside {peer}", "ms", "lower", goal=goal, note=f"{WHAT}: from objects to the kernel, which had none of them."),
         Row(f"one backend's change, beside {peer}", "ms", "lower",
             note=f"Of {WHAT}, one loses or regains a backend; ours is the median of {CHANGES}, the peer's the chains of that "
                  "Service alone."),
-    ), lambda: named(ours(node)), lambda: named(rules.measure()))
+    ), lambda: named(ours(node, proxy)), lambda: named(rules.measure()))
 
 
 @contextlib.contextmanager
@@ -80,4 +81,6 @@ def pairs(stage):
                          (kube_proxy.iptables(SERVICES, BACKENDS), kube_proxy.iptables_change(SERVICES // 2, BACKENDS)))
         nft = Rules(nodes["h3"], ["nft", "-f", "-"], ["nft", "-f", "-"], [["nft", "delete", "table", "ip", "kube-proxy"]],
                     (kube_proxy.nft(SERVICES, BACKENDS), kube_proxy.nft_change(SERVICES // 2, BACKENDS)))
-        yield [pair("iptables", nodes["h1"], iptables, 1 / 25), pair("nftables", nodes["h1"], nft, 1 / 250)]
+        yield [pair("iptables", nodes["h1"], iptables, 1 / 25), pair("nftables", nodes["h1"], nft, 1 / 250),
+               # On hosts without BPF: the same kernel's nftables, written the other way.
+               pair("nft -f", nodes["h1"], nft, 1 / 10, "nftables")]

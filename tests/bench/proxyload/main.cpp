@@ -15,6 +15,7 @@
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "netplane/kernel/bpf/loader.h"
+#include "netplane/kernel/nft/nft_service_table.h"
 #include "tests/fakes/objects.h"
 
 #include <boost/json.hpp>
@@ -84,6 +85,7 @@ struct Arguments {
   IpAddress underlay;
   std::string bpffs;
   unsigned services = 0, backends = 0, changes = 0;
+  apply::ProxyMode proxy = apply::ProxyMode::kEbpf;
 };
 
 unsigned status_kib(std::string_view field) {
@@ -118,6 +120,7 @@ Result<json::object> measure(const Arguments& args) {
   apply::Config config;
   config.node_name = self;
   config.underlay = args.underlay;
+  config.proxy = args.proxy;
   config.bpffs = args.bpffs;
   config.hash_seed = 1;
   config.socket_hooks = false;  // the maps are the matter
@@ -182,6 +185,12 @@ Result<json::object> measure(const Arguments& args) {
                       {"rss_before_kib", rss_before}};
 }
 
+Result<> remove_all(const Arguments& args) {
+  if (args.proxy == apply::ProxyMode::kEbpf)
+    return kernel::remove_data_plane(args.bpffs);
+  return SHOAL_TRY(kernel::open_nft_service_table())->remove();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -190,13 +199,17 @@ int main(int argc, char** argv) {
     return argc > at ? static_cast<unsigned>(parse_uint(argv[at]).value_or(0)) : 0U;
   };
   const auto underlay = IpAddress::parse(argc > 1 ? argv[1] : "");
-  if (!underlay || argc < 6 || number(3) == 0 || number(4) == 0 || number(4) > 1000) {
-    std::fputs("usage: shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES\n", stderr);
+  if (!underlay || argc < 7 || number(3) == 0 || number(4) == 0 || number(4) > 1000) {
+    std::fputs("usage: shoal-proxyload UNDERLAY BPFFS SERVICES BACKENDS CHANGES ebpf|nftables\n",
+               stderr);
     return 2;
   }
-  args = Arguments{*underlay, argv[2], number(3), number(4), number(5)};
+  const bool nftables = std::string_view(argv[6]) == "nftables";
+  args = Arguments{*underlay, argv[2],
+                   number(3), number(4),
+                   number(5), nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf};
   const auto measured = measure(args);
-  const auto removed = kernel::remove_data_plane(args.bpffs);
+  const auto removed = remove_all(args);
   if (!measured || !removed) {
     std::fprintf(stderr, "shoal-proxyload: %s\n",
                  (measured ? removed.error() : measured.error()).message().c_str());

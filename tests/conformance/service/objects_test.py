@@ -112,9 +112,6 @@ class Objects(ServiceTest):
 
     # ---- hosts that go
 
-    def announcers(self, vip):
-        return [h for h in self.cluster.hosts if vip in self.cluster.status(h)["announced_vips"]]
-
     def deployment(self, replicas):
         # It ends at once when it is asked to: whoever is still led there then fails.
         serve = "touch /tmp/ready; exec /bin/netprobe serve --name $HOSTNAME --ready /tmp/ready http:7999 tcp:7000"

@@ -22,6 +22,8 @@ LAB = ROOT / "scripts/lab"
 # Outside the lab's host addresses; scripts/lab leaves .201 to .250 free.
 LB_POOL = "198.18.0.208/28"
 FAMILIES = ("IPv4", "IPv6")
+# Which data plane the hosts have unless a test says so: any test can be run on the other one.
+PROXY = os.environ.get("SHOAL_PROXY", "ebpf")
 DUAL_STACK = ("  pod_cidr: ['10.244.0.0/16', 'fd10:244::/48']\n"
               "  service_cidr: ['10.96.0.0/16', 'fd10:96::/112']\n"
               f"  lb_pool: ['{LB_POOL}', '2001:db8:1::d00/120']\n")
@@ -125,6 +127,7 @@ class Cluster:
     def write_config(self, host, extra="", config=None):
         config = self.config | (config or {})
         text = (f"node_name: {host}\n"
+                f"proxy: {config.get('proxy', PROXY)}\n"
                 f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"

@@ -109,6 +109,17 @@ public:
     net().neighbours.insert(neighbour);
     return {};
   }
+  Result<std::vector<kernel::Proxy>> proxies() override {
+    return std::vector(net().proxies.begin(), net().proxies.end());
+  }
+  Result<> replace_proxy(const kernel::Proxy& proxy) override {
+    net().proxies.insert(proxy);
+    return {};
+  }
+  Result<> delete_proxy(const kernel::Proxy& proxy) override {
+    net().proxies.erase(proxy);
+    return {};
+  }
   Result<> delete_neighbour(const kernel::Neighbour& neighbour) override {
     net().neighbours.erase(neighbour);
     return {};
@@ -254,6 +265,7 @@ KernelPorts fake_ports(FakeHost& host) {
   ports.open_announcer = [&host](const kernel::Uplink&) -> Result<std::unique_ptr<VipAnnouncer>> {
     return std::make_unique<FakeAnnouncer>(host);
   };
+  ports.remove_nftables = [] { return Result<>(); };
   ports.open_pod_rtnl = [&host](int fd) -> Result<std::unique_ptr<kernel::Rtnl>> {
     if (host.namespaces[fd].links.empty())
       host.add_link(fd, {.name = "lo", .mtu = 65536});

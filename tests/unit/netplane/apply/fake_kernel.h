@@ -21,6 +21,7 @@ struct FakeNetns {
   std::set<kernel::LinkAddress> addresses;
   std::set<kernel::Route> routes;
   std::set<kernel::Neighbour> neighbours;
+  std::set<kernel::Proxy> proxies;
   std::map<std::string, std::string> sysctls;
   std::map<std::uint32_t, std::pair<int, std::uint32_t>> peers;  // a veth's other end: fd, index
 };

@@ -185,6 +185,54 @@ TYPED_TEST_P(RtnlSuite, TheOverlayDeviceIsMadeOnceAndKept) {
   EXPECT_EQ(*this->host_->sysctl("ipv4/conf/shoal-vxlan/rp_filter"), "2");
 }
 
+// What a host without BPF tells the tunnel device by, in both families.
+TYPED_TEST_P(RtnlSuite, RoutesHaveTunnelHeads) {
+  const auto overlay = ensure_overlay(
+      *this->host_, {.name = "shoal-vxlan", .mac = mac("02:00:00:00:0e:01"), .mtu = 1450}, true);
+  ASSERT_TRUE(overlay) << overlay.error().message();
+  std::vector<Route> wanted;
+  for (const char* to : {"10.244.2.0/24", "fd10:244:0:2::/64"}) {
+    const IpPrefix destination = *IpPrefix::parse(to);
+    wanted.push_back({.destination = destination,
+                      .link = overlay->index,
+                      .scope = destination.is_v4() ? Scope::kLink : Scope::kGlobal,
+                      .metric = default_metric(destination.family()),
+                      .encap = RouteEncap{1, IpAddress::v4(0xc612000c)}});
+    const auto set = this->host_->replace_route(wanted.back());
+    ASSERT_TRUE(set) << set.error().message();
+    EXPECT_THAT(*this->host_->routes(destination.family()), testing::Contains(wanted.back()));
+  }
+  wanted[0].encap->remote = IpAddress::v4(0xc612000d);
+  ASSERT_TRUE(this->host_->replace_route(wanted[0]));
+  EXPECT_THAT(*this->host_->routes(Family::kV4), testing::Contains(wanted[0]));
+  for (const Route& route : wanted) {
+    const auto gone = this->host_->delete_route(route);
+    EXPECT_TRUE(gone) << gone.error().message();
+    EXPECT_THAT(*this->host_->routes(route.destination.family()),
+                testing::Not(testing::Contains(route)));
+  }
+}
+
+TYPED_TEST_P(RtnlSuite, ProxyEntriesAreKeptApartFromNeighbours) {
+  const auto overlay = ensure_overlay(
+      *this->host_, {.name = "shoal-vxlan", .mac = mac("02:00:00:00:0e:01"), .mtu = 1450}, true);
+  ASSERT_TRUE(overlay) << overlay.error().message();
+  const std::vector<Proxy> wanted = {{overlay->index, *IpAddress::parse("198.18.0.209")},
+                                     {overlay->index, *IpAddress::parse("2001:db8:1::d1")}};
+  const auto before = *this->host_->neighbours();
+  for (int i = 0; i < 2; i++)
+    for (const Proxy& proxy : wanted) {
+      const auto set = this->host_->replace_proxy(proxy);
+      ASSERT_TRUE(set) << set.error().message();
+    }
+  EXPECT_THAT(*this->host_->proxies(), testing::UnorderedElementsAreArray(wanted));
+  EXPECT_EQ(*this->host_->neighbours(), before);
+  for (const Proxy& proxy : wanted)
+    EXPECT_TRUE(this->host_->delete_proxy(proxy));
+  EXPECT_TRUE(this->host_->proxies()->empty());
+  EXPECT_EQ(this->host_->delete_proxy(wanted[0]).error().code(), Errc::kNotFound);
+}
+
 TYPED_TEST_P(RtnlSuite, APodIsAttached) {
   const auto attached = attach_pod(*this->host_, *this->pod_, kPod);
   ASSERT_TRUE(attached) << attached.error().message();
@@ -262,6 +310,7 @@ TYPED_TEST_P(RtnlSuite, DetachingLeavesNothingAndMayBeRepeated) {
 }
 
 REGISTER_TYPED_TEST_SUITE_P(RtnlSuite, AVethHasItsNamesMacsAndMtuFromTheStart,
+                            RoutesHaveTunnelHeads, ProxyEntriesAreKeptApartFromNeighbours,
                             DeletingAnEndTakesTheOtherAlong,
                             AddressesRoutesAndNeighboursAreReplacedAndDeleted,
                             TheOverlayDeviceIsMadeOnceAndKept, APodIsAttached,

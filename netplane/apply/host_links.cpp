@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/host_links.h"
+
+#include "netplane/kernel/rtnl/pod_net.h"
+#include "netplane/plan/routes.h"
+
+#include <fmt/format.h>
+
+namespace shoal::apply {
+
+Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
+  HostLinks links;
+  kernel::Uplink& uplink = links.uplink;
+  uplink =
+      SHOAL_TRY_WRAP(kernel::find_uplink(rtnl, config.uplink, config.underlay), "find the uplink");
+  const std::uint32_t mtu_min = config.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
+  if (uplink.mtu < mtu_min + kOverlayOverheadBytes)
+    return fail(Errc::kInvalid,
+                fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink.name,
+                            uplink.mtu, mtu_min + kOverlayOverheadBytes));
+  links.pod_mtu = config.mtu != 0 ? config.mtu : uplink.mtu - kOverlayOverheadBytes;
+  if (links.pod_mtu < mtu_min || links.pod_mtu + kOverlayOverheadBytes > uplink.mtu)
+    return fail(Errc::kInvalid,
+                fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
+                            "uplink {} has {} "
+                            "and the overlay adds {}",
+                            links.pod_mtu, mtu_min, uplink.mtu - kOverlayOverheadBytes, uplink.name,
+                            uplink.mtu, kOverlayOverheadBytes));
+  kernel::VxlanSpec spec;
+  spec.name = kOverlayLink;
+  spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config.node_name));
+  spec.port = config.vxlan_port;
+  spec.mtu = links.pod_mtu;
+  links.overlay = SHOAL_TRY_WRAP(kernel::ensure_overlay(rtnl, spec, config.ipv6),
+                                 fmt::format("make the device {}", kOverlayLink));
+  SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, uplink, config.ipv6),
+                 "prepare the host for forwarding");
+  for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
+    if (family == IpFamily::kV6 && !config.ipv6)
+      continue;
+    kernel::Neighbour gateway;
+    gateway.link = links.overlay.index;
+    gateway.ip = plan::overlay_gateway(family);
+    gateway.mac = plan::overlay_gateway_mac();
+    SHOAL_TRY(rtnl.replace_neighbour(gateway));
+  }
+  return links;
+}
+
+}  // namespace shoal::apply

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "netplane/apply/nft_data_plane.h"
+
+#include "netplane/kernel/rtnl/pod_net.h"
+#include "netplane/plan/routes.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <unordered_map>
+
+namespace shoal::apply {
+namespace {
+
+constexpr std::uint32_t kPodVni = 1;  // SHOAL_VNI_POD of bpf/abi
+
+using UdpServices = std::map<std::string, const model::ServicePort*>;
+
+UdpServices udp_services(const model::Desired& desired) {
+  UdpServices out;
+  for (const model::ServicePort& service : desired.services)
+    if (service.proto == L4Proto::kUdp)
+      out.emplace(service.id(), &service);
+  return out;
+}
+
+model::FrontendKey key_of(const model::Frontend& frontend) {
+  return {frontend.ip, frontend.port, frontend.proto};
+}
+
+}  // namespace
+
+// --- Services
+// -----------------------------------------------------------------------------------
+
+model::NftSetup NftDataPlane::setup() const {
+  return {.host_v4 = links_.uplink.address,
+          .host_v6 = links_.uplink.address_v6.value_or(IpAddress()),
+          .tunnel_port = config_.vxlan_port};
+}
+
+plan::NftOptions NftDataPlane::options() const {
+  return {.prune = prune_allowed_, .attached = attached_};
+}
+
+// A change that the kernel refuses is taken apart: it costs its own service only.
+void NftDataPlane::apply_services(const plan::NftPlan& plan, ApplyReport& report) {
+  for (const plan::Issue& issue : plan.issues)
+    report.errors.push_back({issue.object, issue.error});
+  if (plan.change.empty())
+    return;
+  if (kernel_.services->commit(plan.change)) {
+    actual_.note(plan.change);
+    report.operations += plan.change.operations();
+    return;
+  }
+  for (const plan::NftPart& part : plan::split_by_service(plan.change, actual_)) {
+    if (part.change.empty())
+      continue;
+    if (Result<> done = kernel_.services->commit(part.change); !done) {
+      report.errors.push_back({part.object, std::move(done).error().wrap("change nftables")});
+      continue;
+    }
+    actual_.note(part.change);
+    report.operations += part.change.operations();
+  }
+}
+
+bool NftDataPlane::only_backends(const model::Desired& desired,
+                                 std::span<const std::size_t> changed) const {
+  if (!clean_ || !desired_ || desired_->services.size() != desired.services.size())
+    return false;
+  return std::ranges::all_of(changed, [&](std::size_t at) {
+    const model::ServicePort& service = desired.services.at(at);
+    return model::same_but_backends(desired_->services[at], service) &&
+           actual_.pools.contains(model::nft_chain_name(service.id()));
+  });
+}
+
+// --- Routes
+// -------------------------------------------------------------------------------------
+
+NftDataPlane::Routes NftDataPlane::wanted_routes(const model::Desired& desired,
+                                                 ApplyReport& report) const {
+  std::vector<plan::Issue> issues;
+  const plan::Overlay overlay = plan::desired_overlay(desired, false, issues);
+  for (const plan::Issue& issue : issues)
+    report.errors.push_back({issue.object, issue.error});
+  IpAddress source_v4, source_v6;
+  for (const plan::OverlayRoute& route : overlay.routes)
+    (route.destination.is_v4() ? source_v4 : source_v6) = route.source;
+  Routes routes;
+  const auto add = [&](const IpPrefix& destination, const IpAddress& remote) {
+    const auto [at, added] = routes.try_emplace(destination);
+    if (!added)
+      return;
+    kernel::Route& route = at->second;
+    const IpAddress& source = destination.is_v4() ? source_v4 : source_v6;
+    route.destination = destination;
+    route.link = links_.overlay.index;
+    route.gateway = plan::overlay_gateway(destination.family());
+    route.metric = kernel::default_metric(destination.family());
+    if (!source.is_unspecified())
+      route.source = source;
+    route.onlink = destination.is_v4();  // a link-local gateway is so by itself
+    if (!remote.is_unspecified())
+      route.encap = kernel::RouteEncap{kPodVni, remote};
+  };
+  for (const auto& [cidr, node] : overlay.nodes)
+    add(cidr, node.underlay);
+  const bool ipv6 = config_.ipv6;
+  const auto& ranges = desired.cluster_cidrs;
+  for (const IpPrefix& range : ranges)
+    if (range.is_v4() || ipv6)
+      add(range, IpAddress());
+  for (const IpAddress& vip : actual_.held.vips)
+    if ((vip.is_v4() || ipv6) &&
+        std::ranges::none_of(ranges, [&](const IpPrefix& range) { return range.contains(vip); }))
+      add(IpPrefix::host(vip), IpAddress());
+  return routes;
+}
+
+void NftDataPlane::apply_routes(const model::Desired& desired, ApplyReport& report) {
+  const Routes wanted = wanted_routes(desired, report);
+  for (const auto& [destination, route] : wanted) {
+    const auto now = routes_.find(destination);
+    if (now != routes_.end() && now->second == route)
+      continue;
+    if (Result<> done = kernel_.rtnl->replace_route(route); !done) {
+      report.errors.push_back({"route " + destination.to_string(), std::move(done).error()});
+      continue;
+    }
+    routes_[destination] = route;
+    report.operations++;
+  }
+  if (!prune_allowed_)
+    return;
+  for (auto at = routes_.begin(); at != routes_.end();) {
+    if (wanted.contains(at->first)) {
+      ++at;
+      continue;
+    }
+    Result<> done = kernel_.rtnl->delete_route(at->second);
+    if (!done && done.error().code() != Errc::kNotFound) {
+      report.errors.push_back({"route " + at->first.to_string(), std::move(done).error()});
+      ++at;
+      continue;
+    }
+    at = routes_.erase(at);
+    report.operations++;
+  }
+}
+
+// --- Announced addresses
+// ------------------------------------------------------------------------
+
+void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& report) {
+  std::set<kernel::Proxy> wanted;
+  for (const IpAddress& ip : desired.announced_vips)
+    // What is not routed elsewhere the kernel would not answer for.
+    if (actual_.held.vips.contains(ip) && routes_.contains(IpPrefix::host(ip)))
+      wanted.insert({links_.uplink.index, ip});
+  for (const kernel::Proxy& proxy : wanted) {
+    if (proxies_.contains(proxy))
+      continue;
+    if (Result<> done = kernel_.rtnl->replace_proxy(proxy); !done) {
+      report.errors.push_back({"address " + proxy.ip.to_string(), std::move(done).error()});
+      continue;
+    }
+    proxies_.insert(proxy);
+    report.operations++;
+  }
+  std::set<IpAddress> announced;
+  if (prune_allowed_)
+    std::erase_if(proxies_, [&](const kernel::Proxy& proxy) {
+      if (wanted.contains(proxy) || proxy.link != links_.uplink.index)
+        return false;
+      Result<> done = kernel_.rtnl->delete_proxy(proxy);
+      if (!done && done.error().code() != Errc::kNotFound) {
+        report.errors.push_back({"address " + proxy.ip.to_string(), std::move(done).error()});
+        return false;
+      }
+      report.operations++;
+      return true;
+    });
+  for (const kernel::Proxy& proxy : proxies_)
+    if (wanted.contains(proxy))
+      announced.insert(proxy.ip);
+  announcements_.set(announced, report.errors);
+}
+
+// --- UDP flows
+// ----------------------------------------------------------------------------------
+
+// What is compared is cheap and rare: a cluster has few UDP services.
+void NftDataPlane::note_udp_changes(const model::Desired& next) {
+  const UdpServices after = udp_services(next);
+  const UdpServices before = desired_ ? udp_services(*desired_) : UdpServices();
+  for (const auto& [id, service] : after) {
+    const auto at = before.find(id);
+    udp_stale_ = udp_stale_ || at == before.end() || at->second->backends != service->backends ||
+                 at->second->frontends != service->frontends;
+    for (const model::Frontend& frontend : service->frontends)
+      udp_gone_.erase(key_of(frontend));
+  }
+  for (const auto& [id, service] : before) {
+    const auto at = after.find(id);
+    if (at != after.end() && at->second->frontends == service->frontends)
+      continue;
+    for (const model::Frontend& frontend : service->frontends) {
+      const bool kept = std::ranges::any_of(after, [&](const auto& other) {
+        return std::ranges::any_of(other.second->frontends, [&](const model::Frontend& f) {
+          return key_of(f) == key_of(frontend);
+        });
+      });
+      if (!kept)
+        udp_gone_.insert(key_of(frontend));
+    }
+    udp_stale_ = true;
+  }
+}
+
+// A flow through a frontend goes on only towards one that is a backend of it still, be it a
+// draining one. One that began before the frontend was there leads nowhere.
+void NftDataPlane::forget_stale_udp() {
+  if (!udp_stale_ || !desired_ || !prune_allowed_)
+    return;
+  std::map<SocketAddress, std::set<SocketAddress>> backends;
+  for (const model::FrontendKey& key : udp_gone_)
+    backends[{key.ip, key.port}];
+  for (const auto& [id, service] : udp_services(*desired_))
+    for (const model::Frontend& frontend : service->frontends)
+      for (const model::Backend& backend : service->backends)
+        backends[{frontend.ip, frontend.port}].insert({backend.ip, backend.port});
+  const auto forgotten = kernel_.conntrack->forget_udp([&](const kernel::UdpFlow& flow) {
+    const auto at = backends.find(flow.destination);
+    return at != backends.end() && !at->second.contains(flow.backend);
+  });
+  if (!forgotten) {
+    errors_++;
+    return;
+  }
+  udp_stale_ = false;
+  udp_gone_.clear();
+}
+
+// --- All of it
+// ----------------------------------------------------------------------------------
+
+void NftDataPlane::finish(const ApplyReport& report) {
+  plans_++;
+  operations_ += report.operations;
+  errors_ += report.errors.size();
+  clean_ = report.ok();
+  errors_of_.clear();
+  for (const ObjectError& error : report.errors)
+    errors_of_[error.object].push_back(error.error.message());
+}
+
+ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowed,
+                                std::optional<std::span<const std::size_t>> changed) {
+  ApplyReport report;
+  if (desired.self != config_.node_name) {
+    report.errors.push_back(
+        {"host " + config_.node_name,
+         Error(Errc::kInvalid, fmt::format("the desired state is for host '{}'", desired.self))});
+    return report;
+  }
+  if (changed && prune_allowed_ == prune_allowed && only_backends(desired, *changed)) {
+    for (const std::size_t at : *changed) {
+      udp_stale_ = udp_stale_ || desired.services[at].proto == L4Proto::kUdp;
+      desired_->services[at] = desired.services[at];
+    }
+    plan::NftPlan plan = plan::plan_nft_backends(desired, *changed, actual_, options());
+    apply_services(plan, report);
+    finish(report);
+    return report;
+  }
+  if (clean_ && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
+    return report;
+  note_udp_changes(desired);
+  desired_ = desired;
+  prune_allowed_ = prune_allowed;
+
+  plan::NftPlan plan = plan::plan_nft_services(desired, setup(), actual_, options());
+  apply_services(plan, report);
+  actual_.learn(plan);
+  apply_routes(desired, report);
+  report.operations += masquerade_.apply(desired, prune_allowed, report.errors) ? 1 : 0;
+  apply_proxies(desired, report);
+  if (prune_allowed && report.ok() && !bpf_removed_) {
+    if (Result<> done = kernel_.remove_bpf(); done)
+      bpf_removed_ = true;
+    else
+      report.errors.push_back({"BPF programs", std::move(done).error()});
+  }
+  finish(report);
+  return report;
+}
+
+void NftDataPlane::tick() {
+  std::vector<ObjectError> errors;
+  announcements_.send_due(errors);
+  errors_ += errors.size();
+  forget_stale_udp();
+}
+
+}  // namespace shoal::apply
