@@ -46,6 +46,10 @@ void free_item(std::string_view pool, std::string_view item, store::Txn& txn) {
   txn.ops.push_back({alloc_key(pool, item), std::nullopt});
 }
 
+bool is_taken(const WriterEnv& env, std::string_view pool, std::string_view item) {
+  return env.replica.value(alloc_key(pool, item)).has_value();
+}
+
 // ---- addresses
 
 bool AddressPool::holds(const IpAddress& ip) const {
@@ -53,14 +57,16 @@ bool AddressPool::holds(const IpAddress& ip) const {
                      [&](const IpPrefix& p) { return p.contains(ip) && !is_edge(ip, p); });
 }
 
-bool AddressPool::is_free(const IpAddress& ip) const {
-  return !env_.replica.value(alloc_key(name_, ip.to_string()));
-}
+AddressPool::AddressPool(const WriterEnv& env, const std::vector<IpPrefix>& prefixes,
+                         std::string_view name)
+    : AddressPool(prefixes, [&env, name](const IpAddress& ip) {
+        return !is_taken(env, name, ip.to_string());
+      }) {}
 
-std::optional<IpAddress> AddressPool::find(bool from_random_place) const {
+std::optional<IpAddress> AddressPool::find(Random* from_random_place) const {
   for (const IpPrefix& prefix : prefixes_) {
     const std::uint64_t size = std::min(prefix.size(), kSearchMax);
-    const std::uint64_t start = from_random_place ? env_.random.below(size) : 0;
+    const std::uint64_t start = from_random_place ? from_random_place->below(size) : 0;
     for (std::uint64_t i = 0; i < size; ++i) {
       const IpAddress ip = prefix.address().plus((start + i) % size);
       if (!is_edge(ip, prefix) && !is_awkward(ip, prefix) && is_free(ip))

@@ -7,7 +7,9 @@
 
 #include "agent/api/writer_plan.h"
 #include "netplane/base/ip.h"
+#include "netplane/base/random.h"
 
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -20,26 +22,27 @@ namespace shoal::api {
 void take_item(std::string_view pool, std::string_view item, const boost::json::object& owner,
                WritePlan& plan);
 void free_item(std::string_view pool, std::string_view item, store::Txn& txn);
+bool is_taken(const WriterEnv& env, std::string_view pool, std::string_view item);
 
 // One pool of addresses.
 class AddressPool {
 public:
-  AddressPool(const WriterEnv& env, const std::vector<IpPrefix>& prefixes, std::string_view name)
-      : env_(env), prefixes_(prefixes), name_(name) {}
+  AddressPool(const std::vector<IpPrefix>& prefixes, std::function<bool(const IpAddress&)> is_free)
+      : prefixes_(prefixes), is_free_(std::move(is_free)) {}
+  // Free is what nobody has in the store under this name.
+  AddressPool(const WriterEnv& env, const std::vector<IpPrefix>& prefixes, std::string_view name);
 
   bool empty() const { return prefixes_.empty(); }
   bool holds(const IpAddress& ip) const;  // and may give it out
-  bool is_free(const IpAddress& ip) const;
+  bool is_free(const IpAddress& ip) const { return is_free_(ip); }
   // A free one: the lowest, or one from a random place on, so that two hosts that allot at the same
   // time seldom meet.
-  std::optional<IpAddress> find(bool from_random_place) const;
+  std::optional<IpAddress> find(Random* from_random_place = nullptr) const;
   std::string text() const;  // "10.96.0.0/16, 10.97.0.0/16"
-  std::string_view name() const { return name_; }
 
 private:
-  const WriterEnv& env_;
   const std::vector<IpPrefix>& prefixes_;
-  std::string_view name_;
+  std::function<bool(const IpAddress&)> is_free_;
 };
 
 // A port of every host.

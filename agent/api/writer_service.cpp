@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Service's unique addresses and ports, and what is worth a warning about its weights.
 #include "agent/api/allocator.h"
+#include "agent/api/load_balancer.h"
 #include "agent/api/selector.h"
 #include "agent/api/service_facts.h"
 #include "agent/api/weights.h"
@@ -33,18 +34,6 @@ ApiError exhausted(const json::object& service, std::string_view field, std::str
 }
 
 // ---- addresses
-// Those that this cluster gave it, in the order of its families.
-std::vector<std::string> own_load_balancer_ips(const json::object& service) {
-  std::vector<std::string> ips;
-  const json::array* ingress = find_array(service, "status.loadBalancer.ingress");
-  if (!is_own_load_balancer(spec_of(service)) || !ingress)
-    return ips;
-  for (const json::value& entry : *ingress)
-    if (entry.is_object())
-      ips.emplace_back(find_string(entry.get_object(), "ip"));
-  return ips;
-}
-
 // As the server writes them: an IPv6 address has several spellings.
 std::vector<std::string> listed_cluster_ips(const json::object& spec) {
   std::vector<std::string> ips;
@@ -86,7 +75,7 @@ struct AddressAsk {
   std::string_view field;   // "spec.clusterIP"
   std::string_view config;  // the key that `shoal init` took the pool from
   std::string_view asked;   // empty: any
-  bool random_place = false;
+  Random* random_place = nullptr;
 };
 
 std::expected<std::string, ApiError> choose(const AddressPool& pool, const Kind& kind,
@@ -213,9 +202,10 @@ Planned plan_cluster_ips(const WriterEnv& env, const Kind& kind, const json::obj
         std::string ip = of_family(had, families[i]);
         if (ip.empty()) {
           const auto range = of_family(env.options.service_cidrs, families[i]);
-          auto chosen = choose(AddressPool(env, range, kClusterIpPool), kind, after,
-                               {i == 0 ? "spec.clusterIP" : "spec.clusterIPs[1]",
-                                "network.service_cidr", of_family(asked, families[i]), true});
+          auto chosen =
+              choose(AddressPool(env, range, kClusterIpPool), kind, after,
+                     {i == 0 ? "spec.clusterIP" : "spec.clusterIPs[1]", "network.service_cidr",
+                      of_family(asked, families[i]), &env.random});
           if (!chosen)
             return std::unexpected(std::move(chosen.error()));
           ip = std::move(*chosen);
@@ -252,17 +242,8 @@ void show_load_balancer(json::object& service, json::object shown) {
   status.get_object()["loadBalancer"] = std::move(shown);
 }
 
-ApiError no_pool(const Kind& kind, const json::object& service, std::string_view family) {
-  return invalid(
-      kind, service, "spec.type", "LoadBalancer",
-      fmt::format("this cluster has no {}addresses for load balancers: network.lb_pool "
-                  "was not set {}when it began, and only `shoal init` reads it; use type "
-                  "ClusterIP, or begin the cluster anew with it",
-                  family.empty() ? "" : fmt::format("{} ", family), family.empty() ? "" : "so "));
-}
-
-// One address of each family of the service that the cluster has a pool of; a service that prefers
-// two is content with one.
+// Those that it has and keeps, and new ones where it lacks them and they are free. It is pending
+// while it lacks some (agent/controllers/load_balancer.cpp goes on from there).
 std::expected<std::vector<std::string>, ApiError>
 load_balancer_ips(const WriterEnv& env, const Kind& kind, const std::vector<std::string>& had,
                   const json::object& after, WritePlan& plan) {
@@ -274,28 +255,21 @@ load_balancer_ips(const WriterEnv& env, const Kind& kind, const std::vector<std:
     return std::unexpected(invalid(
         kind, after, "spec.loadBalancerIP", json::string(asked),
         fmt::format("{} is not among this service's ipFamilies", to_string(asked_ip->family()))));
-  if (env.options.load_balancer_pools.empty() && had.empty())
-    return std::unexpected(no_pool(kind, after, {}));
+  const auto& pools = env.options.load_balancer_pools;
+  const auto lacks = load_balancer_lacks(after, had, pools);
   std::vector<std::string> has;
   for (const IpFamily family : families) {
-    const bool is_asked = asked_ip && asked_ip->family() == family;
-    std::string ip = of_family(had, family);
-    if (ip.empty() || (is_asked && asked_ip->to_string() != ip)) {
-      const auto pools = of_family(env.options.load_balancer_pools, family);
-      const bool content = families.size() == 2 &&
-                           find_string(spec, "ipFamilyPolicy") != kRequireDualStack && !is_asked;
-      if (pools.empty() && content)
-        continue;
-      if (pools.empty())
-        return std::unexpected(no_pool(kind, after, to_string(family)));
-      auto chosen = choose(AddressPool(env, pools, kLoadBalancerIpPool), kind, after,
-                           {"spec.loadBalancerIP", "network.lb_pool", is_asked ? asked : ""});
-      if (!chosen)
-        return std::unexpected(std::move(chosen.error()));
-      ip = std::move(*chosen);
-      take_item(kLoadBalancerIpPool, ip, after, plan);
-    }
-    has.push_back(std::move(ip));
+    const auto lack = std::ranges::find(lacks, family, &LoadBalancerLack::family);
+    std::string ip = lack == lacks.end() ? of_family(had, family) : std::string();
+    if (lack != lacks.end())
+      if (auto found = find_load_balancer_ip(*lack, pools, [&](const IpAddress& address) {
+            return !is_taken(env, kLoadBalancerIpPool, address.to_string());
+          })) {
+        ip = std::move(*found);
+        take_item(kLoadBalancerIpPool, ip, after, plan);
+      }
+    if (!ip.empty())
+      has.push_back(std::move(ip));
   }
   return has;
 }
@@ -321,8 +295,8 @@ Planned plan_load_balancer_ips(const WriterEnv& env, const Kind& kind, const jso
     for (const std::string& ip : has)
       ingress.push_back(json::object{{"ip", ip}, {"ipMode", "VIP"}});
     show_load_balancer(after, {{"ingress", std::move(ingress)}});
-  } else if (service_type(spec) != ServiceType::kLoadBalancer || !before ||
-             service_type(spec_of(*before)) != ServiceType::kLoadBalancer) {
+  } else if (is_own_load_balancer(spec) || service_type(spec) != ServiceType::kLoadBalancer ||
+             !before || service_type(spec_of(*before)) != ServiceType::kLoadBalancer) {
     show_load_balancer(after, {});
   }
   return {};  // of another class: its controller has written the status

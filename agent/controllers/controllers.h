@@ -18,6 +18,9 @@ Plan reconcile_node(const World& world, const Object& node);
 // Service with a selector -> EndpointSlices and Endpoints, for API clients; the data plane does not
 // read these. Service without one -> EndpointSlices that mirror Endpoints made by hand.
 Plan reconcile_service(const World& world, const Object& service);
+// A LoadBalancer Service without an address: says why, and has it written again once there is one.
+Plan reconcile_load_balancer(const World& world, const Object& service);
+bool lacks_load_balancer_ip(const Object& service, const Options& options);
 // An object whose owners or whose namespace are gone.
 Plan collect_garbage(const World& world, const Object& object);
 // A Namespace being deleted: its contents go.

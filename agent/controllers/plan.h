@@ -31,6 +31,7 @@ struct Options {
   // Above this share of dead hosts nothing is replaced: this side of a partition is likely to be
   // the small one.
   double replace_dead_share_max = 0.55;
+  std::vector<IpPrefix> load_balancer_pools;  // what the writers give addresses from
 };
 
 struct World {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/controllers/triggers.h"
 
+#include "agent/api/load_balancer.h"
+#include "agent/api/service_facts.h"
 #include "agent/controllers/controllers.h"
 
 #include <set>
@@ -81,6 +83,27 @@ void pod_items(const View& view, const Members& members, const Change& change,
     enqueue({ControllerId::kNode, {std::string(view::kNodes), {}, std::string(node)}});
 }
 
+bool is_load_balancer(const Object& service) {
+  return api::service_type(api::spec_of(service.body)) == api::ServiceType::kLoadBalancer;
+}
+
+// The service itself, and those that wait for an address that it may have let go.
+void load_balancer_items(const View& view, const Change& change, const Enqueue& enqueue) {
+  const Object& service = *change.object;
+  if (is_load_balancer(service))
+    enqueue(item_of(ControllerId::kLoadBalancer, service));
+  const Object* before = change.kind == ChangeKind::kDeleted ? &service : change.before.get();
+  if (!before)
+    return;
+  const auto had = api::own_load_balancer_ips(before->body);
+  if (had.empty() ||
+      (change.kind != ChangeKind::kDeleted && api::own_load_balancer_ips(service.body) == had))
+    return;
+  for (const ObjectPtr& other : view.list(view::kServices))
+    if (is_load_balancer(*other))
+      enqueue(item_of(ControllerId::kLoadBalancer, *other));
+}
+
 void kind_items(const View& view, const Members& members, const Change& change,
                 const Enqueue& enqueue) {
   const Object& object = *change.object;
@@ -99,6 +122,7 @@ void kind_items(const View& view, const Members& members, const Change& change,
     enqueue(item_of(ControllerId::kDeployment, object));
   } else if (object.resource == view::kServices) {
     enqueue(item_of(ControllerId::kService, object));
+    load_balancer_items(view, change, enqueue);
   } else if (object.resource == view::kEndpointSlices) {
     if (const auto service = view::label(object, "kubernetes.io/service-name"); !service.empty())
       enqueue({ControllerId::kService,
@@ -165,6 +189,7 @@ void all_items(const View& view, const Enqueue& enqueue) {
       {view::kDeployments, ControllerId::kDeployment},
       {view::kReplicaSets, ControllerId::kReplicaSet},
       {view::kServices, ControllerId::kService},
+      {view::kServices, ControllerId::kLoadBalancer},
       {view::kNodes, ControllerId::kNode},
       {view::kNamespaces, ControllerId::kNamespace}};
   for (const auto& [resource, controller] : kinds)
@@ -194,6 +219,8 @@ Plan reconcile(const World& world, const Item& item) {
     return reconcile_node(world, *object);
   case ControllerId::kService:
     return reconcile_service(world, *object);
+  case ControllerId::kLoadBalancer:
+    return reconcile_load_balancer(world, *object);
   case ControllerId::kGarbage:
     return collect_garbage(world, *object);
   case ControllerId::kNamespace:

@@ -17,6 +17,8 @@ std::string_view to_string(ControllerId id) {
     return "node";
   case ControllerId::kService:
     return "service";
+  case ControllerId::kLoadBalancer:
+    return "load-balancer";
   case ControllerId::kGarbage:
     return "garbage";
   case ControllerId::kNamespace:

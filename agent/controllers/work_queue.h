@@ -21,6 +21,7 @@ enum class ControllerId : std::uint8_t {
   kPlacement,
   kNode,
   kService,
+  kLoadBalancer,
   kGarbage,
   kNamespace,
 };

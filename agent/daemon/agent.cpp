@@ -186,6 +186,7 @@ void Agent::Impl::make_controllers() {
   controllers::RunnerOptions running;
   running.self = files.node_name;
   running.controllers.pod_replace_after = options.pod_replace_after;
+  running.controllers.load_balancer_pools = files.settings.lb_pools;
   runner = std::make_unique<controllers::Runner>(
       view, *writer, clock, timers, [this]() -> const view::Members& { return bridge->members(); },
       std::move(running));

@@ -22,7 +22,7 @@ struct ClusterSettings {
   unsigned node_prefix_length = 24;
   unsigned node_prefix_length_v6 = 64;
   std::vector<IpPrefix> service_cidrs;  // of the same families
-  std::vector<IpPrefix> lb_pools;  // none: Services of type LoadBalancer are refused an address
+  std::vector<IpPrefix> lb_pools;       // none: Services of type LoadBalancer stay pending
   PortRange node_port_range = kNodePortsDefault;
   std::uint16_t vxlan_port = 4789;
   bool operator==(const ClusterSettings&) const = default;

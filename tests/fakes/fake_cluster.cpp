@@ -103,6 +103,7 @@ void FakeCluster::start_host(const std::string& name, int) {
       options);
   controllers::RunnerOptions running = runner_options_;
   running.self = name;
+  running.controllers.load_balancer_pools = options.load_balancer_pools;
   host->runner = std::make_unique<controllers::Runner>(
       *host->view, *host->writer, loop.clock(), loop,
       [raw]() -> const view::Members& { return raw->members; }, running);

@@ -111,9 +111,35 @@ TEST_F(ServiceWriterTest, LoadBalancerAddressesFollowTheType) {
   ASSERT_TRUE(remove("services", "default", "b"));
   for (const auto& [key, event] : store_.values())
     EXPECT_EQ(key.find("/alloc/load-balancer-ips/"), std::string::npos) << key;
+}
+
+TEST_F(ServiceWriterTest, ALoadBalancerWithoutAnAddressIsPending) {
+  const auto shown = [&](std::string_view name) {
+    return json::serialize(
+        *find_path(replica_.get("services", "default", name)->body, "status.loadBalancer"));
+  };
+  options_.load_balancer_pools = {*IpPrefix::parse("198.18.0.200/32")};
+  writer_ = make(options_);
+  ASSERT_TRUE(create(service("a", R"(,"type":"LoadBalancer")")));
+  for (const auto& [name, more] : {std::pair("full", ""),
+                                   {"taken", R"(,"loadBalancerIP":"198.18.0.200")"},
+                                   {"outside", R"(,"loadBalancerIP":"203.0.113.7")"}}) {
+    const auto made = create(service(name, fmt::format(R"(,"type":"LoadBalancer"{})", more)));
+    ASSERT_TRUE(made) << text(made);
+    EXPECT_EQ(shown(name), "{}");
+  }
+  EXPECT_THAT(taken("load-balancer-ips"), testing::ElementsAre("198.18.0.200"));
+  // Asking for what it cannot have costs the address that it had.
+  ASSERT_TRUE(patch("services", "a", R"({"spec":{"loadBalancerIP":"203.0.113.8"}})"));
+  EXPECT_EQ(shown("a"), "{}");
+  EXPECT_THAT(taken("load-balancer-ips"), testing::IsEmpty());
+  // Written again, as the controller does, it has what is free by then.
+  ASSERT_TRUE(update(replica_.get("services", "default", "full")->body));
+  EXPECT_EQ(shown("full"), R"({"ingress":[{"ip":"198.18.0.200","ipMode":"VIP"}]})");
+
   writer_ = make({.service_cidrs = options_.service_cidrs});
-  EXPECT_THAT(text(create(service("c", R"(,"type":"LoadBalancer")"))),
-              testing::HasSubstr("network.lb_pool"));
+  ASSERT_TRUE(create(service("none", R"(,"type":"LoadBalancer")")));
+  EXPECT_EQ(shown("none"), "{}");
 }
 
 TEST_F(ServiceWriterTest, PoolsAreUsedInTheirOrder) {
@@ -124,10 +150,8 @@ TEST_F(ServiceWriterTest, PoolsAreUsedInTheirOrder) {
     ASSERT_TRUE(create(service(fmt::format("s{}", i), R"(,"type":"LoadBalancer")")));
   EXPECT_THAT(taken("load-balancer-ips"),
               testing::ElementsAre("198.18.0.200", "198.18.0.201", "198.18.9.1", "198.18.9.2"));
-  const auto full = create(service("more", R"(,"type":"LoadBalancer")"));
-  EXPECT_EQ(full.error().code, 507);
-  EXPECT_THAT(full.error().message,
-              testing::HasSubstr("no address is free in 198.18.0.200/31, 198.18.9.0/30"));
+  ASSERT_TRUE(create(service("more", R"(,"type":"LoadBalancer")")));
+  EXPECT_EQ(taken("load-balancer-ips").size(), 4U);
 }
 
 TEST_F(ServiceWriterTest, LoadBalancersOfAnotherClassAreLeftAlone) {
@@ -243,10 +267,13 @@ TEST_F(DualStackWriterTest, ALoadBalancerHasAnAddressOfEachFamily) {
       create(service("b", R"(,"type":"LoadBalancer","ipFamilyPolicy":"PreferDualStack")"));
   ASSERT_TRUE(content) << text(content);
   EXPECT_EQ(find_array(content->object->body, "status.loadBalancer.ingress")->size(), 1U);
-  for (const char* more : {R"(,"type":"LoadBalancer","ipFamilyPolicy":"RequireDualStack")",
-                           R"(,"type":"LoadBalancer","ipFamilies":["IPv6"])"})
-    EXPECT_THAT(text(create(service("c", more))),
-                testing::HasSubstr("this cluster has no IPv6 addresses for load balancers"));
+  const auto half =
+      create(service("c", R"(,"type":"LoadBalancer","ipFamilyPolicy":"RequireDualStack")"));
+  ASSERT_TRUE(half) << text(half);
+  EXPECT_EQ(find_array(half->object->body, "status.loadBalancer.ingress")->size(), 1U);
+  const auto pending = create(service("d", R"(,"type":"LoadBalancer","ipFamilies":["IPv6"])"));
+  ASSERT_TRUE(pending) << text(pending);
+  EXPECT_EQ(find_array(pending->object->body, "status.loadBalancer.ingress"), nullptr);
 }
 
 TEST_F(ServiceWriterTest, AClusterOfOneFamilyHasNoSecond) {

@@ -3,6 +3,7 @@
 // that is late and out of order, one store. A checker looks at the store after every commit. Seeds
 // are printed; SHOAL_SEED replays one,
 // SHOAL_SEEDS runs that many.
+#include "agent/api/load_balancer.h"
 #include "agent/controllers/rollout.h"
 #include "agent/view/facts.h"
 #include "tests/fakes/fake_cluster.h"
@@ -312,6 +313,28 @@ TEST_P(ClusterTest, WhateverHappensItEndsAtWhatWasAskedFor) {
   EXPECT_FALSE(cluster.pods_by_host().contains(away.empty() ? "none" : away));
   for (const auto& [name, replicas] : asked)
     EXPECT_EQ(cluster.active_pods(name + "-").size(), static_cast<std::size_t>(replicas));
+}
+
+TEST_P(ClusterTest, ALoadBalancerThatIsPendingGetsTheAddressThatAnotherLetsGo) {
+  FakeCluster cluster(GetParam(), 3);
+  const auto address = [&](std::string_view name) {
+    const auto service = cluster.object(view::kServices, name);
+    const auto ips = api::own_load_balancer_ips(service);
+    return ips.empty() ? std::string() : ips.front();
+  };
+  for (const char* name : {"a", "b", "late"})
+    cluster.create(fmt::format(
+        R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}","namespace":"default"}},
+            "spec":{{"type":"LoadBalancer","ports":[{{"port":80}}]}}}})",
+        name));
+  ASSERT_TRUE(cluster.until([&] { return !cluster.events("AllocationFailed").empty(); }));
+  ASSERT_TRUE(cluster.quiet());
+  EXPECT_EQ(address("late"), "");
+  EXPECT_EQ(cluster.events("AllocationFailed").size(), 1U);
+  const std::string let_go = address("a");
+  cluster.remove(view::kServices, "a");
+  EXPECT_TRUE(cluster.until([&] { return address("late") == let_go; }));
+  EXPECT_TRUE(cluster.quiet());
 }
 
 TEST_P(ClusterTest, TheSameSeedIsTheSameRun) {
