@@ -7,7 +7,7 @@ Named after the upstream sig-network tests where there is one ("should ...").
 import json
 import unittest
 
-from frame import CLIENTS, FAMILIES, Cluster, ServiceTest, wait_for
+from frame import CLIENTS, FAMILIES, MODE, Cluster, ServiceTest, wait_for
 
 
 class Kinds(ServiceTest):
@@ -23,7 +23,9 @@ class Kinds(ServiceTest):
             for host in self.cluster.hosts:  # h3 has no server
                 self.wait_names("outside", Cluster.address(host, family), port, {"a", "b"})
             for client in ("pod", "host"):
-                self.wait_names(client, Cluster.address("h1", family), port, {"a", "b"})
+                # What a host sends to itself passes no device of Shoal's: only socket hooks see it.
+                at = "h2" if (client, MODE) == ("host", "no-socket-lb") else "h1"
+                self.wait_names(client, Cluster.address(at, family), port, {"a", "b"})
             self.wait_names("pod", Cluster.address("h3", family), port, {"a", "b"})
 
     def test_be_able_to_change_the_type_from_ClusterIP_to_ExternalName_and_to_NodePort(self):
