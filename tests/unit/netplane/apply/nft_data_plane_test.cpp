@@ -89,7 +89,7 @@ TEST_F(NftDataPlaneTest, TheKernelHoldsWhatIsAskedFor) {
 
 TEST_F(NftDataPlaneTest, AChangeOfBackendsIsOneElement) {
   apply();
-  desired_.services[0].backends[1].ip = ip("10.244.2.9");
+  desired_.services[0].backends.edit()[1].ip = ip("10.244.2.9");
   const std::size_t changed[] = {0};
   const ApplyReport report = plane_->apply(desired_, true, changed);
   EXPECT_TRUE(report.ok());

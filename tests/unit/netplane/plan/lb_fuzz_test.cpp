@@ -125,7 +125,7 @@ private:
       service.family = IpFamily::kV6;
     for (model::Frontend& frontend : service.frontends)
       frontend.ip = in_family(frontend.ip, n);
-    for (model::Backend& backend : service.backends)
+    for (model::Backend& backend : service.backends.edit())
       backend.ip = in_family(backend.ip, n);
     return service;
   }
@@ -151,7 +151,8 @@ private:
       std::erase_if(twin.frontends, [](const model::Frontend& f) {
         return f.kind == model::FrontendKind::kClusterIp;
       });
-      std::erase_if(twin.backends, [&](const model::Backend&) { return random_.below(2) == 0; });
+      std::erase_if(twin.backends.edit(),
+                    [&](const model::Backend&) { return random_.below(2) == 0; });
       desired_.services.push_back(twin);
       return;
     }
@@ -163,21 +164,22 @@ private:
     switch (random_.below(8)) {
     case 0:
       if (!service.backends.empty())
-        service.backends.erase(service.backends.begin() +
-                               static_cast<std::ptrdiff_t>(random_.below(service.backends.size())));
+        service.backends.edit().erase(
+            service.backends.edit().begin() +
+            static_cast<std::ptrdiff_t>(random_.below(service.backends.size())));
       break;
     case 1: {
       model::Backend b =
           backend(n, static_cast<unsigned>(random_.below(8)), kGroups[random_.below(3)]);
       b.ip = in_family(b.ip, n);
       b.generation = static_cast<std::uint16_t>(1 + random_.below(3));
-      std::erase_if(service.backends,
+      std::erase_if(service.backends.edit(),
                     [&](const auto& o) { return o.ip == b.ip && o.port == b.port; });
       service.backends.push_back(b);
       break;
     }
     case 2:
-      for (model::Backend& b : service.backends) {
+      for (model::Backend& b : service.backends.edit()) {
         const std::uint64_t state = random_.below(6);
         b.state = state == 0   ? model::BackendState::kTerminating
                   : state <= 2 ? model::BackendState::kServing
@@ -209,7 +211,7 @@ private:
             is_v6(n) ? 122 : 26));
       break;
     default:
-      for (model::Backend& b : service.backends)
+      for (model::Backend& b : service.backends.edit())
         b.group = kGroups[random_.below(3)];
     }
   }

@@ -37,7 +37,7 @@ TEST(NftServices, SharesAreExact) {
   model::ServicePort web = service(1, 6);
   web.groups = {{"blue", 900'000}, {"green", 100'000}, {"red", 0}, {"empty", 500}};
   for (std::size_t i = 0; i < web.backends.size(); i++)
-    web.backends[i].group = i < 3 ? "blue" : (i < 5 ? "green" : "red");
+    web.backends.edit()[i].group = i < 3 ? "blue" : (i < 5 ? "green" : "red");
   const model::Desired desired = with({web});
   const model::NftService made = nft_service(desired, web);
   ASSERT_EQ(made.pools.size(), 2U);  // neither weight 0 nor without backends
@@ -53,7 +53,7 @@ TEST(NftServices, ASecondPlanIsEmptyAndOrderDoesNotMatter) {
   EXPECT_TRUE(carry_out(desired, actual).change.rebuild);
   std::ranges::reverse(desired.services);
   for (model::ServicePort& of : desired.services)
-    std::ranges::reverse(of.backends);
+    std::ranges::reverse(of.backends.edit());
   EXPECT_TRUE(carry_out(desired, actual).change.empty());
 }
 
@@ -63,7 +63,7 @@ TEST(NftServices, ABackendThatGoesIsReplacedByTheLast) {
   carry_out(desired, actual);
   const std::uint64_t pool = nft_service(desired, desired.services[0]).pools[0].key;
   const auto before = places(actual, pool);
-  std::erase_if(desired.services[0].backends,
+  std::erase_if(desired.services[0].backends.edit(),
                 [&](const model::Backend& b) { return b.ip == before[1].ip; });
   const NftPlan plan = carry_out(desired, actual);
   EXPECT_EQ(plan.change.places.remove.size(), 2U);
@@ -78,7 +78,7 @@ TEST(NftServices, AChangeOfBackendsCostsWhatItTouches) {
     desired.services.push_back(service(i, 4));
   NftActual actual;
   carry_out(desired, actual);
-  desired.services[7].backends[2].ip = ip("10.244.3.250");
+  desired.services[7].backends.edit()[2].ip = ip("10.244.3.250");
   const std::size_t changed[] = {7};
   const NftPlan plan = plan_nft_backends(desired, changed, actual, {});
   EXPECT_EQ(plan.change.operations(), 2U);
@@ -89,8 +89,8 @@ TEST(NftServices, AChangeOfBackendsCostsWhatItTouches) {
 TEST(NftServices, AGroupThatGoesTakesItsPlacesAlong) {
   model::ServicePort web = service(1, 2);
   web.groups = {{"blue", 1}, {"green", 1}};
-  web.backends[0].group = "blue";
-  web.backends[1].group = "green";
+  web.backends.edit()[0].group = "blue";
+  web.backends.edit()[1].group = "green";
   model::Desired desired = with({web});
   NftActual actual;
   carry_out(desired, actual);
@@ -154,7 +154,7 @@ TEST(NftServices, AFrontendIsOneServicesOnly) {
 TEST(NftServices, MembersAreThoseThatGetNewClients) {
   model::ServicePort web = service(1, 3);
   web.affinity_s = 600;
-  web.backends[0].state = model::BackendState::kTerminating;
+  web.backends.edit()[0].state = model::BackendState::kTerminating;
   NftActual actual;
   model::Desired desired = with({web});
   carry_out(desired, actual);

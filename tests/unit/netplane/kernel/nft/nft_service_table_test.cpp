@@ -82,7 +82,7 @@ TEST_F(NftServiceTableTest, WhatIsPlannedIsHeld) {
   model::ServicePort moved = web();
   moved.groups[0].weight = 50;
   EXPECT_EQ(apply(desired({moved, affine})), 1U);
-  moved.backends[0].ip = ip("10.244.1.9");
+  moved.backends.edit()[0].ip = ip("10.244.1.9");
   EXPECT_EQ(apply(desired({moved, affine})), 2U);
   moved.backends.clear();
   apply(desired({moved, affine}));
@@ -151,7 +151,7 @@ TEST_F(NftServiceTableTest, ManyServicesAreOneTransaction) {
   const auto read = clock::now();
   ASSERT_TRUE(held);
   EXPECT_TRUE(*held == actual_.held);
-  many.services[kServices / 2].backends[0].ip = ip("10.200.0.1");
+  many.services[kServices / 2].backends.edit()[0].ip = ip("10.200.0.1");
   const std::size_t at[] = {kServices / 2};
   const auto change = clock::now();
   plan = plan::plan_nft_backends(many, at, actual_, {});
