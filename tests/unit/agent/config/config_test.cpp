@@ -108,7 +108,7 @@ TEST(Config, EveryProblemIsToldWithPlaceKeyAndWhatIsAllowed) {
       "f.yaml:7:10: log.level: a list where one of trace, debug, info, warn, error is expected",
       "f.yaml:8:1: frobnicate: unknown key; allowed here: api, bpffs_dir, cgroup_root, cluster, "
       "features, gossip, "
-      "limits, log, metrics, network, node_name, run_dir, runtime, state_dir, underlay",
+      "limits, log, metrics, network, node_name, proxy, run_dir, runtime, state_dir, underlay",
       "f.yaml:10:3: features.tcx: nothing where one of auto, off is expected",
       "f.yaml:12:9: api.port: \"12x\" is not a whole number from 1 to 65535",
       "f.yaml:13:3: api.port: appears twice",
