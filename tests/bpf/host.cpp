@@ -80,9 +80,10 @@ kernel::MapSizes small_sizes() {
           .source_ranges = 64};
 }
 
-Host::Host(const std::string& name, const kernel::Features& allowed) {
+Host::Host(const std::string& name, const kernel::Features& allowed,
+           const kernel::MapSizes& sizes) {
   options_.root = sandbox() / name;
-  options_.sizes = small_sizes();
+  options_.sizes = sizes;
   options_.allowed = allowed;
   options_.hash_seed = 0x5ea5'1de5'90a7'0001;
   reopen();

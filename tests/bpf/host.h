@@ -39,7 +39,8 @@ struct Outcome {
 // Loads into a fresh folder of the sandbox's bpffs, which it removes at its end.
 class Host {
 public:
-  explicit Host(const std::string& name = "host", const kernel::Features& allowed = {});
+  explicit Host(const std::string& name = "host", const kernel::Features& allowed = {},
+                const kernel::MapSizes& sizes = small_sizes());
   ~Host();
   kernel::Loader& loader() { return *loader_; }
   kernel::DataMaps& maps() { return *maps_; }
