@@ -85,7 +85,8 @@ void NetplaneDriver::run() {
     changed = *builder_.changed();
   applied_ = true;
   note_errors(data_plane_.apply(computed.desired, settled_, changed));
-  if (errors_.empty())
+  // While the view is incomplete a ring may be left as it was, with backends that stop.
+  if (errors_.empty() && settled_)
     inputs_.applied();
   inputs_.show_health(computed.health_checks);
   if (settled_ && findings_ != computed.findings) {
@@ -145,10 +146,10 @@ void NetplaneDriver::tick() {
     mark_dirty();
   if (const MonoTime now = clock_.now(); settled_ && now >= next_audit_) {
     next_audit_ = now + kAuditInterval;
-    look_at_addresses();
+    const apply::AuditReport report = data_plane_.audit();
+    look_at_addresses();  // as the audit has found them
     if (builder_.dirty(inputs_.members()))
       mark_dirty();
-    const apply::AuditReport report = data_plane_.audit();
     for (const std::string& finding : report.findings)
       spdlog::warn("data plane audit: {}", finding);
     for (const apply::ObjectError& error : report.errors)

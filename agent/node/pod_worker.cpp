@@ -29,6 +29,7 @@ void PodWorker::update(PodSpec spec) {
     seen_.stop_sent = false;  // a second stop shortens the grace
   spec_.deleting = spec.deleting;
   spec_.grace = spec.grace;
+  shorten_drain();
   poke();
 }
 
@@ -36,7 +37,15 @@ void PodWorker::gone() {
   wanted_ = false;
   spec_.grace = std::min(spec_.grace, std::chrono::seconds(2));
   seen_.stop_sent = false;
+  shorten_drain();
   poke();
+}
+
+// A pod that drains already does not do so for longer than its grace, which may be a shorter one
+// now.
+void PodWorker::shorten_drain() {
+  if (seen_.drain_until)
+    seen_.drain_until = std::min(*seen_.drain_until, context_.clock.now() + spec_.grace);
 }
 
 void PodWorker::abandon() {

@@ -55,6 +55,7 @@ private:
   void free_sandbox();
   void begin_stop();
   bool take_drain();
+  void shorten_drain();
   void stop_all();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
