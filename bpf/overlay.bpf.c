@@ -211,13 +211,19 @@ static __always_inline int to_overlay(struct __sk_buff *skb, const bool v6)
 	return SHOAL_PASS;
 }
 
-SEC("tc")
-int shoal_ovl_out(struct __sk_buff *skb)
+/* Out of line for the stack's sake. */
+static __noinline bool has_tunnel_key(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key;
 
 	__builtin_memset(&key, 0, sizeof(key));
-	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0)
+	return bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) == 0;
+}
+
+SEC("tc")
+int shoal_ovl_out(struct __sk_buff *skb)
+{
+	if (has_tunnel_key(skb))
 		return SHOAL_PASS; /* one of our own programs has set it */
 	if (likely(is_frame(skb, ETH_P_IP)))
 		return to_overlay(skb, false);

@@ -113,7 +113,7 @@ TEST_P(MapsTest, WhatCannotBeIsRefused) {
   EXPECT_EQ(maps().put_frontends({&far, 1}).error().code(), Errc::kInvalid);
   EXPECT_EQ(maps().put_source_range(64, {}).error().code(), Errc::kInvalid);
   EXPECT_EQ(maps().switch_ring(64, {}).error().code(), Errc::kInvalid);
-  EXPECT_EQ(maps().switch_ring(1, {255, 65}).error().code(), Errc::kInvalid);
+  EXPECT_EQ(maps().switch_ring(1, {1199, 65}).error().code(), Errc::kInvalid);
   EXPECT_EQ(
       maps().put_node(IpPrefix::parse("10.244.9.0/24").value(), {ip("2001:db8::1")}).error().code(),
       Errc::kInvalid);
