@@ -6,7 +6,9 @@ that limits set on whoever starts a lab hold for the lab too. A host's processes
 namespace begun there makes it look like the root.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import time
 
@@ -78,8 +80,24 @@ def is_unified():
     return all(h.is_v2 for h in hierarchies())
 
 
+@contextlib.contextmanager
+def _alone():
+    """Labs that begin at once share parents: none may be seen half made."""
+    fd = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _make(path, delegate):
     """mkdir -p, and what a fresh cgroup needs before a process may enter it."""
+    with _alone():
+        _make_alone(path, delegate)
+
+
+def _make_alone(path, delegate):
     parts = []
     while not os.path.isdir(path):
         parts.append(path)

@@ -296,16 +296,15 @@ apiVersion: v1
 kind: Service
 metadata: {{name: {name}}}
 spec:
-  type: LoadBalancer
-  loadBalancerIP: 198.18.0.210
+  type: NodePort
   selector: {{app: a}}
-  ports: [{{port: 80}}]
+  ports: [{{port: 80, nodePort: 30777}}]
 """ for name in names)
         done = self.apply(text)
         self.assertEqual(done.returncode, 1)
         self.assertIn("written: service/one\n", done.stderr)
         self.assertIn("not written: service/two, service/three\n", done.stderr)
-        self.assertRegex(done.stderr, re.escape(f"{self.file}:15: spec.loadBalancerIP") + ".*already allocated")
+        self.assertRegex(done.stderr, re.escape(f"{self.file}:15: spec.ports[0].nodePort") + ".*already allocated")
         there = {s["metadata"]["name"] for s in self.cluster.items("services")} & set(names)
         self.assertEqual(there, {"one"})
 

@@ -8,7 +8,7 @@ import json
 import threading
 import unittest
 
-from frame import CLIENTS, FAMILIES, IMAGE, Cluster, ServiceTest, wait_for
+from frame import CLIENTS, FAMILIES, IMAGE, PROXY, Cluster, ServiceTest, wait_for
 
 
 class Objects(ServiceTest):
@@ -136,6 +136,8 @@ spec:
         return sorted(p["spec"]["nodeName"] for p in self.items("pods")
                       if Cluster.is_ready(p) and "deletionTimestamp" not in p["metadata"])
 
+    # There an open connection is not kept when another host takes over the address: README, and `shoal status`.
+    @unittest.skipIf(PROXY == "nftables", "no flow state is shared between hosts by nftables")
     def test_a_cordoned_and_drained_host_leaves_without_a_failed_request(self):
         self.deployment(3)
         wait_for("a pod on each host", lambda: self.ready_by_host() == self.cluster.hosts, 60)
