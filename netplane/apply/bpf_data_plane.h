@@ -6,6 +6,7 @@
 #pragma once
 
 #include "netplane/apply/announcements.h"
+#include "netplane/apply/apply_log.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/apply/kernel_ports.h"
 #include "netplane/apply/masquerade.h"
@@ -84,7 +85,6 @@ private:
   void apply_services(const model::Desired& desired, bool prune, ApplyReport& report);
   std::optional<std::vector<plan::KnownService>>
   known_services(const model::Desired& desired, std::span<const std::size_t> changed) const;
-  void finish(const ApplyReport& report);
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
   void release_after_grace();
@@ -115,9 +115,7 @@ private:
 
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;
-  bool clean_ = false;  // the last apply met no error
   std::map<std::string, model::ServiceIndex, std::less<>> index_of_;
-  std::map<std::string, std::vector<std::string>, std::less<>> errors_of_;  // by object
 
   // Rounds of operations and when they ended, so that their stamps get their grace.
   plan::Stamp round_ = 0;
@@ -126,7 +124,7 @@ private:
   TableCensus census_;
   Masquerade masquerade_;
   Announcements announcements_;
-  std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0;
+  ApplyLog log_;
 };
 
 }  // namespace shoal::apply

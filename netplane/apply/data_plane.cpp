@@ -143,7 +143,7 @@ void BpfDataPlane::apply_services(const model::Desired& desired, bool prune, App
 std::optional<std::vector<plan::KnownService>>
 BpfDataPlane::known_services(const model::Desired& desired,
                              std::span<const std::size_t> changed) const {
-  if (!clean_ || !desired_ || desired_->services.size() != desired.services.size())
+  if (!log_.clean() || !desired_ || desired_->services.size() != desired.services.size())
     return std::nullopt;
   std::vector<plan::KnownService> known;
   known.reserve(changed.size());
@@ -171,8 +171,7 @@ void BpfDataPlane::release_after_grace() {
     return;
   ApplyReport report;
   run(frees, report);
-  operations_ += report.operations;
-  errors_ += report.errors.size();
+  log_.worked(report);
 }
 
 // --- Announcements
@@ -193,23 +192,11 @@ void BpfDataPlane::apply_announcements(const model::Desired& desired, ApplyRepor
 // --- All of it
 // --------------------------------------------------------------------------------------
 
-void BpfDataPlane::finish(const ApplyReport& report) {
-  plans_++;
-  operations_ += report.operations;
-  errors_ += report.errors.size();
-  clean_ = report.ok();
-  errors_of_.clear();
-  for (const ObjectError& error : report.errors)
-    errors_of_[error.object].push_back(error.error.message());
-}
-
 ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowed,
                                 std::optional<std::span<const std::size_t>> changed) {
   ApplyReport report;
-  if (desired.self != config_.node_name) {
-    report.errors.push_back(
-        {"host " + config_.node_name,
-         Error(Errc::kInvalid, fmt::format("the desired state is for host '{}'", desired.self))});
+  if (auto refused = refuse_other_host(desired, config_.node_name)) {
+    report.errors.push_back(std::move(*refused));
     return report;
   }
   if (changed && prune_allowed_ == prune_allowed)
@@ -217,10 +204,10 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
       for (const std::size_t at : *changed)
         desired_->services[at] = desired.services[at];
       run(plan::plan_backends(desired, *known, actual_, {.prune = prune_allowed}), report);
-      finish(report);
+      log_.applied(report);
       return report;
     }
-  if (clean_ && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
+  if (log_.clean() && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
     return report;
   desired_ = desired;
   prune_allowed_ = prune_allowed;
@@ -241,7 +228,7 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
       nftables_left_ = true;
       report.errors.push_back({"nftables", std::move(done).error()});
     }
-  finish(report);
+  log_.applied(report);
   return report;
 }
 
@@ -249,9 +236,9 @@ void BpfDataPlane::tick() {
   release_after_grace();
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
-  errors_ += errors.size();
+  log_.failed(errors.size());
   if (!census_.tick(*kernel_.maps, clock_.now()))
-    errors_++;
+    log_.failed(1);
 }
 
 }  // namespace shoal::apply

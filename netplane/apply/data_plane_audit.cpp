@@ -29,8 +29,7 @@ AuditReport BpfDataPlane::audit() {
   }
   if (desired_ && masquerade_.audit(*desired_, prune_allowed_, report.errors))
     report.findings.push_back("the table inet shoal was changed");
-  repairs_ += report.findings.size();
-  errors_ += report.errors.size();
+  log_.audited(report);
   return report;
 }
 
@@ -85,7 +84,7 @@ void BpfDataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& repo
       plan::plan_overlay(*desired_, overlay_actual_, prune_allowed_, !config_.socket_hooks);
   set_overlay(plan, mended);
   delete_overlay(plan, mended);
-  operations_ += mended.operations;
+  log_.mended(mended.operations);
   report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
 }
 
@@ -209,7 +208,7 @@ void BpfDataPlane::audit_services(const model::DataPlane& maps, AuditReport& rep
     return;
   ApplyReport mended;
   apply_services(*desired_, prune_allowed_, mended);
-  operations_ += mended.operations;
+  log_.mended(mended.operations);
   report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
 }
 

@@ -2,6 +2,7 @@
 // Wiring a pod: veth, program, map entry; and taking it apart again.
 #include "netplane/apply/bpf_data_plane.h"
 
+#include "netplane/apply/host_links.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 
 #include <fmt/format.h>
@@ -70,14 +71,7 @@ Result<model::LocalPod> BpfDataPlane::attach_pod(const PodAttachment& attachment
   }
   undo.forget();
 
-  model::LocalPod pod;
-  pod.pod = attachment.pod;
-  pod.uid = attachment.uid;
-  pod.addresses = attachment.addresses;
-  pod.host_ifindex = link.host_ifindex;
-  pod.pod_mac = link.pod_mac;
-  pod.host_mac = link.host_mac;
-  return pod;
+  return wired_pod(attachment, link);
 }
 
 Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {

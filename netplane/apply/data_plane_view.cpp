@@ -104,8 +104,7 @@ Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
     return fail(Errc::kNotFound, fmt::format("no service {} in the data plane", view.name));
   view.clients = service->clients;
   view.family = service->family;
-  if (const auto errors = errors_of_.find("service " + view.name); errors != errors_of_.end())
-    view.errors = errors->second;
+  view.errors = log_.errors_of("service " + view.name);
   const auto index = index_of_.find(view.name);
   const plan::ServiceState* state =
       index == index_of_.end() ? nullptr : actual_.service(index->second);
@@ -139,12 +138,7 @@ Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
 }
 
 std::vector<std::string> BpfDataPlane::service_names() const {
-  std::vector<std::string> names;
-  if (desired_)
-    for (const model::ServicePort& service : desired_->services)
-      names.push_back(service.id());
-  std::sort(names.begin(), names.end());
-  return names;
+  return desired_ ? sorted_ids(desired_->services) : std::vector<std::string>();
 }
 
 Result<Counters> BpfDataPlane::counters() const {
@@ -171,10 +165,7 @@ Result<Counters> BpfDataPlane::counters() const {
   out.lru = lru_use();
   for (const LruUse& use : out.lru)
     out.tables.push_back({use.table, use.tally.entries, use.size});
-  out.plans = plans_;
-  out.operations = operations_;
-  out.errors = errors_;
-  out.repairs = repairs_;
+  log_.fill(out);
   out.announcements = announcements_.sent();
   return out;
 }

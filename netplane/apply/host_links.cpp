@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/host_links.h"
 
-#include "netplane/kernel/rtnl/pod_net.h"
 #include "netplane/plan/routes.h"
 
 #include <fmt/format.h>
@@ -45,6 +44,17 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
     SHOAL_TRY(rtnl.replace_neighbour(gateway));
   }
   return links;
+}
+
+model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link) {
+  model::LocalPod pod;
+  pod.pod = attachment.pod;
+  pod.uid = attachment.uid;
+  pod.addresses = attachment.addresses;
+  pod.host_ifindex = link.host_ifindex;
+  pod.pod_mac = link.pod_mac;
+  pod.host_mac = link.host_mac;
+  return pod;
 }
 
 }  // namespace shoal::apply

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "netplane/apply/config.h"
+#include "netplane/apply/data_plane.h"
+#include "netplane/kernel/rtnl/pod_net.h"
 #include "netplane/kernel/rtnl/rtnl.h"
 
 #include <cstdint>
@@ -19,5 +21,8 @@ struct HostLinks {
 // Makes what is missing and mends what is not as it should be; repeating it is cheap. kInvalid: the
 // MTUs do not fit together.
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config);
+
+// The pod that `attachment` asked for, as it was wired.
+model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link);
 
 }  // namespace shoal::apply

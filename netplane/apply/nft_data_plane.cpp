@@ -67,7 +67,7 @@ void NftDataPlane::apply_services(const plan::NftPlan& plan, ApplyReport& report
 
 bool NftDataPlane::only_backends(const model::Desired& desired,
                                  std::span<const std::size_t> changed) const {
-  if (!clean_ || !desired_ || desired_->services.size() != desired.services.size())
+  if (!log_.clean() || !desired_ || desired_->services.size() != desired.services.size())
     return false;
   return std::ranges::all_of(changed, [&](std::size_t at) {
     const model::ServicePort& service = desired.services.at(at);
@@ -221,7 +221,7 @@ void NftDataPlane::note_udp_changes(const model::Desired& next) {
 
 // A flow through a frontend goes on only towards one that is a backend of it still, be it a
 // draining one. One that began before the frontend was there leads nowhere.
-void NftDataPlane::forget_stale_udp() {
+void NftDataPlane::forget_stale_udp(std::vector<ObjectError>& errors) {
   if (!udp_stale_ || !desired_ || !prune_allowed_)
     return;
   std::map<SocketAddress, std::set<SocketAddress>> backends;
@@ -231,12 +231,13 @@ void NftDataPlane::forget_stale_udp() {
     for (const model::Frontend& frontend : service->frontends)
       for (const model::Backend& backend : service->backends)
         backends[{frontend.ip, frontend.port}].insert({backend.ip, backend.port});
-  const auto forgotten = kernel_.conntrack->forget_udp([&](const kernel::UdpFlow& flow) {
+  auto forgotten = kernel_.conntrack->forget_udp([&](const kernel::UdpFlow& flow) {
     const auto at = backends.find(flow.destination);
     return at != backends.end() && !at->second.contains(flow.backend);
   });
   if (!forgotten) {
-    errors_++;
+    errors.push_back(
+        {"UDP flows", std::move(forgotten).error().wrap("forget those to backends that are gone")});
     return;
   }
   udp_stale_ = false;
@@ -246,23 +247,11 @@ void NftDataPlane::forget_stale_udp() {
 // --- All of it
 // ----------------------------------------------------------------------------------
 
-void NftDataPlane::finish(const ApplyReport& report) {
-  plans_++;
-  operations_ += report.operations;
-  errors_ += report.errors.size();
-  clean_ = report.ok();
-  errors_of_.clear();
-  for (const ObjectError& error : report.errors)
-    errors_of_[error.object].push_back(error.error.message());
-}
-
 ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowed,
                                 std::optional<std::span<const std::size_t>> changed) {
   ApplyReport report;
-  if (desired.self != config_.node_name) {
-    report.errors.push_back(
-        {"host " + config_.node_name,
-         Error(Errc::kInvalid, fmt::format("the desired state is for host '{}'", desired.self))});
+  if (auto refused = refuse_other_host(desired, config_.node_name)) {
+    report.errors.push_back(std::move(*refused));
     return report;
   }
   if (changed && prune_allowed_ == prune_allowed && only_backends(desired, *changed)) {
@@ -272,10 +261,10 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
     }
     plan::NftPlan plan = plan::plan_nft_backends(desired, *changed, actual_, options());
     apply_services(plan, report);
-    finish(report);
+    log_.applied(report);
     return report;
   }
-  if (clean_ && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
+  if (log_.clean() && desired_ && prune_allowed_ == prune_allowed && *desired_ == desired)
     return report;
   note_udp_changes(desired);
   desired_ = desired;
@@ -293,15 +282,15 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
     else
       report.errors.push_back({"BPF programs", std::move(done).error()});
   }
-  finish(report);
+  log_.applied(report);
   return report;
 }
 
 void NftDataPlane::tick() {
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
-  errors_ += errors.size();
-  forget_stale_udp();
+  forget_stale_udp(errors);
+  log_.failed(errors.size());
 }
 
 }  // namespace shoal::apply

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "netplane/apply/announcements.h"
+#include "netplane/apply/apply_log.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/apply/host_links.h"
 #include "netplane/apply/masquerade.h"
@@ -77,8 +78,7 @@ private:
   void apply_routes(const model::Desired& desired, ApplyReport& report);
   void apply_proxies(const model::Desired& desired, ApplyReport& report);
   void note_udp_changes(const model::Desired& next);
-  void forget_stale_udp();
-  void finish(const ApplyReport& report);
+  void forget_stale_udp(std::vector<ObjectError>& errors);
 
   Config config_;
   NftPorts kernel_;
@@ -93,12 +93,10 @@ private:
   std::set<IpAddress> attached_;           // pods wired by this process
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;
-  bool clean_ = false;        // the last apply met no error
   bool bpf_removed_ = false;  // nothing of the other kind is left
   bool udp_stale_ = true;     // some UDP service has lost a backend since the last look
   std::set<model::FrontendKey> udp_gone_;  // frontends of UDP that are nobody's any more
-  std::map<std::string, std::vector<std::string>, std::less<>> errors_of_;  // by object
-  std::uint64_t plans_ = 0, operations_ = 0, errors_ = 0, repairs_ = 0;
+  ApplyLog log_;
 };
 
 }  // namespace shoal::apply

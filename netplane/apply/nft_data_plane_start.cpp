@@ -114,14 +114,7 @@ Result<model::LocalPod> NftDataPlane::attach_pod(const PodAttachment& attachment
   actual_.note(change);
   attached_.insert(ips.begin(), ips.end());
 
-  model::LocalPod pod;
-  pod.pod = attachment.pod;
-  pod.uid = attachment.uid;
-  pod.addresses = attachment.addresses;
-  pod.host_ifindex = link.host_ifindex;
-  pod.pod_mac = link.pod_mac;
-  pod.host_mac = link.host_mac;
-  return pod;
+  return wired_pod(attachment, link);
 }
 
 Result<> NftDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
@@ -208,11 +201,11 @@ AuditReport NftDataPlane::audit() {
     apply_proxies(*desired_, mended);
     if (masquerade_.audit(*desired_, prune_allowed_, mended.errors))
       report.findings.push_back("the table inet shoal was changed");
-    operations_ += mended.operations;
+    log_.mended(mended.operations);
     report.errors.insert(report.errors.end(), mended.errors.begin(), mended.errors.end());
   }
-  repairs_ += report.findings.size();
-  errors_ += report.errors.size();
+  forget_stale_udp(report.errors);  // what tick() has only counted
+  log_.audited(report);
   return report;
 }
 

@@ -48,8 +48,8 @@ Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
   view.family = service->family;
   for (const std::string& object :
        {"service " + view.name, "service " + model::nft_chain_name(view.name)})
-    if (const auto errors = errors_of_.find(object); errors != errors_of_.end())
-      view.errors.insert(view.errors.end(), errors->second.begin(), errors->second.end());
+    for (std::string& error : log_.errors_of(object))
+      view.errors.push_back(std::move(error));
   const model::NftService shape = plan::nft_service(*desired_, *service);
   for (const model::Frontend& frontend : service->frontends) {
     const model::FrontendKey key{frontend.ip, frontend.port, frontend.proto};
@@ -111,12 +111,7 @@ Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
 }
 
 std::vector<std::string> NftDataPlane::service_names() const {
-  std::vector<std::string> names;
-  if (desired_)
-    for (const model::ServicePort& service : desired_->services)
-      names.push_back(service.id());
-  std::ranges::sort(names);
-  return names;
+  return desired_ ? sorted_ids(desired_->services) : std::vector<std::string>();
 }
 
 Result<std::vector<kernel::DropCount>> NftDataPlane::drops() const {
@@ -144,10 +139,7 @@ Result<Counters> NftDataPlane::counters() const {
       service.stats.refused = at->second;
   }
   out.drops = SHOAL_TRY(drops());
-  out.plans = plans_;
-  out.operations = operations_;
-  out.errors = errors_;
-  out.repairs = repairs_;
+  log_.fill(out);
   out.announcements = announcements_.sent();
   return out;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SharedVector: a vector as a value whose copies share what they hold until one of them is changed.
 // Copying and comparing copies costs nothing, whatever the length; a change of a shared one copies
-// it first. Like any value it belongs to one thread at a time, its copies may go to others.
+// it first. It and all its copies belong to one thread: edit() asks how many there are.
 #pragma once
 
 #include <algorithm>
