@@ -76,7 +76,7 @@ private:
   Result<> recover();
   Result<std::set<plan::OverlayRoute>> read_routes();
   Result<> attach_programs();
-  Result<> set_host(bool stack_backends);
+  Result<> set_host();
 
   // data_plane.cpp
   void set_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
@@ -110,6 +110,7 @@ private:
   plan::Actual actual_;
   plan::Overlay overlay_actual_;
   std::optional<model::HostEntry> host_;           // what shoal_config holds
+  bool stack_backends_ = false;                    // some backend is or was no pod
   std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
   std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
 

@@ -119,8 +119,9 @@ void BpfDataPlane::apply_pods(const model::Desired& desired, bool prune, ApplyRe
 void BpfDataPlane::run(const plan::Plan& plan, ApplyReport& report) {
   for (const plan::Issue& issue : plan.issues)
     report.errors.push_back({issue.object, issue.error});
-  if (plan.has_stack_backends() && !host_->stack_backends)
-    if (Result<> done = set_host(true); !done)
+  stack_backends_ = stack_backends_ || plan.has_stack_backends();
+  if (stack_backends_ && !host_->stack_backends)
+    if (Result<> done = set_host(); !done)
       report.errors.push_back({"host " + config_.node_name, std::move(done).error()});
   PlanRunner runner(*kernel_.maps, actual_, ++round_);
   runner.run(plan);

@@ -53,7 +53,7 @@ void BpfDataPlane::audit_links(AuditReport& report) {
   }
   if (overlay.index != overlay_.index)
     report.findings.push_back(fmt::format("the device {} was gone", overlay_.name));
-  if (Result<> done = set_host(host_->stack_backends); !done)
+  if (Result<> done = set_host(); !done)
     report.errors.push_back({"host " + config_.node_name, std::move(done).error()});
   if (!programs_attached_)
     return;

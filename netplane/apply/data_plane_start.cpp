@@ -39,7 +39,7 @@ BpfDataPlane::open_with(const Config& config, KernelPorts kernel, const Clock& c
 Result<> BpfDataPlane::start() {
   SHOAL_TRY(ensure_links());
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
-  SHOAL_TRY(set_host(host_->stack_backends));
+  SHOAL_TRY(set_host());
   std::vector<ObjectError> told_by_apply;
   announcements_.use(SHOAL_TRY(kernel_.open_announcer(uplink_)), told_by_apply);
   // Maps that are new while earlier programs serve from others: those go on until these are filled.
@@ -61,6 +61,7 @@ Result<> BpfDataPlane::recover() {
   const model::DataPlane maps = SHOAL_TRY(kernel_.maps->read());
   actual_ = plan::Actual::recover(maps, limits_of(kernel_.maps->sizes()));
   host_ = maps.host;
+  stack_backends_ = maps.host.stack_backends;
   pods_ = maps.pods;
   overlay_actual_.nodes = maps.nodes;
   overlay_actual_.routes = SHOAL_TRY(read_routes());
@@ -89,10 +90,10 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
 
 // Before the first backend that is no pod is published, and never back: replies of its flows may
 // still come.
-Result<> BpfDataPlane::set_host(bool stack_backends) {
+Result<> BpfDataPlane::set_host() {
   const model::HostEntry wanted{.v4 = uplink_.address.is_v4() ? uplink_.address : IpAddress(),
                                 .v6 = uplink_.address_v6.value_or(IpAddress()),
-                                .stack_backends = stack_backends,
+                                .stack_backends = stack_backends_,
                                 .snat = config_.snat};
   if (host_ == wanted)
     return {};

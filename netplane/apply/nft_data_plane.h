@@ -93,6 +93,7 @@ private:
   std::set<IpAddress> attached_;           // pods wired by this process
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;
+  bool uplink_used_ = false;  // it is prepared, and announced on
   bool bpf_removed_ = false;  // nothing of the other kind is left
   bool udp_stale_ = true;     // some UDP service has lost a backend since the last look
   std::set<model::FrontendKey> udp_gone_;  // frontends of UDP that are nobody's any more

@@ -42,6 +42,7 @@ Result<> NftDataPlane::start() {
 // The kernel answers for announced addresses, and at once: its pause is for hosts that answer for
 // others that may answer themselves.
 Result<> NftDataPlane::use_uplink(std::vector<ObjectError>& errors) {
+  uplink_used_ = false;
   const std::string& name = links_.uplink.name;
   SHOAL_TRY_WRAP(kernel_.rtnl->set_sysctl(fmt::format("ipv4/neigh/{}/proxy_delay", name), "0"),
                  "prepare the uplink");
@@ -51,19 +52,13 @@ Result<> NftDataPlane::use_uplink(std::vector<ObjectError>& errors) {
                                               std::string_view(key) == "conf" ? "1" : "0"),
                      "prepare the uplink");
   announcements_.use(SHOAL_TRY(kernel_.open_announcer(links_.uplink)), errors);
+  uplink_used_ = true;
   return {};
 }
 
 Result<bool> NftDataPlane::ensure_links() {
   const HostLinks before = links_;
   links_ = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
-  // On a device without any address the kernel takes loose reverse path filtering for strict, and
-  // drops what other hosts send from addresses of their own.
-  SHOAL_TRY_WRAP(kernel_.rtnl->replace_address({.link = links_.overlay.index,
-                                                .ip = kernel::pod_gateway(IpFamily::kV4),
-                                                .prefix_length = 32,
-                                                .scope = kernel::Scope::kLink}),
-                 "give the overlay's device an address");
   const bool made = SHOAL_TRY_WRAP(
       kernel_.services->accept_overlay(links_.overlay.name, plan::overlay_gateway_mac()),
       "take in the overlay's frames");
@@ -93,7 +88,7 @@ Result<model::LocalPod> NftDataPlane::attach_pod(const PodAttachment& attachment
   const kernel::AttachedPod link =
       SHOAL_TRY_WRAP(kernel::attach_pod(*kernel_.rtnl, *pod_rtnl, spec), what);
   // Both ends know each other's MAC; who asks for the gateway all the same is answered. That of
-  // IPv4 is the overlay's device's (ensure_links).
+  // IPv4 is the overlay's device's.
   Result<> ready;
   if (std::ranges::any_of(ips, &IpAddress::is_v6))
     ready = kernel_.rtnl->replace_address({.link = link.host_ifindex,
@@ -162,9 +157,11 @@ AuditReport NftDataPlane::audit() {
   else if (*mended)
     report.findings.push_back(
         fmt::format("the device {} or its table was gone", links_.overlay.name));
-  if (uplink.index != links_.uplink.index || uplink.mac != links_.uplink.mac) {
+  const bool moved = uplink.index != links_.uplink.index || uplink.mac != links_.uplink.mac;
+  if (moved)
     report.findings.push_back(fmt::format("the uplink is {} at {} now", links_.uplink.name,
                                           links_.uplink.mac.to_string()));
+  if (moved || !uplink_used_) {
     if (Result<> done = use_uplink(report.errors); !done)
       report.errors.push_back({"uplink " + links_.uplink.name, std::move(done).error()});
   }
@@ -186,8 +183,8 @@ AuditReport NftDataPlane::audit() {
   if (const auto proxies = kernel_.rtnl->proxies()) {
     std::set<kernel::Proxy> held;
     for (const kernel::Proxy& proxy : *proxies)
-      if (proxy.link == links_.uplink.index)
-        held.insert(proxy);
+      if (proxy.link == links_.uplink.index || proxies_.contains(proxy))
+        held.insert(proxy);  // those of an earlier uplink, too: they are taken away below
     if (held != proxies_)
       report.findings.push_back("the proxy entries of announced addresses were changed");
     proxies_ = std::move(held);

@@ -12,8 +12,6 @@
 namespace shoal::kernel {
 namespace {
 
-constexpr std::uint32_t kOverlayAddress = 0xa9fe0103;  // 169.254.1.3
-
 // The kernel may be without IPv6: then there is nothing to switch off.
 Result<> set_ipv6_sysctl(Rtnl& rtnl, std::string_view link, std::string_view key,
                          std::string_view value) {
@@ -271,9 +269,10 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6) {
     SHOAL_TRY_WRAP(enable_ipv6(host, spec.name), what);
   SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", spec.name), "2"), what);
   // The kernel lets nobody's packet in by a device without any address, however loose rp_filter is:
-  // those of balanced flows come from machines outside. This address is good for nothing else.
+  // those of balanced flows come from machines outside. With the pods' gateway, it also answers a
+  // pod that asks for that.
   SHOAL_TRY_WRAP(host.replace_address({.link = link->index,
-                                       .ip = IpAddress::v4(kOverlayAddress),
+                                       .ip = pod_gateway(IpFamily::kV4),
                                        .prefix_length = 32,
                                        .scope = Scope::kLink}),
                  what);

@@ -169,7 +169,7 @@ TYPED_TEST_P(RtnlSuite, TheOverlayDeviceIsMadeOnceAndKept) {
   EXPECT_EQ(made->mac, spec.mac);
   EXPECT_TRUE(made->up);
   // Without an address, rp_filter would drop what comes from outside by way of another host.
-  const LinkAddress own{made->index, ip("169.254.1.3"), 32, Scope::kLink};
+  const LinkAddress own{made->index, ip("169.254.1.1"), 32, Scope::kLink};
   EXPECT_THAT(*this->host_->addresses(), testing::Contains(own));
   const auto again = ensure_overlay(*this->host_, spec);
   ASSERT_TRUE(again);
