@@ -20,7 +20,6 @@ Plan reconcile_node(const World& world, const Object& node);
 Plan reconcile_service(const World& world, const Object& service);
 // A LoadBalancer Service without an address: says why, and has it written again once there is one.
 Plan reconcile_load_balancer(const World& world, const Object& service);
-bool lacks_load_balancer_ip(const Object& service, const Options& options);
 // An object whose owners or whose namespace are gone.
 Plan collect_garbage(const World& world, const Object& object);
 // A Namespace being deleted: its contents go.

@@ -22,22 +22,18 @@ std::set<IpAddress> taken_ips(const View& view) {
 
 }  // namespace
 
-bool lacks_load_balancer_ip(const Object& service, const Options& options) {
-  return !view::is_terminating(service) &&
-         !api::load_balancer_lacks(service.body, api::own_load_balancer_ips(service.body),
-                                   options.load_balancer_pools)
-              .empty();
-}
-
 Plan reconcile_load_balancer(const World& world, const Object& service) {
   Plan plan;
-  if (!lacks_load_balancer_ip(service, world.options))
+  if (view::is_terminating(service))
     return plan;
   const auto& pools = world.options.load_balancer_pools;
+  const std::vector<api::LoadBalancerLack> lacks =
+      api::load_balancer_lacks(service.body, api::own_load_balancer_ips(service.body), pools);
+  if (lacks.empty())
+    return plan;
   const std::set<IpAddress> taken = taken_ips(world.view);
   bool can_have = false;
-  for (const api::LoadBalancerLack& lack :
-       api::load_balancer_lacks(service.body, api::own_load_balancer_ips(service.body), pools)) {
+  for (const api::LoadBalancerLack& lack : lacks) {
     const auto ip = api::find_load_balancer_ip(
         lack, pools, [&](const IpAddress& address) { return !taken.contains(address); });
     if (ip)

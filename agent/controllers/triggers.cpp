@@ -100,7 +100,7 @@ void load_balancer_items(const View& view, const Change& change, const Enqueue& 
       (change.kind != ChangeKind::kDeleted && api::own_load_balancer_ips(service.body) == had))
     return;
   for (const ObjectPtr& other : view.list(view::kServices))
-    if (is_load_balancer(*other))
+    if (!api::load_balancer_lacks(other->body, api::own_load_balancer_ips(other->body), {}).empty())
       enqueue(item_of(ControllerId::kLoadBalancer, *other));
 }
 

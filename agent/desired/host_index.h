@@ -22,7 +22,7 @@ public:
 private:
   std::map<IpAddress, std::string> own_;
   std::map<IpPrefix, std::string> pod_cidrs_;
-  std::vector<unsigned> lengths_;  // of the CIDRs, in mapped form, each once
+  std::vector<unsigned> lengths_;  // of the CIDRs, each once, in their own family
 };
 
 }  // namespace shoal::desired
