@@ -224,7 +224,8 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
     if (Result<> done = attach_programs(); !done)
       report.errors.push_back({"BPF programs", std::move(done).error()});
   apply_announcements(desired, report);
-  if (prune_allowed && report.ok() && std::exchange(nftables_left_, false))
+  // What one object lacks is no reason to have two data planes.
+  if (prune_allowed && programs_attached_ && std::exchange(nftables_left_, false))
     if (Result<> done = kernel_.remove_nftables(); !done) {
       nftables_left_ = true;
       report.errors.push_back({"nftables", std::move(done).error()});

@@ -11,6 +11,10 @@
 namespace shoal::apply {
 namespace {
 
+// Each look reads all of the kernel's connections.
+constexpr auto kUdpLookInterval = std::chrono::seconds(1);
+constexpr auto kUdpLookAgain = std::chrono::seconds(20);  // after one that failed
+
 constexpr std::uint32_t kPodVni = 1;  // SHOAL_VNI_POD of bpf/abi
 
 using UdpServices = std::map<std::string, const model::ServicePort*>;
@@ -58,6 +62,8 @@ void NftDataPlane::apply_services(const plan::NftPlan& plan, ApplyReport& report
       continue;
     if (Result<> done = kernel_.services->commit(part.change); !done) {
       report.errors.push_back({part.object, std::move(done).error().wrap("change nftables")});
+      if (part.change.rebuild)
+        return;  // the services are for the table that was to be made
       continue;
     }
     actual_.note(part.change);
@@ -222,7 +228,7 @@ void NftDataPlane::note_udp_changes(const model::Desired& next) {
 // A flow through a frontend goes on only towards one that is a backend of it still, be it a
 // draining one. One that began before the frontend was there leads nowhere.
 void NftDataPlane::forget_stale_udp(std::vector<ObjectError>& errors) {
-  if (!udp_stale_ || !desired_ || !prune_allowed_)
+  if (!udp_stale_ || !desired_ || !prune_allowed_ || clock_.now() < next_udp_look_)
     return;
   std::map<SocketAddress, std::set<SocketAddress>> backends;
   for (const model::FrontendKey& key : udp_gone_)
@@ -236,10 +242,12 @@ void NftDataPlane::forget_stale_udp(std::vector<ObjectError>& errors) {
     return at != backends.end() && !at->second.contains(flow.backend);
   });
   if (!forgotten) {
+    next_udp_look_ = clock_.now() + kUdpLookAgain;
     errors.push_back(
         {"UDP flows", std::move(forgotten).error().wrap("forget those to backends that are gone")});
     return;
   }
+  next_udp_look_ = clock_.now() + kUdpLookInterval;
   udp_stale_ = false;
   udp_gone_.clear();
 }
@@ -276,7 +284,8 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
   apply_routes(desired, report);
   report.operations += masquerade_.apply(desired, prune_allowed, report.errors) ? 1 : 0;
   apply_proxies(desired, report);
-  if (prune_allowed && report.ok() && !bpf_removed_) {
+  // What one object lacks is no reason to have two data planes.
+  if (prune_allowed && actual_.held.setup == setup().digest() && !bpf_removed_) {
     if (Result<> done = kernel_.remove_bpf(); done)
       bpf_removed_ = true;
     else

@@ -78,6 +78,7 @@ private:
   void apply_routes(const model::Desired& desired, ApplyReport& report);
   void apply_proxies(const model::Desired& desired, ApplyReport& report);
   void note_udp_changes(const model::Desired& next);
+  Result<const kernel::NftCounts*> counts() const;
   void forget_stale_udp(std::vector<ObjectError>& errors);
 
   Config config_;
@@ -95,9 +96,13 @@ private:
   bool prune_allowed_ = false;
   bool uplink_used_ = false;  // it is prepared, and announced on
   bool bpf_removed_ = false;  // nothing of the other kind is left
-  bool udp_stale_ = true;     // some UDP service has lost a backend since the last look
+  MonoTime next_udp_look_{};
+  bool udp_stale_ = true;  // some UDP service has lost a backend since the last look
   std::set<model::FrontendKey> udp_gone_;  // frontends of UDP that are nobody's any more
   ApplyLog log_;
+
+  // What was counted a moment ago: views of many services would each read the whole table.
+  mutable std::optional<std::pair<kernel::NftCounts, MonoTime>> counts_;
 };
 
 }  // namespace shoal::apply

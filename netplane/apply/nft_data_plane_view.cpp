@@ -8,6 +8,8 @@
 namespace shoal::apply {
 namespace {
 
+constexpr auto kCountsAge = std::chrono::seconds(1);
+
 double share(double part, double whole) { return whole == 0 ? 0 : part / whole; }
 
 Error cannot(std::string_view what, std::string_view instead) {
@@ -102,7 +104,7 @@ Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
     }
   }
   std::ranges::sort(view.shares, {}, &ShareView::group);
-  const kernel::NftCounts counts = SHOAL_TRY(kernel_.services->counts());
+  const kernel::NftCounts& counts = *SHOAL_TRY(this->counts());
   if (const auto at = counts.connections.find(shape.chain); at != counts.connections.end())
     view.stats.flows = at->second;
   if (const auto at = counts.refused.find(shape.chain); at != counts.refused.end())
@@ -110,12 +112,19 @@ Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
   return view;
 }
 
+Result<const kernel::NftCounts*> NftDataPlane::counts() const {
+  const MonoTime now = clock_.now();
+  if (!counts_ || now - counts_->second >= kCountsAge)
+    counts_.emplace(SHOAL_TRY(kernel_.services->counts()), now);
+  return &counts_->first;
+}
+
 std::vector<std::string> NftDataPlane::service_names() const {
   return desired_ ? sorted_ids(desired_->services) : std::vector<std::string>();
 }
 
 Result<std::vector<kernel::DropCount>> NftDataPlane::drops() const {
-  const kernel::NftCounts counts = SHOAL_TRY(kernel_.services->counts());
+  const kernel::NftCounts& counts = *SHOAL_TRY(this->counts());
   // The same names as the BPF programs' reasons have (bpf/abi/drop_reasons.def).
   return std::vector<kernel::DropCount>{
       {"NO_BACKEND", "the service has no ready backend", counts.no_backend},
@@ -128,7 +137,7 @@ Result<std::vector<kernel::DropCount>> NftDataPlane::drops() const {
 
 Result<Counters> NftDataPlane::counters() const {
   Counters out;
-  const kernel::NftCounts counts = SHOAL_TRY(kernel_.services->counts());
+  const kernel::NftCounts& counts = *SHOAL_TRY(this->counts());
   for (const std::string& name : service_names()) {
     const std::string chain = model::nft_chain_name(name);
     ServiceCounters& service = out.services.emplace_back();

@@ -61,9 +61,14 @@ std::uint16_t port_of(std::string_view bytes) {
   return ntohs(network);
 }
 
+bool is_backend(std::string_view bytes) { return bytes.size() == 8 || bytes.size() == 20; }
+
 SocketAddress backend_of(std::string_view bytes) {
   return {ip_of(bytes.substr(0, bytes.size() - 4)), port_of(bytes.substr(bytes.size() - 4))};
 }
+
+// More than any pool has: what is beyond was not put there by us.
+constexpr std::uint32_t kPlacesMax = 1U << 20;
 
 template <class T>
 T number_of(std::string_view bytes) {
@@ -238,40 +243,55 @@ Result<model::NftHeld> KernelNftServiceTable::read() {
     if (!added && at->second != digest)
       at->second = 0;
   }
+  // A set that is missing, or holds what is not ours: an earlier version's table, or somebody's
+  // doing.
+  const auto odd = [&] { held.setup = 0; };
+  const auto read_set = [&](const std::string& set,
+                            const std::function<void(nftnl_set_elem*)>& each) -> Result<> {
+    Result<> done = each_element(set.c_str(), [] {}, each);
+    if (!done && done.error().sys_errno() == ENOENT) {
+      odd();
+      return {};
+    }
+    return done;
+  };
   for (const IpFamily family : {IpFamily::kV4, IpFamily::kV6}) {
     const NftServiceSets& sets = service_sets(family);
     const auto read_frontends = [&](const char* set, model::NftFrontends& to) {
-      return each_element(
-          set, [] {},
-          [&](nftnl_set_elem* element) {
-            if (const auto frontend = frontend_of(element))
-              to[frontend->key] = frontend->target;
-          });
+      return read_set(set, [&](nftnl_set_elem* element) {
+        if (const auto frontend = frontend_of(element))
+          to[frontend->key] = frontend->target;
+        else
+          odd();
+      });
     };
     SHOAL_TRY(read_frontends(sets.inside, held.inside));
     SHOAL_TRY(read_frontends(sets.outside, held.outside));
     for (std::uint32_t map = 0; map < kPlaceMaps; map++)
-      SHOAL_TRY(each_element(
-          places_map(family, map).c_str(), [] {},
-          [&](nftnl_set_elem* element) {
-            const std::string key = bytes_of(element, NFTNL_SET_ELEM_KEY);
-            held.places[{number_of<std::uint64_t>(key),
-                         number_of<std::uint32_t>(std::string_view(key).substr(8))}] =
-                backend_of(bytes_of(element, NFTNL_SET_ELEM_DATA));
-          }));
-    SHOAL_TRY(each_element(
-        sets.members, [] {},
-        [&](nftnl_set_elem* element) {
-          const std::string key = bytes_of(element, NFTNL_SET_ELEM_KEY);
-          held.members.insert(
-              {number_of<std::uint64_t>(key), backend_of(std::string_view(key).substr(8))});
-        }));
+      SHOAL_TRY(read_set(places_map(family, map), [&](nftnl_set_elem* element) {
+        const std::string key = bytes_of(element, NFTNL_SET_ELEM_KEY);
+        const std::string backend = bytes_of(element, NFTNL_SET_ELEM_DATA);
+        if (key.size() != 12 || !is_backend(backend))
+          return odd();
+        const auto place = number_of<std::uint32_t>(std::string_view(key).substr(8));
+        if (place >= kPlacesMax)
+          return odd();
+        held.places[{number_of<std::uint64_t>(key), place}] = backend_of(backend);
+      }));
+    SHOAL_TRY(read_set(sets.members, [&](nftnl_set_elem* element) {
+      const std::string key = bytes_of(element, NFTNL_SET_ELEM_KEY);
+      if (key.size() < 8 || !is_backend(std::string_view(key).substr(8)))
+        return odd();
+      held.members.insert(
+          {number_of<std::uint64_t>(key), backend_of(std::string_view(key).substr(8))});
+    }));
     const auto read_addresses = [&](const char* set, std::set<IpAddress>& to) {
-      return each_element(
-          set, [] {},
-          [&](nftnl_set_elem* element) {
-            to.insert(ip_of(bytes_of(element, NFTNL_SET_ELEM_KEY)));
-          });
+      return read_set(set, [&](nftnl_set_elem* element) {
+        const std::string ip = bytes_of(element, NFTNL_SET_ELEM_KEY);
+        if (ip.size() != 4 && ip.size() != 16)
+          return odd();
+        to.insert(ip_of(ip));
+      });
     };
     SHOAL_TRY(read_addresses(sets.vips, held.vips));
     SHOAL_TRY(read_addresses(sets.pods, held.pods));

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The service table in a kernel: plans are carried out, and what is read back is what they say.
+#include "netplane/base/process.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/netns.h"
 #include "netplane/plan/nft_services.h"
 
 #include <chrono>
 #include <sched.h>
+#include <thread>
 
 namespace shoal::kernel {
 namespace {
@@ -116,6 +118,20 @@ TEST_F(NftServiceTableTest, ATableThatSomebodyHasChangedShows) {
   EXPECT_NE(dump(*table_->read()), dump(actual_.held));
   ASSERT_TRUE(table_->remove());
   EXPECT_EQ(*table_->read(), model::NftHeld());
+}
+
+// Without the sets that this one has: it is not refused, but made anew.
+TEST_F(NftServiceTableTest, ATableOfAnotherVersionIsMadeAnew) {
+  std::thread([&] {
+    ASSERT_EQ(setns(netns_.get(), CLONE_NEWNET), 0);
+    const auto made = run_checked({"nft", "add", "table", "inet", "shoal-services"});
+    ASSERT_TRUE(made) << made.error().message();
+  }).join();
+  const auto held = table_->read();
+  ASSERT_TRUE(held) << held.error().message();
+  EXPECT_EQ(held->setup, 0U);
+  actual_ = {*held, {}};
+  apply(desired({web()}));
 }
 
 TEST_F(NftServiceTableTest, ARefusedChangeChangesNothing) {
