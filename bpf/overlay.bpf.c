@@ -40,13 +40,13 @@ static __always_inline int from_pod_net(struct __sk_buff *skb, struct shoal_pkt 
  * The pod that the sender meant is gone. A connection is told at once; a SYN is not answered, since
  * the client sends it again and by then the sender knows.
  */
-static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6, __u32 reason)
 {
 	struct shoal_addr client;
 	__be16 port;
 	int verdict;
 
-	count_drop(SHOAL_DROP_STALE_BACKEND);
+	count_drop(reason);
 	if (p->key.proto != IPPROTO_TCP || p->frag || is_syn(p) || reply_rst(skb, p, v6))
 		return TC_ACT_SHOT;
 	addr_copy(&client, &p->key.saddr);
@@ -91,34 +91,156 @@ static __always_inline bool self_target(struct shoal_addr *self, const struct sh
 	return low && low == addr_low(self);
 }
 
+/* ---- questions: whose flow is it?
+ * ---------------------------------------------------------------------------- */
+
+/* The answer of a host that has no such flow: the frame goes back, and says so. */
+SHOAL_GLOBAL int not_mine(struct __sk_buff *skb)
+{
+	const __u8 magic = SHOAL_DSR_NOT_MINE;
+	const struct shoal_config *cfg = config();
+	struct bpf_tunnel_key key;
+
+	__builtin_memset(&key, 0, sizeof(key));
+	if (!cfg || bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) ||
+	    bpf_skb_store_bytes(skb, offsetof(struct shoal_dsr_eth, dst_magic) + 1, &magic, sizeof(magic), 0) ||
+	    tunnel(skb, bpf_htonl(key.remote_ipv4), SHOAL_VNI_DSR))
+		return drop(SHOAL_DROP_TUNNEL);
+	return (int)bpf_redirect(cfg->overlay_ifindex, 0);
+}
+
+/* How many of a slot's owners have been asked, the one that says no being the last of them. */
+SHOAL_GLOBAL __u32 asked_in_vain(struct __sk_buff *skb, __u32 service, __u32 number)
+{
+	const __u64 ref = ring_ref(service);
+	const struct shoal_backend *be;
+	struct shoal_dsr_eth eth;
+	__u32 i, tried = 0;
+	__be32 low;
+
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return 0;
+	__builtin_memcpy(&low, eth.addr_low, sizeof(low));
+	for (i = 0; i <= SHOAL_SLOT_FORMER; i++) {
+		be = backend_valid(ring_owner(ref, number, i));
+		if (be && addr_low(&be->addr) == low && be->port == eth.target_port)
+			tried = i + 1;
+	}
+	return tried;
+}
+
+#define NEXT_DSR (1ULL << 35) /* it is reached by DSR */
+#define NEXT_MASQUERADE (1ULL << 36) /* by the stack, which is to masquerade the client */
+
+/*
+ * A host that was asked has no such flow: the next owner of its slot may. Returns who that is, as flow_owner does and
+ * with the bits above, and keeps it for the flow's next packets; 0: there is nobody. p: the client's packet, as it came
+ * to this host.
+ */
+SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, struct shoal_pkt *p, int v6)
+{
+	const struct shoal_config *cfg = config();
+	const struct shoal_frontend *fe;
+	const struct shoal_backend *be;
+	__u32 service, number;
+	bool inside, dsr;
+	__u64 owner;
+
+	if (!p || !cfg)
+		return 0;
+	inside = pod_by_addr(&p->key.saddr) || is_self(&p->key.saddr, v6);
+	fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
+	service = !fe ? SHOAL_NO_SERVICE : inside ? fe->inside : fe->outside;
+	if (service == SHOAL_NO_SERVICE)
+		return 0;
+	dsr = inside || !(cfg->flags & SHOAL_CONFIG_SNAT);
+	number = flow_number(p);
+	owner = flow_owner(p, service, number, asked_in_vain(skb, service, number), dsr);
+	be = backend_valid((__u32)owner);
+	if (!be || addr_is_v4(&be->addr) == !!v6) {
+		count_refused(service);
+		return 0;
+	}
+	if (owner & OWNER_NONE)
+		count_unclaimed(service);
+	p->key.dir = SHOAL_FLOW_FORWARD;
+	flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
+	if (is_reached_by_dsr(be, dsr))
+		owner |= NEXT_DSR;
+	else if (!inside && !(be->flags & SHOAL_BE_LOCAL))
+		owner |= NEXT_MASQUERADE;
+	return owner;
+}
+
+static __always_inline int ask_next(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+{
+	const __u64 owner = next_owner(skb, p, v6);
+	const struct shoal_backend *be = backend_valid((__u32)owner);
+	const struct shoal_config *cfg = config();
+	const struct shoal_pod *pod;
+	struct shoal_addr addr;
+
+	if (!be || !cfg)
+		return stale(skb, p, v6, SHOAL_DROP_NO_BACKEND);
+	if (owner & NEXT_DSR)
+		return send_dsr(skb, v6, be, owner & OWNER_ASK, cfg);
+	addr_copy(&addr, &be->addr);
+	if (be->flags & SHOAL_BE_STACK || !(be->flags & SHOAL_BE_LOCAL)) {
+		if (owner & NEXT_MASQUERADE)
+			skb->mark |= SHOAL_MARK_MASQUERADE;
+		return to_stack(skb, p, v6, &addr, be->port);
+	}
+	pod = pod_by_addr(&addr);
+	if (!pod || (be->generation && pod->generation != be->generation))
+		return stale(skb, p, v6, SHOAL_DROP_STALE_BACKEND);
+	flow_expect_reply(p, &addr, be->port);
+	return nat(skb, p, v6, true, &addr, be->port) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
+}
+
 static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	const struct shoal_pod *pod;
 	struct shoal_dsr_eth eth;
 	struct shoal_addr addr;
+	bool ask, later;
 	__be16 port;
+	__u8 kind;
 	int rc;
 
 	if (!is_balanced_proto(p->key.proto) && !is_icmp(p, v6))
 		return drop(SHOAL_DROP_UNSUPPORTED_PROTO);
-	if (is_balanced_proto(p->key.proto) && !is_later_fragment(p) && parse_l4(skb, p) != PARSE_OK)
+	later = !is_balanced_proto(p->key.proto) || is_later_fragment(p);
+	if (!later && parse_l4(skb, p) != PARSE_OK)
 		return drop(SHOAL_DROP_MALFORMED);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(SHOAL_DROP_MALFORMED);
-	if (eth.dst_magic[0] != 0x02 || (eth.dst_magic[1] != 'd' && eth.dst_magic[1] != 'h') ||
-	    eth.src_magic[0] != 0x02 || eth.src_magic[1] != 'D')
+	if (eth.dst_magic[0] != 0x02 || eth.src_magic[0] != 0x02 || eth.src_magic[1] != 'D')
 		return drop(SHOAL_DROP_MALFORMED);
+	kind = eth.dst_magic[1] | SHOAL_DSR_CERTAIN;
+	ask = !(eth.dst_magic[1] & SHOAL_DSR_CERTAIN);
+	if (unlikely(kind != SHOAL_DSR_POD)) {
+		if (eth.dst_magic[1] == SHOAL_DSR_NOT_MINE && !later)
+			return ask_next(skb, p, v6);
+		if (kind != SHOAL_DSR_HOST)
+			return drop(SHOAL_DROP_MALFORMED);
+	}
 	port = eth.target_port;
-	if (unlikely(eth.dst_magic[1] == 'h'))
-		return self_target(&addr, &eth, v6) ? to_stack(skb, p, v6, &addr, port)
-						    : drop(SHOAL_DROP_STALE_BACKEND);
+	if (unlikely(kind == SHOAL_DSR_HOST)) {
+		if (!self_target(&addr, &eth, v6))
+			return ask ? not_mine(skb) : drop(SHOAL_DROP_STALE_BACKEND);
+		if (ask && !later && !flow_is_here(p, &addr, port))
+			return not_mine(skb);
+		return to_stack(skb, p, v6, &addr, port);
+	}
 	dsr_target(&addr, &eth, v6);
 	pod = pod_by_addr(&addr);
 	if (!pod || (eth.generation && pod->generation != bpf_ntohs(eth.generation)))
-		return stale(skb, p, v6);
+		return ask ? not_mine(skb) : stale(skb, p, v6, SHOAL_DROP_STALE_BACKEND);
 	if (addr_equal(&addr, &p->key.saddr))
 		return drop(SHOAL_DROP_HAIRPIN);
-	if (!is_balanced_proto(p->key.proto) || is_later_fragment(p)) {
+	if (unlikely(ask) && !later && !flow_is_here(p, &addr, port))
+		return not_mine(skb);
+	if (later) {
 		rc = follow(skb, p, v6, &addr, port);
 	} else {
 		flow_expect_reply(p, &addr, port);

@@ -89,10 +89,11 @@ void show_port(const Context& context, const json::object& port) {
   context.streams.out(fmt::format("\nPort {} {} {}{}: {}\n", text_at(port, "port_name"),
                                   text_at(port, "protocol"), text_at(port, "family"), whose(port),
                                   frontends(port)));
-  context.streams.out(fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}\n",
-                                  number_at(counters, "connects"), number_at(counters, "flows"),
-                                  number_at(counters, "packets"), number_at(counters, "bytes"),
-                                  number_at(counters, "refused")));
+  context.streams.out(
+      fmt::format("  connects {}, flows {}, packets {}, bytes {}, refused {}, unclaimed {}\n",
+                  number_at(counters, "connects"), number_at(counters, "flows"),
+                  number_at(counters, "packets"), number_at(counters, "bytes"),
+                  number_at(counters, "refused"), number_at(counters, "unclaimed")));
   TextTable groups({"GROUP", "WEIGHT", "ASKED", "EFFECTIVE", "SLOTS", "READY"});
   for (const json::value& item : list_at(port, "groups")) {
     const json::object& group = object_of(item);

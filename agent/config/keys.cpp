@@ -219,7 +219,8 @@ constexpr Key kKeys[] = {
      "Flows that are followed at a time; the least recently used go first. Some 100 bytes each.",
      set_number<&Config::flows_max>},
     {"limits.ring_blocks", Type::kNumber, "262144", "", 1024, 4'194'304, "",
-     "Blocks of slots for the rings that split traffic.", set_number<&Config::ring_blocks_max>},
+     "Blocks of slots for the rings that split traffic, and for who had the slots before.",
+     set_number<&Config::ring_blocks_max>},
     {"limits.affinity", Type::kNumber, "65536", "", 1024, 16'777'216, "",
      "Clients of services with session affinity that are remembered at a time; the least recently "
      "used go first.",

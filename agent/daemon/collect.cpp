@@ -38,6 +38,12 @@ void add_data_plane(std::vector<Family>& out, const apply::Counters& counters) {
                  "Connections refused for want of a backend.",
                  Kind::kCounter,
                  {}};
+  Family unclaimed{
+      "shoal_service_unclaimed_total",
+      "Open TCP connections, balanced per packet, whose backend changed because nobody "
+      "knew any more whose they were.",
+      Kind::kCounter,
+      {}};
   for (const apply::ServiceCounters& service : counters.services) {
     const std::vector<std::pair<std::string, std::string>> labels = {{"service", service.name}};
     connects.samples.push_back({labels, number(service.stats.connects)});
@@ -45,8 +51,9 @@ void add_data_plane(std::vector<Family>& out, const apply::Counters& counters) {
     packets.samples.push_back({labels, number(service.stats.packets)});
     bytes.samples.push_back({labels, number(service.stats.bytes)});
     refused.samples.push_back({labels, number(service.stats.refused)});
+    unclaimed.samples.push_back({labels, number(service.stats.unclaimed)});
   }
-  for (Family* family : {&connects, &flows, &packets, &bytes, &refused})
+  for (Family* family : {&connects, &flows, &packets, &bytes, &refused, &unclaimed})
     out.push_back(std::move(*family));
 
   Family used{"shoal_map_entries", "Entries of a BPF map in use.", Kind::kGauge, {}};

@@ -16,11 +16,8 @@ json::object frontend_view(const model::Frontend& frontend) {
 }
 
 json::object counters_view(const kernel::ServiceStats& stats) {
-  return {{"connects", stats.connects},
-          {"flows", stats.flows},
-          {"packets", stats.packets},
-          {"bytes", stats.bytes},
-          {"refused", stats.refused}};
+  return {{"connects", stats.connects}, {"flows", stats.flows},     {"packets", stats.packets},
+          {"bytes", stats.bytes},       {"refused", stats.refused}, {"unclaimed", stats.unclaimed}};
 }
 
 std::string_view state_name(model::BackendState state) {

@@ -18,7 +18,7 @@
 #define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
-#define SHOAL_ABI_VERSION 3
+#define SHOAL_ABI_VERSION 4
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 
@@ -111,16 +111,25 @@ struct shoal_vip {
 
 /*
  * shoal_ring_refs, ARRAY of __u64, memory-mapped by user space: the one value that switches a service to a
- * new ring with a single aligned 8-byte store. High 32 bits: first block in shoal_ring_blocks; low 32 bits:
+ * new ring with a single aligned 8-byte store. High 32 bits: first block in shoal_ring_blocks; low 31 bits:
  * number of slots. 0: no ring, that is no backend: refuse.
  * Slot s of a ring lies in block (first + s / 64), element s % 64. A pick is slot = (hash * slots) >> 32 for
  * a 32-bit hash: the flow's in tc and XDP, random in the socket hooks.
+ *
+ * A slot is an index into shoal_backends; 0: none, refuse. SHOAL_SLOT_MOVED: it was another backend's before, whose
+ * connections go on there. With SHOAL_RING_HISTORY, who that was lies in the blocks after the ring's: for slot s two
+ * backends in elements 2 s and 2 s + 1 of those, the one before and the one before that; 0: none. One that is not
+ * valid any more counts as none. A balancer so needs no entry a flow: a SYN is the slot's owner's; of anything else
+ * in a slot that has moved, the backends' hosts know whose it is (SHOAL_FLOW_REVERSE), and are asked (DSR, below).
  */
 #define SHOAL_RING_REF(first_block, slots) (((__u64)(first_block) << 32) | (__u64)(slots))
+#define SHOAL_RING_HISTORY 0x80000000U /* in a reference's low half */
+#define SHOAL_SLOT_MOVED 0x80000000U
+#define SHOAL_SLOT_FORMER 2 /* owners that are remembered of a slot */
 
 /* shoal_ring_blocks, ARRAY, mapped while many are written. A block is reused only after a grace (see netplane/apply). */
 struct shoal_ring_block {
-	__u32 backend[SHOAL_RING_BLOCK_SLOTS]; /* index into shoal_backends; 0: none */
+	__u32 slot[SHOAL_RING_BLOCK_SLOTS];
 };
 
 /* ---- backends: shoal_backends, ARRAY (mapped while many are written), index = backend id -------------------------------------------- */
@@ -219,9 +228,9 @@ struct shoal_uplink {
 
 /*
  * FORWARD: on the host that balances; key is the packet as the client sent it (client -> VIP), addr:port is the
- * backend. REVERSE: on the backend's host; key is the pod's reply as it leaves the pod (pod -> client),
- * addr:port is the VIP that it must come from. A flow through another host's backend so has one entry on each of
- * the two hosts; through a local backend it has both here, and every forward packet renews a lost reverse.
+ * backend. Only what the ring does not say is there: UDP, clients with session affinity, and TCP flows of a slot that
+ * has moved whose backend another host had to be asked for. REVERSE: on the backend's host; key is the pod's reply as it
+ * leaves the pod (pod -> client), addr:port is the VIP that it must come from. Every forward packet renews a lost one.
  */
 enum shoal_flow_dir {
 	SHOAL_FLOW_FORWARD = 1,
@@ -246,10 +255,14 @@ enum shoal_flow_flags {
 	 */
 	SHOAL_FLOW_HAIRPIN = 2,
 	SHOAL_FLOW_OPEN = 4, /* more than a SYN was seen: its client has been answered */
+	SHOAL_FLOW_ASK = 8, /* FORWARD: the backend's host has not said that it has the flow; it is asked each time */
 };
 
 /* An open TCP flow that was idle for so long may be begun anew, where its backend gets nobody new. */
 #define SHOAL_OPEN_IDLE_S 60
+
+/* A TCP flow that has seen a FIN or RST, and then nothing for so long, is over (TIME-WAIT, RFC 9293). */
+#define SHOAL_CLOSED_S 60
 
 /* A UDP flow that was idle for longer is a new one. */
 #define SHOAL_UDP_IDLE_S 180
@@ -340,11 +353,18 @@ struct shoal_udp_pick {
  *   VNI     SHOAL_VNI_DSR
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
  *   dest    02, 'd', then the low 32 bits of the backend's address; or 02, 'h', when that is the host's own
+ *           02, 'D' or 'H': the same as a question: the slot has had other owners. Whose flow it is not, who has no
+ *           REVERSE entry of it, sends the frame back with 02, 'n', and the balancer asks the owner before.
  * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config), or from its own
  * address, and compares the generation with its lease. Generation 0 is no lease's: the backend was written down by
  * hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The
  * source is never the VXLAN device's own MAC: the kernel drops those as loops.
  */
+#define SHOAL_DSR_POD 'd'
+#define SHOAL_DSR_HOST 'h'
+#define SHOAL_DSR_CERTAIN 0x20 /* the bit that makes the letter small */
+#define SHOAL_DSR_NOT_MINE 'n'
+
 #define SHOAL_VNI_POD 1
 #define SHOAL_VNI_DSR 2
 
@@ -353,7 +373,7 @@ struct shoal_udp_pick {
 #define SHOAL_OVERLAY_SRC_MAC {0x02, 'S', 'H', 'O', 'A', 'L'}
 
 struct shoal_dsr_eth {
-	__u8 dst_magic[2]; /* 0x02, and 'd' or 'h' */
+	__u8 dst_magic[2]; /* 0x02, and 'd' or 'h', 'D' or 'H', or 'n' */
 	__u8 addr_low[4];
 	__u8 src_magic[2]; /* 0x02, 'D' */
 	__be16 generation;
@@ -366,10 +386,11 @@ struct shoal_dsr_eth {
 /* shoal_service_stats, PERCPU_ARRAY, index = service. */
 struct shoal_service_stats {
 	__u64 connects; /* picks by the socket hooks */
-	__u64 flows; /* new flows in tc or XDP */
+	__u64 flows; /* new flows in tc or XDP; of TCP, SYNs */
 	__u64 packets; /* balanced, client to backend */
 	__u64 bytes;
 	__u64 refused; /* no backend */
+	__u64 unclaimed; /* open TCP flows in a slot that has moved that no former owner has: given to the present one */
 };
 
 /* shoal_backend_stats, PERCPU_ARRAY, index = backend id. */
@@ -412,7 +433,7 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_dsr_eth) == 14, "shoal_dsr_eth");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_service_stats) == 40, "shoal_service_stats");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_service_stats) == 48, "shoal_service_stats");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_backend_stats) == 16, "shoal_backend_stats");
 
 #endif

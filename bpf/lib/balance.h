@@ -125,11 +125,19 @@ static __always_inline int to_stack_backend(struct __sk_buff *skb, struct shoal_
 	return verdict == SHOAL_PASS ? drop(SHOAL_DROP_FIB) : verdict;
 }
 
-/* `follows`: the packet has no ports of its own (see balance). */
-static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
-				      const enum origin from, const bool follows, const struct shoal_backend *be)
+/* Are pods of other hosts reached masqueraded, by the stack, and not by DSR? */
+static __always_inline bool has_snat(const enum origin from)
 {
-	const struct shoal_config *cfg;
+	const struct shoal_config *cfg = from == FROM_LAN ? config() : NULL;
+
+	return cfg && unlikely(cfg->flags & SHOAL_CONFIG_SNAT);
+}
+
+/* `follows`: the packet has no ports of its own (see balance). `ask`: see flow_backend. */
+static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6,
+				      const enum origin from, const bool follows, const struct shoal_backend *be,
+				      bool ask)
+{
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
 	__be16 port = be->port;
@@ -138,10 +146,9 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	if (unlikely(be->flags & SHOAL_BE_STACK) && (be->flags & SHOAL_BE_LOCAL || !be->node))
 		return to_stack_backend(skb, p, v6, from, be);
 	if (!(be->flags & SHOAL_BE_LOCAL)) {
-		cfg = from == FROM_LAN ? config() : NULL;
-		if (cfg && unlikely(cfg->flags & SHOAL_CONFIG_SNAT))
+		if (has_snat(from))
 			return to_stack_backend(skb, p, v6, from, be);
-		return to_node_dsr(skb, p, v6, be, from);
+		return to_node_dsr(skb, p, v6, be, ask, from);
 	}
 	addr_copy(&addr, &be->addr);
 	pod = pod_by_addr(&addr);
@@ -176,6 +183,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 	__u32 service = SHOAL_NO_SERVICE;
 	const struct shoal_frontend *fe;
 	const struct shoal_backend *be;
+	bool ask;
 	__u64 ref;
 
 	if (unlikely(!is_balanced_proto(p->key.proto) || p->frag & IP_OFFSET))
@@ -199,12 +207,12 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 		*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
 		return true;
 	}
-	be = flow_backend(skb, p, v6, fe, service);
+	be = flow_backend(skb->len, p, v6, fe, service, !has_snat(from), &ask);
 	if (!be) {
 		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND, from);
 		return true;
 	}
-	*verdict = to_backend(skb, p, v6, from, false, be);
+	*verdict = to_backend(skb, p, v6, from, false, be, ask);
 	return true;
 
 follows: /* What has no ports but may belong to a flow: the rest of a datagram, errors about its packets. */
@@ -212,11 +220,11 @@ follows: /* What has no ports but may belong to a flow: the rest of a datagram, 
 	if (is_later_fragment(p))
 		ref = frag_backend(skb, p);
 	else if (is_icmp(p, v6))
-		ref = icmp_backend(skb, p, v6);
+		ref = icmp_backend(skb, p, v6, from == FROM_LAN);
 	if (ref && ref != ICMP_NO_ERROR) {
 		be = backend_same((__u32)ref, (__u32)(ref >> 32));
 		if (be) {
-			*verdict = to_backend(skb, p, v6, from, true, be);
+			*verdict = to_backend(skb, p, v6, from, true, be, false);
 			return true;
 		}
 		ref = 0;

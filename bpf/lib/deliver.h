@@ -151,11 +151,12 @@ static __always_inline int to_node(struct __sk_buff *skb, __be32 node)
 
 /* To a backend of another host, with the pick written into the Ethernet header (shoal_abi.h, DSR).
  */
-static __always_inline int send_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be,
+static __always_inline int send_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be, bool ask,
 				    const struct shoal_config *cfg)
 {
+	const __u8 kind = be->flags & SHOAL_BE_STACK ? SHOAL_DSR_HOST : SHOAL_DSR_POD;
 	struct shoal_dsr_eth eth = {
-		.dst_magic = {0x02, be->flags & SHOAL_BE_STACK ? 'h' : 'd'},
+		.dst_magic = {0x02, ask ? kind & ~SHOAL_DSR_CERTAIN : kind},
 		.src_magic = {0x02, 'D'},
 		.generation = bpf_htons(be->generation),
 		.target_port = be->port,
@@ -184,7 +185,7 @@ static __always_inline __u32 mss_of(__u32 mtu, const bool v6)
  * without a word: its sender is told. A SYN's MSS is made to fit.
  */
 static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
-				       const struct shoal_backend *be, const enum origin from)
+				       const struct shoal_backend *be, bool ask, const enum origin from)
 {
 	const struct shoal_config *cfg = config();
 	__u32 mtu;
@@ -198,7 +199,7 @@ static __always_inline int to_node_dsr(struct __sk_buff *skb, const struct shoal
 		if (is_syn(p) && clamp_mss(skb, p->l4_off, mss_of(mtu, v6)))
 			return drop(SHOAL_DROP_REWRITE);
 	}
-	return send_dsr(skb, v6, be, cfg);
+	return send_dsr(skb, v6, be, ask, cfg);
 }
 
 /*

@@ -68,44 +68,83 @@ SHOAL_GLOBAL __u64 frag_backend(struct __sk_buff *skb, const struct shoal_pkt *p
 	return backend_ref(kept->backend, kept->epoch);
 }
 
-/*
- * The backend of a packet to a frontend, of the packet's family. A flow keeps its backend for as long as that is the same
- * backend, in the ring or not; what is not in the table picks by its hash, a TCP packet in mid-flow
- * too, so that a host that takes over a VIP finds the backends of flows it has never seen.
- */
-static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff *skb, struct shoal_pkt *p,
-								const bool v6, const struct shoal_frontend *fe,
-								__u32 service)
-{
-	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
-	struct shoal_backend_stats *stats;
-	const struct shoal_backend *be;
-	const struct shoal_config *cfg;
-	struct shoal_flow *flow;
-	struct shoal_flow fresh;
-	__u32 now = now_s();
-	__u32 id = 0;
+/* ---- whose flow it is, where the ring does not say
+ * ------------------------------------------------------------------------------------------- */
 
-	p->key.dir = SHOAL_FLOW_FORWARD;
-	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
-	if (flow && !flow_begins_anew(flow, p, service, now)) {
-		be = backend_same(flow->backend, flow->epoch);
-		if (be && !(is_syn(p) && is_asked_in_vain(flow, be, now))) {
-			if (!is_syn(p) || !(be->flags & SHOAL_BE_DRAINING))
-				flow_touch(flow, p, now);
-			flow_count(service, skb->len, false);
-			if (unlikely(p->frag))
-				frag_keep_backend(p, flow->backend, flow->epoch, service);
-			return be;
-		}
+/* The key of what a backend of this host answers. p: as the client sent it. */
+static __always_inline void reply_key(struct shoal_flow_key *key, const struct shoal_pkt *p,
+				      const struct shoal_addr *backend, __be16 backend_port)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	addr_copy(&key->saddr, backend);
+	addr_copy(&key->daddr, &p->key.saddr);
+	key->sport = backend_port;
+	key->dport = p->key.sport;
+	key->proto = p->key.proto;
+	key->dir = SHOAL_FLOW_REVERSE;
+}
+
+/* Does this host know the flow of p to this backend? */
+static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct shoal_addr *backend,
+					 __be16 backend_port)
+{
+	const struct shoal_flow *flow;
+	struct shoal_flow_key key;
+
+	reply_key(&key, p, backend, backend_port);
+	flow = bpf_map_lookup_elem(&shoal_flows, &key);
+	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) &&
+	       (!(flow->flags & SHOAL_FLOW_CLOSING) || now_s() - flow->seen_s <= SHOAL_CLOSED_S);
+}
+
+/* Is a backend's host told of the flow by a frame, and not by this host's own entries? */
+static __always_inline bool is_reached_by_dsr(const struct shoal_backend *be, bool dsr)
+{
+	return dsr && !(be->flags & SHOAL_BE_LOCAL) && be->node;
+}
+
+#define OWNER_ASK (1ULL << 32) /* of what its host must be asked */
+#define OWNER_NONE (1ULL << 33) /* nobody has the flow; the id is the slot's present owner */
+
+/*
+ * Who of a slot's owners, the present one and the former ones, has the open TCP flow of p: the first that has not been
+ * asked in vain (`tried` of them have) and may. Returns its id with the bits above; 0 in its place: nobody. `dsr`:
+ * backends of other hosts are reached by DSR. Out of line: slots that have moved are few.
+ */
+SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 tried, __u32 dsr)
+{
+	const __u64 ref = ring_ref(service);
+	const struct shoal_backend *be;
+	__u32 i, id;
+
+	if (!p)
+		return OWNER_NONE;
+	for (i = 0; i <= SHOAL_SLOT_FORMER; i++) {
+		id = ring_owner(ref, number, i);
+		be = i < tried ? NULL : backend_valid(id);
+		if (!be)
+			continue;
+		if (is_reached_by_dsr(be, dsr))
+			return id | OWNER_ASK;
+		if (flow_is_here(p, &be->addr, be->port))
+			return id;
 	}
-	cfg = config();
-	addr_copy(&client.client, &p->key.saddr);
-	be = pick(fe, service, &client, flow_hash(&p->key, cfg ? cfg->hash_seed : 0), now, &id);
-	if (!be || addr_is_v4(&be->addr) == v6) {
-		count_refused(service);
-		return NULL;
-	}
+	return ring_owner(ref, number, 0) | OWNER_NONE;
+}
+
+static __always_inline __u32 flow_number(const struct shoal_pkt *p)
+{
+	const struct shoal_config *cfg = config();
+
+	return flow_hash(&p->key, cfg ? cfg->hash_seed : 0);
+}
+
+/* Keeps where a flow goes. `flags`: enum shoal_flow_flags. */
+static __always_inline void flow_keep(const struct shoal_pkt *p, const struct shoal_backend *be, __u32 id,
+				      __u32 service, __u32 flags)
+{
+	struct shoal_flow fresh;
+
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &be->addr);
 	fresh.port = be->port;
@@ -113,15 +152,120 @@ static __always_inline const struct shoal_backend *flow_backend(struct __sk_buff
 	fresh.backend = id;
 	fresh.epoch = be->epoch;
 	fresh.service = service;
-	fresh.seen_s = now;
+	fresh.seen_s = now_s();
 	fresh.node = be->node;
+	fresh.flags = flags;
 	bpf_map_update_elem(&shoal_flows, &p->key, &fresh, BPF_ANY);
-	flow_count(service, skb->len, true);
-	stats = bpf_map_lookup_elem(&shoal_backend_stats, &id);
+}
+
+static __always_inline void count_flow(__u32 backend)
+{
+	struct shoal_backend_stats *stats = bpf_map_lookup_elem(&shoal_backend_stats, &backend);
+
 	if (stats)
 		stats->flows++;
+}
+
+#define OWNER_FRESH (1ULL << 34) /* it begins something new */
+
+/* The flow's own entry, when it says where this packet goes. */
+static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 service, __u32 now)
+{
+	const struct shoal_backend *be;
+	struct shoal_flow *flow;
+
+	p->key.dir = SHOAL_FLOW_FORWARD;
+	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
+	if (!flow || flow_begins_anew(flow, p, service, now))
+		return NULL;
+	be = backend_same(flow->backend, flow->epoch);
+	if (!be || (is_syn(p) && is_asked_in_vain(flow, be, now)))
+		return NULL;
+	if (!is_syn(p) || !(be->flags & SHOAL_BE_DRAINING))
+		flow_touch(flow, p, now);
+	return flow;
+}
+
+/* Where there is an entry a flow: the backend's id with the bits above; 0 in its place: nobody. */
+SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
+				 int v6)
+{
+	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
+	const struct shoal_backend *be;
+	const struct shoal_flow *flow;
+	__u32 now = now_s();
+	__u32 id = 0;
+
+	if (!p || !fe)
+		return 0;
+	flow = flow_known(p, service, now);
+	if (flow)
+		return flow->backend;
+	addr_copy(&client.client, &p->key.saddr);
+	be = pick(fe, service, &client, number, now, &id);
+	if (!be || addr_is_v4(&be->addr) == !!v6)
+		return 0;
+	flow_keep(p, be, id, service, 0);
+	return id | OWNER_FRESH;
+}
+
+/* The same for a TCP packet in a slot that has moved, which holds `slot`. */
+SHOAL_GLOBAL __u64 flow_of_moved(struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
+{
+	const struct shoal_backend *be;
+	const struct shoal_flow *flow;
+	__u64 owner;
+
+	if (!p)
+		return 0;
+	flow = flow_known(p, service, now_s());
+	if (flow)
+		return flow->backend | (flow->flags & SHOAL_FLOW_ASK ? OWNER_ASK : 0);
+	if (is_syn(p))
+		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;
+	owner = flow_owner(p, service, number, 0, dsr);
+	be = backend_valid((__u32)owner);
+	if (owner & OWNER_NONE && be) {
+		count_unclaimed(service);
+		flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN);
+	}
+	return owner;
+}
+
+/*
+ * The backend of a packet of `bytes` to a frontend, of the packet's family. A connection keeps its backend for as long
+ * as that is the same backend, in the ring or not. Of TCP without affinity the ring says it, with no entry a flow, so
+ * that a host that takes over a VIP leads flows on that it has never seen. *ask: the backend's host is to be asked.
+ */
+static __always_inline const struct shoal_backend *flow_backend(__u32 bytes, struct shoal_pkt *p, const bool v6,
+								const struct shoal_frontend *fe, __u32 service,
+								const bool dsr, bool *ask)
+{
+	const __u32 number = flow_number(p);
+	const struct shoal_backend *be;
+	__u64 owner;
+	__u32 slot;
+
+	if (unlikely(p->key.proto != IPPROTO_TCP || fe->affinity_s)) {
+		owner = flow_by_entry(p, fe, service, number, v6);
+	} else {
+		slot = ring_slot(ring_ref(service), number);
+		if (unlikely(slot & SHOAL_SLOT_MOVED))
+			owner = flow_of_moved(p, service, number, slot, dsr);
+		else
+			owner = slot | (is_syn(p) ? OWNER_FRESH : 0);
+	}
+	*ask = owner & OWNER_ASK;
+	be = backend_valid((__u32)owner);
+	if (!be || addr_is_v4(&be->addr) == v6) {
+		count_refused(service);
+		return NULL;
+	}
+	flow_count(service, bytes, owner & OWNER_FRESH);
+	if (owner & OWNER_FRESH)
+		count_flow((__u32)owner);
 	if (unlikely(p->frag))
-		frag_keep_backend(p, id, be->epoch, service);
+		frag_keep_backend(p, (__u32)owner, be->epoch, service);
 	return be;
 }
 
@@ -137,13 +281,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	struct shoal_flow *flow;
 	__u32 now = now_s();
 
-	__builtin_memset(&key, 0, sizeof(key));
-	addr_copy(&key.saddr, backend);
-	addr_copy(&key.daddr, &p->key.saddr);
-	key.sport = backend_port;
-	key.dport = p->key.sport;
-	key.proto = p->key.proto;
-	key.dir = SHOAL_FLOW_REVERSE;
+	reply_key(&key, p, backend, backend_port);
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	if (flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr)) {
 		if (is_syn(p) && flow->flags)

@@ -146,10 +146,15 @@ static __always_inline int icmp_nat(struct __sk_buff *skb, struct shoal_pkt *p, 
  * The backend that sent the packet which the error p quotes, as backend_ref() packs it, of a flow that this host
  * balances: p is for the frontend's address, and so was the flow. 0: no such flow; ICMP_NO_ERROR: p is no error.
  */
-static __always_inline __u64 do_icmp_backend(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6)
+static __always_inline __u64 do_icmp_backend(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					     bool outside)
 {
+	const struct shoal_frontend *fe;
+	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
 	struct shoal_pkt q;
+	__u32 service;
+	__u64 owner;
 
 	if (!icmp_read_quoted(skb, p, v6, &q))
 		return ICMP_NO_ERROR;
@@ -157,22 +162,38 @@ static __always_inline __u64 do_icmp_backend(struct __sk_buff *skb, const struct
 		return 0;
 	q.key.dir = SHOAL_FLOW_FORWARD;
 	flow = bpf_map_lookup_elem(&shoal_flows, &q.key);
-	return flow ? backend_ref(flow->backend, flow->epoch) : 0;
+	if (flow)
+		return backend_ref(flow->backend, flow->epoch);
+	if (q.key.proto != IPPROTO_TCP)
+		return 0;
+	fe = frontend_lookup(&q.key.daddr, q.key.dport, q.key.proto);
+	if (!fe || fe->affinity_s)
+		return 0;
+	service = outside ? fe->outside : fe->inside;
+	if (service == SHOAL_NO_SERVICE)
+		return 0;
+	/* Whoever has it here; else the slot's owner on another host, whose pod's TCP sees whether it has it. */
+	owner = flow_owner(&q, service, flow_number(&q), 0, 0);
+	be = backend_valid((__u32)owner);
+	if (!be || (owner & OWNER_NONE && !is_reached_by_dsr(be, true)))
+		return 0;
+	return backend_ref((__u32)owner, be->epoch);
 }
 
-SHOAL_GLOBAL __u64 icmp_backend4(struct __sk_buff *skb, const struct shoal_pkt *p)
+SHOAL_GLOBAL __u64 icmp_backend4(struct __sk_buff *skb, const struct shoal_pkt *p, int outside)
 {
-	return p ? do_icmp_backend(skb, p, false) : 0;
+	return p ? do_icmp_backend(skb, p, false, outside) : 0;
 }
 
-SHOAL_GLOBAL __u64 icmp_backend6(struct __sk_buff *skb, const struct shoal_pkt *p)
+SHOAL_GLOBAL __u64 icmp_backend6(struct __sk_buff *skb, const struct shoal_pkt *p, int outside)
 {
-	return p ? do_icmp_backend(skb, p, true) : 0;
+	return p ? do_icmp_backend(skb, p, true, outside) : 0;
 }
 
-static __always_inline __u64 icmp_backend(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6)
+static __always_inline __u64 icmp_backend(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+					  const bool outside)
 {
-	return v6 ? icmp_backend6(skb, p) : icmp_backend4(skb, p);
+	return v6 ? icmp_backend6(skb, p, outside) : icmp_backend4(skb, p, outside);
 }
 
 /*

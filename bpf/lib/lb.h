@@ -42,36 +42,68 @@ static __always_inline __u64 backend_ref(__u32 id, __u32 epoch)
 	return (__u64)epoch << 32 | id;
 }
 
+/* A backend by its id; NULL when the id is nobody's. */
+static __always_inline const struct shoal_backend *backend_valid(__u32 id)
+{
+	const struct shoal_backend *be = id ? bpf_map_lookup_elem(&shoal_backends, &id) : NULL;
+
+	return be && be->flags & SHOAL_BE_VALID ? be : NULL;
+}
+
 /*
- * The backend in the service's ring at a number in [0, 2^32). The ref is read once, as a whole: the
- * ring that it names is complete, and its blocks are not reused while a program may still read
- * them.
+ * A service's ring. The reference is read once, as a whole: the ring that it names is complete, and its blocks are not
+ * reused while a program may still read them. 0: none.
  */
+static __always_inline __u64 ring_ref(__u32 service)
+{
+	const __u64 *ref = bpf_map_lookup_elem(&shoal_ring_refs, &service);
+
+	return ref ? *(const volatile __u64 *)ref : 0;
+}
+
+static __always_inline __u32 ring_element(__u32 block, __u32 element)
+{
+	const struct shoal_ring_block *b;
+
+	block += element / SHOAL_RING_BLOCK_SLOTS;
+	b = bpf_map_lookup_elem(&shoal_ring_blocks, &block);
+	return b ? b->slot[element & (SHOAL_RING_BLOCK_SLOTS - 1)] : 0;
+}
+
+/* The ring's slot at a number in [0, 2^32). */
+static __always_inline __u32 ring_at(__u64 ref, __u32 number)
+{
+	return (__u32)(((__u64)number * ((__u32)ref & ~SHOAL_RING_HISTORY)) >> 32);
+}
+
+/* What lies in the slot: an id, with SHOAL_SLOT_MOVED when it has had other owners. */
+static __always_inline __u32 ring_slot(__u64 ref, __u32 number)
+{
+	return ref ? ring_element((__u32)(ref >> 32), ring_at(ref, number)) : 0;
+}
+
+/* The id of the slot's owner before (`which` 0), or of the one before that (1). */
+static __always_inline __u32 ring_former(__u64 ref, __u32 number, __u32 which)
+{
+	const __u32 slots = (__u32)ref & ~SHOAL_RING_HISTORY;
+
+	if (!((__u32)ref & SHOAL_RING_HISTORY))
+		return 0;
+	return ring_element((__u32)(ref >> 32) + slots / SHOAL_RING_BLOCK_SLOTS,
+			    SHOAL_SLOT_FORMER * ring_at(ref, number) + which);
+}
+
+/* The id of the slot's present owner (`which` 0), or of a former one, the latest first. */
+static __always_inline __u32 ring_owner(__u64 ref, __u32 number, __u32 which)
+{
+	return which ? ring_former(ref, number, which - 1) : ring_slot(ref, number) & ~SHOAL_SLOT_MOVED;
+}
+
+/* The backend in the service's ring at a number in [0, 2^32). */
 static __always_inline const struct shoal_backend *ring_pick(__u32 service, __u32 number, __u32 *id)
 {
-	const struct shoal_ring_block *block;
-	const struct shoal_backend *be;
-	__u64 *refp, ref;
-	__u32 slot, at;
-
-	refp = bpf_map_lookup_elem(&shoal_ring_refs, &service);
-	if (!refp)
-		return NULL;
-	ref = *(volatile __u64 *)refp;
-	if (!ref)
-		return NULL;
-	slot = (__u32)(((__u64)number * (__u32)ref) >> 32);
-	at = (__u32)(ref >> 32) + slot / SHOAL_RING_BLOCK_SLOTS;
-	block = bpf_map_lookup_elem(&shoal_ring_blocks, &at);
-	if (!block)
-		return NULL;
-	*id = block->backend[slot & (SHOAL_RING_BLOCK_SLOTS - 1)];
-	if (!*id)
-		return NULL;
-	be = bpf_map_lookup_elem(&shoal_backends, id);
-	if (!be || !(be->flags & SHOAL_BE_VALID))
-		return NULL;
-	return be;
+	*id = ring_owner(ring_ref(service), number, 0);
+	return backend_valid(*id);
 }
 
 /*
@@ -125,6 +157,14 @@ static __always_inline bool source_allowed(const struct shoal_frontend *fe, cons
 static __always_inline struct shoal_service_stats *service_stats(__u32 service)
 {
 	return bpf_map_lookup_elem(&shoal_service_stats, &service);
+}
+
+static __always_inline void count_unclaimed(__u32 service)
+{
+	struct shoal_service_stats *s = service_stats(service);
+
+	if (s)
+		s->unclaimed++;
 }
 
 static __always_inline void count_refused(__u32 service)

@@ -114,7 +114,7 @@ Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
     return view;
   }
   view.index = index->second;
-  view.slots = state->ring.slots;
+  view.slots = state->ring_content == 0 ? 0 : state->ring.slots;
   for (const model::Frontend& frontend : service->frontends) {
     const auto entry = actual_.frontends().find({frontend.ip, frontend.port, frontend.proto});
     if (entry != actual_.frontends().end() &&

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/plan_runner.h"
 
+#include "netplane/plan/ring_history.h"
+
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
@@ -83,18 +85,35 @@ Result<> PlanRunner::write(const plan::WriteRings& batch) {
     return {};
   };
   for (const auto& item : batch.items) {
-    if (item.first_block != next_block || ring_slots_.size() + item.slots > kSlotsPerWrite)
+    const std::size_t slots = std::size_t{item.to.blocks()} * model::kRingBlockSlots;
+    if (item.to.first_block != next_block || ring_slots_.size() + slots > kSlotsPerWrite)
       SHOAL_TRY(flush());
     if (ring_slots_.empty())
-      first_block = item.first_block;
-    next_block = item.first_block + item.slots / model::kRingBlockSlots;
+      first_block = item.to.first_block;
+    next_block = item.to.first_block + item.to.blocks();
     const std::size_t at = ring_slots_.size();
-    ring_slots_.resize(at + item.slots);
-    const auto ring = std::span(ring_slots_).subspan(at);
-    ring_builder_.build(item.members, ring);
-    ring_contents_[item.service] = plan::ring_digest(ring);
+    ring_slots_.resize(at + slots);
+    SHOAL_TRY(build(item, std::span(ring_slots_).subspan(at)));
   }
   return flush();
+}
+
+Result<> PlanRunner::build(const plan::WriteRings::Item& item, std::span<model::BackendId> blocks) {
+  const auto ring = blocks.first(item.to.slots);
+  std::ranges::fill(ring, model::kNoBackend);
+  if (!item.members.empty())
+    ring_builder_.build(item.members, ring);
+  ring_contents_[item.service] = plan::ring_digest(ring);
+  if (!item.to.history)
+    return {};
+  const std::vector<model::BackendId> held = SHOAL_TRY_WRAP(
+      maps_.ring_blocks(item.before.first_block, item.before.blocks()), "the ring before");
+  const std::span all(held);
+  plan::carry_history(
+      {.slots = all.first(item.before.slots), .former = all.subspan(item.before.slots)},
+      [this](model::BackendId id) { return actual_.backend(id) != nullptr; }, ring,
+      blocks.subspan(item.to.slots));
+  return {};
 }
 
 Result<> PlanRunner::write(const plan::SwitchRings& batch) {
@@ -206,7 +225,7 @@ void PlanRunner::note(const Batch& batch) {
   if constexpr (std::is_same_v<Batch, plan::SwitchRings>)
     for (const auto& item : batch.items)
       if (const auto written = ring_contents_.find(item.service);
-          !item.to.empty() && written != ring_contents_.end())
+          !item.counts.empty() && written != ring_contents_.end())
         actual_.learn_content(item.service, written->second);
 }
 

@@ -41,6 +41,7 @@ private:
   Result<> write(const plan::OpenServices& batch);
   Result<> write(const plan::SetBackends& batch);
   Result<> write(const plan::WriteRings& batch);
+  Result<> build(const plan::WriteRings::Item& item, std::span<model::BackendId> blocks);
   Result<> write(const plan::SwitchRings& batch);
   Result<> write(const plan::AddSourceRanges& batch);
   Result<> write(const plan::RemoveSourceRanges& batch);
@@ -59,7 +60,7 @@ private:
   std::set<plan::ServiceIndex> failed_;
   std::size_t operations_ = 0;
   plan::RingBuilder ring_builder_;
-  std::vector<model::BackendId> ring_slots_;
+  std::vector<model::BackendId> ring_slots_;  // of rings that lie one behind the other
   std::unordered_map<plan::ServiceIndex, std::uint64_t> ring_contents_;  // digests, as written
   std::vector<ObjectError> errors_;
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <span>
 #include <tuple>
 
 namespace shoal::apply {
@@ -52,7 +53,8 @@ private:
   bool take_frontend();  // false: said why not, and decided unless the address is no VIP
   void no_frontend(const model::FrontendEntry* other_side);
   bool source_allowed(const model::FrontendEntry& frontend);
-  bool known_flow();
+  bool known_flow(const model::FrontendEntry& frontend);
+  std::vector<model::BackendId> former_owners() const;
   bool known_affinity(const model::FrontendEntry& frontend);
   bool take_ring();
   void pick_by_hash();
@@ -232,7 +234,7 @@ void Tracer::by_packet() {
   const model::FrontendEntry& frontend = *frontend_of(q_, w_.maps);
   if (outside() && !source_allowed(frontend))
     return;
-  if (known_flow() || known_affinity(frontend) || !take_ring())
+  if (known_flow(frontend) || known_affinity(frontend) || !take_ring())
     return;
   pick_by_hash();
 }
@@ -311,9 +313,32 @@ bool Tracer::source_allowed(const model::FrontendEntry& frontend) {
 // ---- what is on record
 // ------------------------------------------------------------------------------
 
-bool Tracer::known_flow() {
+// Valid backends that had the slot of the query's flow before its present one.
+std::vector<model::BackendId> Tracer::former_owners() const {
+  std::vector<model::BackendId> out;
+  const auto found = w_.maps.rings.find(service_);
+  const auto tuple = q_.tuple();
+  if (found == w_.maps.rings.end() || found->second.former.empty() || !tuple)
+    return out;
+  const std::uint32_t slot =
+      kernel::ring_slot(kernel::flow_hash(*tuple, w_.hash_seed), found->second.ref.slots);
+  for (const model::BackendId id :
+       std::span(found->second.former)
+           .subspan(std::size_t{slot} * model::kSlotFormer, model::kSlotFormer))
+    if (valid_backend(id) != nullptr)
+      out.push_back(id);
+  return out;
+}
+
+// TCP without affinity has an entry only where the slot has moved and a host had to be asked.
+bool Tracer::known_flow(const model::FrontendEntry& frontend) {
   if (!q_.tuple())
     return false;
+  const bool by_ring = q_.proto == L4Proto::kTcp && frontend.affinity_s == 0;
+  if (by_ring && (!w_.flow || former_owners().empty())) {
+    say("flow", "a new connection goes by the ring; one that is open stays with whoever has it");
+    return false;
+  }
   if (!w_.flow) {
     say("flow", "no flow of this client's address and port: a new one");
     return false;
@@ -370,7 +395,7 @@ bool Tracer::known_affinity(const model::FrontendEntry& frontend) {
 
 bool Tracer::take_ring() {
   const auto ring = w_.maps.rings.find(service_);
-  if (ring == w_.maps.rings.end() || ring->second.ref.empty()) {
+  if (ring == w_.maps.rings.end() || ring->second.refuses()) {
     end("ring", TraceVerdict::kRefused, "NO_BACKEND",
         "the service has no ready backend: refused at once");
     return false;
@@ -405,8 +430,11 @@ void Tracer::pick_by_hash() {
   t_.hash = kernel::flow_hash(*tuple, w_.hash_seed);
   t_.slot = kernel::ring_slot(*t_.hash, t_.slots);
   const model::BackendId id = w_.maps.rings.at(service_).backends.at(*t_.slot);
-  const std::string how =
+  std::string how =
       fmt::format("flow hash {:#010x} is slot {} of {}", *t_.hash, *t_.slot, t_.slots);
+  if (q_.proto == L4Proto::kTcp)
+    for (const model::BackendId former : former_owners())
+      how += fmt::format(", before of {}", backend_text(former));
   if (valid_backend(id) == nullptr)
     return end("pick", TraceVerdict::kRefused, "NO_BACKEND",
                fmt::format("{}, which names backend {}, and that has no entry: refused", how, id));

@@ -5,8 +5,8 @@
 // byte order.
 //
 // Two rules tie entries together, and whoever writes them (netplane/plan) keeps them:
-//   - an id in a ring names a valid backend; a frontend names a service whose ring ref may be empty
-//   (refuse);
+//   - an id in a ring names a valid backend, or no slot of it has an owner (refuse); a frontend
+//   names a service whose ring ref may be empty (refuse). Former owners may be gone;
 //   - a backend id that is given to another address gets a larger epoch. A freed id keeps its epoch
 //   in the
 //     map (see BackendEntry::valid), so that this holds across restarts of the agent.
@@ -56,20 +56,32 @@ struct VipEntry {
   auto operator<=>(const VipEntry&) const = default;
 };
 
+// A slot of a ring is a backend's id, with this mark when others had it before.
+inline constexpr BackendId kSlotMoved = 0x80000000U;
+inline constexpr std::uint32_t kSlotFormer = 2;  // owners that are remembered of a slot
+
 // Where a ring lies. slots == 0: there is none, the service refuses.
 struct RingRef {
   std::uint32_t first_block = 0;
   std::uint32_t slots = 0;
-  std::uint32_t blocks() const { return (slots + kRingBlockSlots - 1) / kRingBlockSlots; }
+  bool history = false;  // the slots' former owners lie behind it
+  // Of the ring alone, and with its history.
+  std::uint32_t ring_blocks() const { return (slots + kRingBlockSlots - 1) / kRingBlockSlots; }
+  std::uint32_t blocks() const { return ring_blocks() * (history ? 1 + kSlotFormer : 1); }
   bool empty() const { return slots == 0; }
   auto operator<=>(const RingRef&) const = default;
 };
 
 struct Ring {
   RingRef ref;
-  std::vector<BackendId> backends;  // ref.slots of them
+  std::vector<BackendId> backends;  // ref.slots of them, without marks
+  std::vector<BackendId> former;    // kSlotFormer for each slot; empty without a history
+  bool refuses() const;             // no slot has an owner
   bool operator==(const Ring&) const = default;
 };
+
+// A ring out of the ref.blocks() that it lies in, slots with their marks.
+Ring ring_of(const RingRef& ref, std::vector<BackendId> blocks);
 
 struct BackendEntry {
   IpAddress ip;

@@ -3,8 +3,10 @@
 
 #include "netplane/model/data_plane.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <tuple>
+#include <utility>
 
 namespace shoal::model {
 
@@ -36,6 +38,23 @@ std::string_view to_string(Clients clients) {
     return "inside-external";
   }
   return "?";
+}
+
+bool Ring::refuses() const {
+  return std::ranges::all_of(backends, [](BackendId id) { return id == kNoBackend; });
+}
+
+Ring ring_of(const RingRef& ref, std::vector<BackendId> blocks) {
+  Ring ring{.ref = ref, .backends = std::move(blocks), .former = {}};
+  if (ref.history) {
+    const auto end =
+        ring.backends.begin() + static_cast<std::ptrdiff_t>(ref.ring_blocks()) * kRingBlockSlots;
+    ring.former.assign(end, end + static_cast<std::ptrdiff_t>(ref.slots) * kSlotFormer);
+  }
+  ring.backends.resize(ref.slots);
+  for (BackendId& id : ring.backends)
+    id &= ~kSlotMoved;
+  return ring;
 }
 
 // The common cases read shortest: one service for both sides, or for clients inside only.

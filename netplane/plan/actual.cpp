@@ -21,6 +21,10 @@ std::size_t FrontendKeyHash::operator()(const FrontendKey& key) const {
 std::uint64_t ring_digest(std::span<const BackendId> slots) {
   // Four independent chains, so that a multiplication need not wait for the one before.
   constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15U;
+  // The first slot of a ring that does not refuse has an owner, as all of them do.
+  if (slots.empty() || (slots[0] == model::kNoBackend &&
+                        std::ranges::all_of(slots, [](BackendId id) { return id == 0; })))
+    return 0;
   std::uint64_t h[4] = {slots.size() + 1, 2, 3, 4};
   std::size_t i = 0;
   for (; i + 4 <= slots.size(); i += 4)
@@ -184,7 +188,7 @@ void Actual::note_item(const SwitchRings::Item& item, Stamp stamp) {
     SHOAL_ASSERT(block_pool_.claim(item.to.first_block, item.to.blocks()));
   service.ring = item.to;
   service.ring_inputs = item.inputs;
-  service.ring_content = item.to.empty() ? 0 : kUnknownContent;
+  service.ring_content = item.counts.empty() ? 0 : kUnknownContent;
   for (SlotCount& owned : service.backends)
     owned.slots = 0;
   // Both are in the order of the backends' keys.

@@ -60,8 +60,8 @@ struct ServiceState {
   bool used = false;
   std::uint32_t frontends = 0;  // how many name it; one for both sides counts twice
   RingRef ring;
-  std::uint64_t ring_inputs = 0;   // 0: not known, the ring must be built to be compared
-  std::uint64_t ring_content = 0;  // 0 for an empty ring; kUnknownContent when it cannot be trusted
+  std::uint64_t ring_inputs = 0;    // 0: not known, the ring must be built to be compared
+  std::uint64_t ring_content = 0;   // ring_digest; kUnknownContent when it cannot be trusted
   std::vector<SlotCount> backends;  // that it owns, by BackendKey; slots in its ring
   bool operator==(const ServiceState&) const = default;
 };
@@ -154,7 +154,7 @@ private:
   std::vector<Quarantined> old_backends_;  // freed, not to be given yet
 };
 
-// Digest of a ring's slots.
+// Digest of a ring's slots, without marks. 0 when none has an owner: it refuses.
 std::uint64_t ring_digest(std::span<const BackendId> slots);
 
 }  // namespace shoal::plan

@@ -16,6 +16,8 @@ namespace {
 
 // A frontend that is the service's own and for good says more about who it is than others do.
 constexpr std::uint32_t kClusterIpVote = 1000;
+// The part of all ring blocks that histories leave free: one in so many.
+constexpr std::uint32_t kBlocksReserve = 4;
 
 // A frontend that a service gets, for one side or for both.
 struct OwnFrontend {
@@ -66,6 +68,8 @@ private:
   bool plan_ring(const DesiredService& wanted, Learned& learned);
   bool write_ring(const DesiredService& wanted, SwitchRings::Item&& item, std::uint64_t slots,
                   Learned& learned);
+  void empty_ring(const DesiredService& wanted);
+  bool take_blocks(RingRef& ring, const ServiceState* before);
   bool loses_unnamed(const DesiredService& wanted) const;
   void retire_unwanted(const DesiredService& wanted, bool ring_is_new);
   void retire(ServiceIndex service, BackendId id);
@@ -355,8 +359,7 @@ bool Planner::write_ring(const DesiredService& wanted, SwitchRings::Item&& item,
     }
   }
   item.to.slots = static_cast<std::uint32_t>(slots);
-  const std::optional<std::uint32_t> block = block_pool_.take_run(item.to.blocks());
-  if (!block) {
+  if (!take_blocks(item.to, wanted.actual)) {
     issue(wanted.name, Errc::kExhausted,
           fmt::format(
               "no {} ring blocks in a row are free ({} of {} are in use); its ring stays as it "
@@ -364,10 +367,40 @@ bool Planner::write_ring(const DesiredService& wanted, SwitchRings::Item&& item,
               item.to.blocks(), block_pool_.size() - block_pool_.free_count(), block_pool_.size()));
     return false;
   }
-  item.to.first_block = *block;
-  write_rings_.items.push_back({*wanted.index, *block, item.to.slots, members_});
+  const RingRef before = item.to.history ? wanted.actual->ring : RingRef();
+  write_rings_.items.push_back({*wanted.index, item.to, before, members_});
   switch_rings_.items.push_back(std::move(item));
   return true;
+}
+
+// Finds a place for a ring, with the history of the one before where there is plenty of room: rings
+// of their own are worth more to services than what others had before.
+bool Planner::take_blocks(RingRef& ring, const ServiceState* before) {
+  ring.history = before != nullptr && !before->ring.empty();
+  const std::uint32_t reserve = block_pool_.size() / kBlocksReserve;
+  if (ring.history && block_pool_.free_count() < reserve + ring.blocks())
+    ring.history = false;
+  std::optional<std::uint32_t> block = block_pool_.take_run(ring.blocks());
+  if (!block && std::exchange(ring.history, false))
+    block = block_pool_.take_run(ring.blocks());
+  ring.first_block = block.value_or(0);
+  return block.has_value();
+}
+
+// Nobody new is let in. Connections that are open go on, as long as their backends are there.
+void Planner::empty_ring(const DesiredService& wanted) {
+  const ServiceState* now = wanted.actual;
+  if (now == nullptr || now->ring_content == 0)
+    return;
+  SwitchRings::Item item;
+  item.service = *wanted.index;
+  item.to.slots = now->ring.slots;
+  if (now->ring.empty() || !take_blocks(item.to, now) || !item.to.history)
+    item.to = RingRef();
+  else
+    write_rings_.items.push_back({*wanted.index, item.to, now->ring, {}});
+  // Not before frontends that it loses lead elsewhere: those would be refused in between.
+  empty_rings_.items.push_back(std::move(item));
 }
 
 bool Planner::plan_ring(const DesiredService& wanted, Learned& learned) {
@@ -380,10 +413,7 @@ bool Planner::plan_ring(const DesiredService& wanted, Learned& learned) {
   SwitchRings::Item item;
   item.service = *wanted.index;
   if (slots == 0) {
-    const ServiceState* now = wanted.actual;
-    // Not before frontends that it loses lead elsewhere: those would be refused in between.
-    if (now != nullptr && (!now->ring.empty() || now->ring_content != 0))
-      empty_rings_.items.push_back(std::move(item));
+    empty_ring(wanted);
     return true;
   }
   item.inputs = inputs_digest(backends_, slots);
@@ -620,11 +650,11 @@ void append_rings(std::vector<Op>& ops, WriteRings&& batch) {
   WriteRings part;
   std::size_t slots = 0;
   for (WriteRings::Item& item : batch.items) {
-    if (!part.items.empty() && slots + item.slots > kSlotsPerOpMax) {
+    if (!part.items.empty() && slots + item.to.slots > kSlotsPerOpMax) {
       ops.push_back(std::exchange(part, {}));
       slots = 0;
     }
-    slots += item.slots;
+    slots += item.to.slots;
     part.items.push_back(std::move(item));
   }
   if (!part.items.empty())

@@ -64,11 +64,14 @@ struct SetBackends {
 
 // Of a ring the plan says what it is built from (RingBuilder): who carries it out builds it where
 // it goes, so that a plan costs what it says and not what the rings hold.
+//
+// With a history, the former owners of its slots follow from what the ring before holds when it is
+// written (ring_history.h). Without members it is a ring that refuses, for the sake of its history.
 struct WriteRings {
   struct Item {
     ServiceIndex service = 0;
-    std::uint32_t first_block = 0;
-    std::uint32_t slots = 0;  // a multiple of model::kRingBlockSlots
+    RingRef to;
+    RingRef before;  // that it takes the place of; not empty when `to` has a history
     std::vector<RingMember> members;
     bool operator==(const Item&) const = default;
   };
@@ -85,7 +88,7 @@ struct SlotCount {
 struct SwitchRings {
   struct Item {
     ServiceIndex service = 0;
-    RingRef to;                // empty: refuse
+    RingRef to;                // empty: refuse, as a ring without counts does
     std::uint64_t inputs = 0;  // digest of what the ring was built from
     std::vector<SlotCount> counts;
     bool operator==(const Item&) const = default;

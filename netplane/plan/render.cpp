@@ -40,7 +40,9 @@ std::string text(const std::vector<SlotCount>& counts) {
 }
 
 std::string text(const RingRef& ref) {
-  return ref.empty() ? "none" : fmt::format("slots={} first_block={}", ref.slots, ref.first_block);
+  return ref.empty() ? "none"
+                     : fmt::format("slots={} first_block={}{}", ref.slots, ref.first_block,
+                                   ref.history ? " history" : "");
 }
 
 struct ItemText {
@@ -52,8 +54,10 @@ struct ItemText {
                        i.recycled ? " recycled" : "");
   }
   std::string operator()(const WriteRings::Item& i) const {
-    return fmt::format("write-ring service={} slots={} first_block={} {}", i.service, i.slots,
-                       i.first_block, render_shares(i.members));
+    return fmt::format("write-ring service={} {}{} {}", i.service, text(i.to),
+                       i.before.empty() ? ""
+                                        : fmt::format(" of first_block={}", i.before.first_block),
+                       i.members.empty() ? "refusing" : render_shares(i.members));
   }
   std::string operator()(const SwitchRings::Item& i) const {
     return fmt::format("switch-ring service={} to {}", i.service, text(i.to));

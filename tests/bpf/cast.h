@@ -28,6 +28,7 @@ inline const MacAddress kWebMac = mac("02:00:00:00:aa:05");
 inline const MacAddress kVethMac = mac("02:00:00:00:bb:05");
 inline constexpr std::uint16_t kWebGeneration = 7;
 inline constexpr model::BackendId kWebId = 1, kFarId = 2;
+inline constexpr model::BackendId kThirdId = 3, kFourthId = 4;  // of pods that were here
 
 struct Cast {
   SocketAddress client, self, vip, cluster, web, far;
@@ -85,6 +86,9 @@ protected:
     host.backend(kWebId, web.to_string(),
                  {.generation = kWebGeneration, .epoch = 1, .local = true});
     host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
+    for (const model::BackendId id : {kThirdId, kFourthId})
+      host.backend(id, beside(web, id).to_string(),
+                   {.generation = kWebGeneration, .epoch = 1, .local = true});
     host.frontend(vip.to_string(), L4Proto::kTcp, 1, true, true);
     host.frontend(vip.to_string(), L4Proto::kUdp, 1, true, true);
     host.frontend(cluster.to_string(), L4Proto::kTcp, 1, false);
@@ -95,6 +99,14 @@ protected:
   static SocketAddress on(const SocketAddress& who, std::uint16_t port) { return {who.ip, port}; }
   static SocketAddress beside(const SocketAddress& who, std::uint64_t n) {
     return {who.ip.plus(n), who.port};
+  }
+
+  // A ring of one backend.
+  static std::vector<model::BackendId> all(model::BackendId id) {
+    return std::vector<model::BackendId>(64, id);
+  }
+  std::uint64_t unclaimed() {
+    return host.maps().service_stats(std::array{model::ServiceIndex{1}}).value()[0].unclaimed;
   }
 
   IpPrefix pod_cidr(const SocketAddress& pod) const {

@@ -46,10 +46,10 @@ protected:
 SHOAL_BOTH_FAMILIES(ErrorsTest);
 
 TEST_P(ErrorsTest, AboutAReplyReachThePodThatSentIt) {
-  host.ring(1, {kWebId}, 0);
+  host.ring(1, all(kWebId), 0);
   at_uplink(from_lan(tcp(client, vip, kSyn)));
   at_uplink(from_lan(udp(client, vip)));
-  host.ring(1, {kFarId}, 1);  // the flow says where, not the ring
+  host.change_ring(1, all(kFarId), 4);  // the flow says where, not the ring
   for (const Packet& about : {tcp(vip, client, kAck), udp(vip, client)})
     for (const auto& [kind, name] : {std::pair{"too-big", "too-big mtu=1400"},
                                      {"host-unreachable", "host-unreachable"},

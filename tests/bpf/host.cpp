@@ -2,6 +2,7 @@
 #include "tests/bpf/host.h"
 
 #include "bpf/abi/shoal_abi.h"
+#include "netplane/plan/ring_history.h"
 
 #include <bpf/bpf.h>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <sched.h>
+#include <span>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <thread>
@@ -153,6 +155,25 @@ void Host::ring(model::ServiceIndex service, const std::vector<model::BackendId>
     blocks.push_back(model::kNoBackend);
   ASSERT_TRUE(maps_->put_ring_blocks(block, blocks));
   ASSERT_TRUE(maps_->switch_ring(service, {block, static_cast<std::uint32_t>(slots.size())}));
+}
+
+void Host::change_ring(model::ServiceIndex service, std::vector<model::BackendId> slots,
+                       std::uint32_t block) {
+  const model::RingRef before = maps_->ring_ref(service).value();
+  ASSERT_FALSE(before.empty());
+  if (slots.empty())
+    slots.resize(before.slots);
+  const auto held = maps_->ring_blocks(before.first_block, before.blocks()).value();
+  std::vector<model::BackendId> blocks = slots;
+  blocks.resize(slots.size() * (1 + model::kSlotFormer));
+  plan::carry_history(
+      {.slots = std::span(held).first(before.slots),
+       .former = std::span(held).subspan(before.slots)},
+      [](model::BackendId) { return true; }, std::span(blocks).first(slots.size()),
+      std::span(blocks).subspan(slots.size()));
+  ASSERT_TRUE(maps_->put_ring_blocks(block, blocks));
+  ASSERT_TRUE(maps_->switch_ring(
+      service, {block, static_cast<std::uint32_t>(slots.size()), /*history=*/true}));
 }
 
 void Host::backend(model::BackendId id, const std::string& address,

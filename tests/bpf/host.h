@@ -58,6 +58,10 @@ public:
   // One ring over `backends` (slots in the order given), in block `block`, switched at once.
   void ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
             std::uint32_t block);
+  // The same in place of the ring in force, whose owners it remembers. `slots`: a power of two of
+  // at least 64; empty: a ring of that of the one in force that refuses.
+  void change_ring(model::ServiceIndex service, std::vector<model::BackendId> slots,
+                   std::uint32_t block);
   void backend(model::BackendId id, const std::string& address, const model::BackendEntry& rest);
   void frontend(const std::string& address, L4Proto proto, model::ServiceIndex service,
                 bool north_south, bool announced = false);

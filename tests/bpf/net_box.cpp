@@ -334,9 +334,16 @@ void NetBox::program(Host& host, const std::string& name, const std::string& dev
 }
 
 void NetBox::ring(const std::vector<model::BackendId>& slots) {
-  h1->ring(1, slots, block);
-  h2->ring(1, slots, block);
-  ++block;
+  std::vector<model::BackendId> whole(model::kRingBlockSlots);
+  for (std::size_t i = 0; !slots.empty() && i < whole.size(); i++)
+    whole[i] = slots[i * slots.size() / whole.size()];
+  for (Host* host : {h1.get(), h2.get()}) {
+    if (block == 0)
+      host->ring(1, whole, block);
+    else
+      host->change_ring(1, whole, block);
+  }
+  block += 1 + model::kSlotFormer;
 }
 
 }  // namespace shoal::bpftest

@@ -68,7 +68,8 @@ public:
   explicit NetBox(Family family, const kernel::Features& allowed = {});
   ~NetBox();
   static void in_client(const std::function<void()>& f) { in_netns("client", f); }
-  // Both hosts know the service's backends; `slots` is the ring of both.
+  // Both hosts know the service's backends; `slots`, each as often as fits, is the ring of both
+  // (none: it refuses), which remembers the one before.
   void ring(const std::vector<model::BackendId>& slots);
 
   const Places& places;

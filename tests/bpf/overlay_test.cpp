@@ -60,6 +60,92 @@ TEST_P(OverlayTest, WhatOneHostEncodesTheOtherDecodes) {
   EXPECT_EQ(host.drops("STALE_BACKEND"), v6 ? 1U : 0U);
 }
 
+// ---- questions: whose connection is it?
+
+TEST_P(OverlayTest, WhoIsAskedAndHasTheConnectionTakesIt) {
+  from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), web, kWebGeneration));
+  Frame question = dsr(tcp(client, vip, kAck), web, kWebGeneration);
+  question[1] = 'D';
+  Outcome run = from(kOtherHost, kVniDsr, question);
+  EXPECT_EQ(text(run.out), "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(macs(run.out), "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+}
+
+TEST_P(OverlayTest, WhoIsAskedAndDoesNotHaveItSendsItBack) {
+  from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), web, kWebGeneration));
+  const auto not_mine = [&](const Packet& p, std::uint16_t generation) {
+    Frame frame = dsr(p, web, generation);
+    frame[1] = 'D';
+    Outcome run = from(kOtherHost, kVniDsr, frame);
+    EXPECT_EQ(run.verdict, kRedirect);
+    frame[1] = 'n';
+    EXPECT_EQ(run.out, frame) << text(run.out);
+  };
+  not_mine(tcp(on(client, 1), vip, kAck), kWebGeneration);   // another client's,
+  not_mine(tcp(client, on(vip, 81), kAck), kWebGeneration);  // another port's,
+  not_mine(tcp(client, vip, kAck), kWebGeneration - 1);      // an earlier pod's
+  EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "a question leaves nothing";
+}
+
+// web here had the slots, then far there: it says no, and the connection is found here.
+TEST_P(OverlayTest, TheAnswerLeadsToTheOwnerBefore) {
+  host.ring(1, all(kWebId), 0);
+  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  host.change_ring(1, all(kFarId), 4);
+  Outcome asked = at_uplink(from_lan(tcp(client, vip, kAck)));
+  ASSERT_EQ(asked.out[1], 'D');
+  asked.out[1] = 'n';
+  Outcome run = from(kOtherHost, kVniDsr, asked.out);
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(text(run.out), "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  // It is asked no more.
+  EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
+            "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
+// Two changes: the owners of both are asked, one after the other, on other hosts.
+TEST_P(OverlayTest, EveryOwnerIsAskedAndThenThePresentOneHasIt) {
+  const SocketAddress third = beside(far, 1);
+  const SocketAddress fourth = beside(far, 2);
+  host.backend(kThirdId, third.to_string(), {.generation = 4, .epoch = 2, .node = kOtherHost});
+  host.backend(kFourthId, fourth.to_string(), {.generation = 5, .epoch = 2, .node = kOtherHost});
+  host.ring(1, all(kThirdId), 0);
+  host.change_ring(1, all(kFourthId), 4);
+  host.change_ring(1, all(kFarId), 8);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kAck)));
+  const auto to = [&](const Outcome& out) {
+    return fmt::format("{}{}", static_cast<char>(out.out[1]), int{out.out[5]});
+  };
+  const int last = far.ip.bytes()[15];
+  EXPECT_EQ(to(run), fmt::format("D{}", last));
+  run.out[1] = 'n';
+  run = from(kOtherHost, kVniDsr, run.out);
+  EXPECT_EQ(to(run), fmt::format("D{}", last + 2));
+  EXPECT_EQ(to(at_uplink(from_lan(tcp(client, vip, kAck)))), fmt::format("D{}", last + 2))
+      << "it has not said yes";
+  run.out[1] = 'n';
+  run = from(kOtherHost, kVniDsr, run.out);
+  EXPECT_EQ(to(run), fmt::format("D{}", last + 1));
+  EXPECT_EQ(unclaimed(), 0U);
+  run.out[1] = 'n';
+  run = from(kOtherHost, kVniDsr, run.out);
+  EXPECT_EQ(to(run), fmt::format("d{}", last)) << "it is the present owner's, without a question";
+  EXPECT_EQ(unclaimed(), 1U);
+  EXPECT_EQ(to(at_uplink(from_lan(tcp(client, vip, kAck)))), fmt::format("d{}", last));
+}
+
+TEST_P(OverlayTest, AnswersAboutNothingAreDropped) {
+  host.ring(1, all(kFarId), 0);
+  Frame answer = dsr(tcp(client, on(vip, 81), kAck), far, 9);
+  answer[1] = 'n';
+  EXPECT_EQ(from(kOtherHost, kVniDsr, answer).verdict, kRedirect) << "a reset";
+  EXPECT_EQ(host.drops("NO_BACKEND"), 1U);
+  answer[1] = 'N';
+  EXPECT_EQ(from(kOtherHost, kVniDsr, answer).verdict, kShot);
+  EXPECT_EQ(host.drops("MALFORMED"), 1U);
+}
+
 TEST_P(OverlayTest, StaleGenerationIsToldAtOnceButASynIsLeftToComeAgain) {
   Packet p = tcp(client, vip, kAck);
   p.ack = 555;

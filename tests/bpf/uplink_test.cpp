@@ -19,6 +19,9 @@ protected:
       bytes[i] = static_cast<std::uint8_t>(random.next());
     return IpAddress::from_bytes(bytes);
   }
+  void with_affinity() {
+    host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .affinity_s = 600});
+  }
 };
 SHOAL_BOTH_FAMILIES(UplinkTest);
 
@@ -55,38 +58,96 @@ TEST_P(UplinkTest, RemoteBackendTravelsInTheEthernetHeaderAndThePacketIsUntouche
   EXPECT_EQ(Frame(run.out.begin(), run.out.begin() + 14), v6 ? v6_eth : v4_eth);
 }
 
-TEST_P(UplinkTest, FlowKeepsItsBackendThroughRingChanges) {
-  host.ring(1, {kWebId}, 0);
+// Of TCP no entry says where a connection is, but the ring and whoever has it.
+TEST_P(UplinkTest, ConnectionKeepsItsBackendThroughRingChanges) {
+  host.ring(1, all(kWebId), 0);
   ASSERT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kRedirect);
-  host.ring(1, {kFarId}, 1);
-  Outcome later = at_uplink(from_lan(tcp(client, vip, kAck)));
-  EXPECT_EQ(text(later.out), "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
-  // A repeated SYN is no reason to move an open flow; another connection goes by the new ring.
-  EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kSyn))).out).substr(0, 17),
-            "TCP client > web ");
-  Outcome other = at_uplink(from_lan(tcp(on(client, 40001), vip, kSyn)));
-  EXPECT_EQ(other.out[1], 'd');
-  // Even with no ring at all.
-  ASSERT_TRUE(host.maps().switch_ring(1, {}));
+  EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "the reply's";
+  std::uint32_t block = 0;
+  for (const model::BackendId other : {kThirdId, kFourthId}) {
+    host.change_ring(1, all(other), block += 4);
+    EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
+              "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+    // Another connection goes by the new ring, to a pod that for this test is not there.
+    EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kSyn))).verdict, kShot);
+  }
+  // Even where nobody takes new ones.
+  host.change_ring(1, {}, block + 4);
+  EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40002), vip, kSyn))).verdict, kRedirect);
+  EXPECT_EQ(host.drops("NO_BACKEND"), 1U);
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
+TEST_P(UplinkTest, ConnectionGoesOnWhenNobodyTakesNewOnes) {
+  host.ring(1, all(kWebId), 0);
+  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  host.change_ring(1, {}, 4);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
             "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_NE(text(at_uplink(from_lan(tcp(on(client, 40002), vip, kSyn))).out).find(" [RA] "),
+            std::string::npos);
 }
 
-TEST_P(UplinkTest, SynAfterFinPicksAnew) {
-  host.ring(1, {kWebId}, 0);
+TEST_P(UplinkTest, TheOwnerOnAnotherHostIsAsked) {
+  host.ring(1, all(kWebId), 0);
   at_uplink(from_lan(tcp(client, vip, kSyn)));
-  host.ring(1, {kFarId}, 1);
-  Outcome fin = at_uplink(from_lan(tcp(client, vip, kFin | kAck)));
-  EXPECT_EQ(text(fin.out).substr(0, 17), "TCP client > web ");
-  Outcome last_ack = at_uplink(from_lan(tcp(client, vip, kAck)));
-  EXPECT_EQ(text(last_ack.out).substr(0, 17), "TCP client > web ");
-  Outcome syn = at_uplink(from_lan(tcp(client, vip, kSyn)));
-  EXPECT_EQ(syn.out[1], 'd') << text(syn.out);
+  host.change_ring(1, all(kFarId), 4);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'D');
+  EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kAck))).out[1], 'D');
+  EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kSyn))).out[1], 'd') << "a new one";
+  // In slots that have not moved there is no question.
+  host.ring(1, all(kFarId), 8);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'd');
 }
 
-// A client that was not answered asks again, or comes back with the same port: by then its host may
-// be known to be dead.
+TEST_P(UplinkTest, OnlySlotsThatMovedAreLookedInto) {
+  std::vector<model::BackendId> half = all(kWebId);
+  std::fill(half.begin() + 32, half.end(), kFarId);
+  host.ring(1, half, 0);
+  host.change_ring(1, all(kFarId), 4);
+  std::map<char, int> kinds;
+  for (std::uint16_t port = 1; port <= 512; port++)
+    kinds[static_cast<char>(at_uplink(from_lan(tcp(on(client, port), vip, kAck))).out[1])]++;
+  EXPECT_NEAR(kinds['D'], 256, 80);
+  EXPECT_NEAR(kinds['d'], 256, 80);
+  EXPECT_EQ(kinds['D'] + kinds['d'], 512);
+}
+
+// Nobody has it: the present owner answers as it does to what it does not know, and it is counted.
+TEST_P(UplinkTest, WhatNobodyHasIsThePresentOwners) {
+  host.ring(1, all(kThirdId), 0);
+  host.change_ring(1, all(kWebId), 4);
+  for (int i = 0; i < 3; i++)
+    EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
+              "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(unclaimed(), 1U);
+}
+
+TEST_P(UplinkTest, SynIsThePresentOwners) {
+  host.ring(1, all(kWebId), 0);
+  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  host.change_ring(1, all(kFarId), 4);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kFin | kAck))).out[1], 'D');
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
+}
+
+// A connection that has ended is known for a minute more.
+TEST_P(UplinkTest, ClosedConnectionIsForgotten) {
+  host.ring(1, all(kWebId), 0);
+  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  at_uplink(from_lan(tcp(client, vip, kFin | kAck)));
+  host.change_ring(1, all(kThirdId), 4);
+  EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out).substr(0, 17),
+            "TCP client > web ");
+  host.age_flows(61);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).verdict, kShot);
+  EXPECT_EQ(unclaimed(), 1U);
+}
+
+// With session affinity a connection has an entry. A client that was not answered asks again, or
+// comes back with the same port: by then its host may be known to be dead.
 TEST_P(UplinkTest, SynOnAFlowOfADrainingBackendPicksAnew) {
+  with_affinity();
   host.ring(1, {kFarId}, 0);
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
   host.ring(1, {kWebId}, 1);
@@ -99,6 +160,7 @@ TEST_P(UplinkTest, SynOnAFlowOfADrainingBackendPicksAnew) {
 
 // Late or forged, it is not what moves a connection that drains.
 TEST_P(UplinkTest, SynOnAnOpenFlowOfADrainingBackendMovesNothing) {
+  with_affinity();
   host.ring(1, {kFarId}, 0);
   for (const std::uint8_t flags : {kSyn, kAck})
     EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, flags))).out[1], 'd');
@@ -248,16 +310,23 @@ TEST_P(UplinkTest, TheHashOfUserSpaceIsTheProgramsHash) {
     const SocketAddress& to = vips[random.below(std::size(vips))];
     const bool is_tcp = random.below(2) == 0;
     const kernel::FlowTuple tuple{is_tcp ? L4Proto::kTcp : L4Proto::kUdp, who, to};
-    host.run_fd(program, from_lan(is_tcp ? tcp(who, to, kSyn) : udp(who, to)).frame(), uplink);
-    const auto flow = host.maps().find_flow(tuple).value();
-    ASSERT_TRUE(flow) << who.to_string();
+    const Frame out =
+        host.run_fd(program, from_lan(is_tcp ? tcp(who, to, kSyn) : udp(who, to)).frame(), uplink)
+            .out;
     const std::uint32_t number = kernel::flow_hash(tuple, host.options().hash_seed);
-    ASSERT_EQ(flow->backend, slots[kernel::ring_slot(number, kSlots)]) << who.to_string();
+    const model::BackendId picked = slots[kernel::ring_slot(number, kSlots)];
+    const IpAddress address = beside(far, picked).ip;
+    ASSERT_TRUE(std::equal(out.begin() + 2, out.begin() + 6, address.bytes().begin() + 12))
+        << who.to_string();
+    const auto flow = host.maps().find_flow(tuple).value();
+    ASSERT_EQ(flow.has_value(), !is_tcp);
+    ASSERT_EQ(flow ? flow->backend : picked, picked) << who.to_string();
   }
   EXPECT_FALSE(host.maps().find_flow({L4Proto::kTcp, {far.ip, 1}, vip}).value());
 }
 
 TEST_P(UplinkTest, TheFlowTableIsTalliedInSteps) {
+  with_affinity();
   host.ring(1, {kFarId}, 0);
   constexpr std::uint16_t kFlows = 9'000;
   const int program = host.program("shoal_uplink");
@@ -290,12 +359,11 @@ TEST_P(UplinkTest, CountersCountPacketsBytesAndFlows) {
   ASSERT_TRUE(host.maps().clear_service_stats(std::array{service}));
   EXPECT_EQ(host.maps().service_stats({&service, 1}).value()[0], kernel::ServiceStats{});
   auto flows = host.maps().flows(10).value();
-  ASSERT_EQ(flows.size(), 2U);
-  for (const kernel::Flow& flow : flows) {
-    EXPECT_EQ(flow.source, flow.reverse ? web : client);
-    EXPECT_EQ(flow.destination, flow.reverse ? client : vip);
-    EXPECT_EQ(flow.translated, flow.reverse ? vip : web);
-  }
+  ASSERT_EQ(flows.size(), 1U);
+  EXPECT_TRUE(flows[0].reverse);
+  EXPECT_EQ(flows[0].source, web);
+  EXPECT_EQ(flows[0].destination, client);
+  EXPECT_EQ(flows[0].translated, vip);
 }
 
 }  // namespace

@@ -65,6 +65,18 @@ public:
     });
   }
 
+  Result<std::vector<model::BackendId>> ring_blocks(std::uint32_t first_block,
+                                                    std::uint32_t count) const override {
+    std::vector<model::BackendId> slots;
+    for (std::uint32_t i = first_block; i < first_block + count; i++) {
+      const auto block = blocks_.find(i);
+      if (block != blocks_.end())
+        slots.insert(slots.end(), block->second.begin(), block->second.end());
+      slots.resize(std::size_t{i - first_block + 1} * model::kRingBlockSlots);
+    }
+    return slots;
+  }
+
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
     SHOAL_TRY(kernel::check_ring(sizes_, service, ref));
     return one("switch_ring", [&] {
@@ -137,16 +149,9 @@ public:
 
   Result<model::DataPlane> read() const override {
     model::DataPlane out = state_;
-    for (const auto& [service, ref] : refs_) {
-      model::Ring& ring = out.rings[service];
-      ring.ref = ref;
-      for (std::uint32_t slot = 0; slot < ref.slots; ++slot) {
-        auto block = blocks_.find(ref.first_block + slot / model::kRingBlockSlots);
-        ring.backends.push_back(block == blocks_.end()
-                                    ? model::kNoBackend
-                                    : block->second[slot % model::kRingBlockSlots]);
-      }
-    }
+    for (const auto& [service, ref] : refs_)
+      out.rings[service] =
+          model::ring_of(ref, SHOAL_TRY(ring_blocks(ref.first_block, ref.blocks())));
     return out;
   }
 

@@ -28,9 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects, probe  # noqa: E402
 from shoal_lab.cluster import LOADGEN, SHOAL, wait_for  # noqa: E402
+from shoal_lab.line_process import LineProcess  # noqa: E402
 from shoal_lab.service_cluster import ServiceCluster  # noqa: E402
 
 REQUESTS = 2000
+IDLE = 200
 POINTS = 6.0  # of 100: more than five standard deviations of a fair coin thrown that often
 REFUSED_WITHIN_MS = 500
 
@@ -180,6 +182,33 @@ class Services(unittest.TestCase):
         idle.stdin.flush()
         checked = json.loads(idle.stdout.readline())
         self.assertEqual((checked["type"], checked["broken"]), ("check", 0), checked)
+
+    def test_idle_connections_keep_their_backends_through_two_changes_and_a_takeover(self):
+        # The host that takes the VIP over has never seen a packet of them.
+        idle = LineProcess(self.cluster.argv("c1", LOADGEN, "idle", "--to", f"{self.vip}:9000", "-n", IDLE))
+        self.addCleanup(idle.end)
+        self.assertEqual(idle.expect("ready", 30)["open"], IDLE)
+        self.addCleanup(self.halves)
+        for blue, green in ((95, 5), (5, 95)):
+            self.cluster.apply(objects.documents(self.web(blue, green)))
+            for host in self.cluster.hosts:
+                wait_for(f"{blue} to {green} at {host}", lambda h=host, b=blue: self.effective(h) == b / 100, 15)
+        first = self.cluster.announcer(self.vip)
+        self.addCleanup(self.cluster.shoal, "h1", "uncordon", first)
+        self.cluster.shoal("h1", "cordon", first)
+        rest = [h for h in self.cluster.hosts if h != first]
+        wait_for("another announcer", lambda: self.cluster.announcer(self.vip, rest), 15)
+        for check in ("the first packets", "and the next ones"):
+            idle.say("check")
+            checked = idle.expect("check", 30)
+            self.assertEqual(checked["broken"], 0, f"{check}: {checked}")
+        port = self.cluster.port(self.cluster.announcer(self.vip, rest), "web")
+        self.assertEqual(port["counters"]["unclaimed"], 0)
+
+    def effective(self, host):
+        """The share of new connections that the blue group gets on a host."""
+        groups = {g["name"]: g for g in self.cluster.port(host, "web")["groups"]}
+        return round(groups["version=blue"]["effective"], 2)
 
     def test_an_empty_group_hands_its_share_over_and_an_event_says_so(self):
         blue, = self.of("blue")

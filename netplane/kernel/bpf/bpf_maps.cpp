@@ -22,6 +22,7 @@ namespace {
 
 static_assert(model::kRingBlockSlots == SHOAL_RING_BLOCK_SLOTS);
 static_assert(model::kRingSlotsMax == SHOAL_RING_SLOTS_MAX);
+static_assert(model::kSlotMoved == SHOAL_SLOT_MOVED && model::kSlotFormer == SHOAL_SLOT_FORMER);
 static_assert(kUdpIdle_s == SHOAL_UDP_IDLE_S);
 
 // From so many entries on, mapping an array costs less than handing it every entry.
@@ -146,7 +147,16 @@ IpPrefix prefix_from_abi(const shoal_addr& addr, std::uint32_t bits) {
 IpPrefix from_abi(const shoal_node_key& key) { return prefix_from_abi(key.addr, key.prefix_bits); }
 
 model::RingRef ref_from_abi(std::uint64_t ref) {
-  return {static_cast<std::uint32_t>(ref >> 32), static_cast<std::uint32_t>(ref)};
+  const auto low = static_cast<std::uint32_t>(ref);
+  return {.first_block = static_cast<std::uint32_t>(ref >> 32),
+          .slots = low & ~SHOAL_RING_HISTORY,
+          .history = (low & SHOAL_RING_HISTORY) != 0};
+}
+
+std::uint64_t to_abi(const model::RingRef& ref) {
+  return ref.empty()
+             ? 0
+             : SHOAL_RING_REF(ref.first_block, ref.slots | (ref.history ? SHOAL_RING_HISTORY : 0U));
 }
 
 std::uint32_t now_s() {
@@ -277,9 +287,29 @@ public:
     return {};
   }
 
+  Result<std::vector<model::BackendId>> ring_blocks(std::uint32_t first_block,
+                                                    std::uint32_t count) const override {
+    std::vector<model::BackendId> slots(std::size_t{count} * model::kRingBlockSlots);
+    SHOAL_TRY(check_ring_blocks(sizes_, first_block, slots));
+    if (auto window = count >= kWindowEntriesMin
+                          ? ArrayWindow::map(fds_.ring_blocks.get(), first_block, count,
+                                             sizeof(shoal_ring_block))
+                          : std::nullopt) {
+      std::memcpy(slots.data(), window->at(first_block), slots.size() * sizeof(slots[0]));
+      return slots;
+    }
+    for (__u32 i = 0; i < count; i++) {
+      const __u32 block = first_block + i;
+      if (bpf_map_lookup_elem(fds_.ring_blocks.get(), &block,
+                              &slots[std::size_t{i} * model::kRingBlockSlots]) != 0)
+        return fail_errno(fmt::format("read ring block {}", block));
+    }
+    return slots;
+  }
+
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
     SHOAL_TRY(check_ring(sizes_, service, ref));
-    refs_.store(service, ref.empty() ? 0 : SHOAL_RING_REF(ref.first_block, ref.slots));
+    refs_.store(service, to_abi(ref));
     return {};
   }
 
@@ -488,7 +518,7 @@ private:
     return {};
   }
 
-  Result<std::vector<model::BackendId>> ring_slots(const model::RingRef& ref) const;
+  Result<model::Ring> ring(const model::RingRef& ref) const;
 
   Fds fds_;
   MappedRefs refs_;
@@ -496,17 +526,8 @@ private:
   int cpus_;
 };
 
-Result<std::vector<model::BackendId>> BpfMaps::ring_slots(const model::RingRef& ref) const {
-  std::vector<model::BackendId> slots;
-  slots.reserve(ref.slots);
-  for (__u32 block = ref.first_block; block < ref.first_block + ref.blocks(); ++block) {
-    shoal_ring_block value;
-    if (bpf_map_lookup_elem(fds_.ring_blocks.get(), &block, &value) != 0)
-      return fail_errno(fmt::format("read ring block {}", block));
-    for (std::size_t i = 0; i < model::kRingBlockSlots && slots.size() < ref.slots; ++i)
-      slots.push_back(value.backend[i]);
-  }
-  return slots;
+Result<model::Ring> BpfMaps::ring(const model::RingRef& ref) const {
+  return model::ring_of(ref, SHOAL_TRY(ring_blocks(ref.first_block, ref.blocks())));
 }
 
 Result<model::DataPlane> BpfMaps::read() const {
@@ -572,7 +593,7 @@ Result<model::DataPlane> BpfMaps::read() const {
                   fmt::format("shoal_ring_refs[{}] names a ring of {} slots from block "
                               "{}, which cannot be; have the maps made anew",
                               service, ref.slots, ref.first_block));
-    out.rings[service] = {ref, SHOAL_TRY(ring_slots(ref))};
+    out.rings[service] = SHOAL_TRY(ring(ref));
   }
   return out;
 }
@@ -590,6 +611,7 @@ BpfMaps::service_stats(std::span<const model::ServiceIndex> services) const {
       sum.packets += s.packets;
       sum.bytes += s.bytes;
       sum.refused += s.refused;
+      sum.unclaimed += s.unclaimed;
     }
   }
   return out;

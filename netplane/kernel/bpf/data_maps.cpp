@@ -65,8 +65,9 @@ std::string dump(const model::DataPlane& d) {
                                 e.ifindex, e.generation, e.pod_mac.to_string(),
                                 e.host_mac.to_string()));
   for (const auto& [service, ring] : d.rings)
-    lines.push_back(fmt::format("ring {:>6} slots={} first_block={}{}", service, ring.ref.slots,
-                                ring.ref.first_block, shares_text(ring)));
+    lines.push_back(fmt::format("ring {:>6} slots={} first_block={}{}{}", service, ring.ref.slots,
+                                ring.ref.first_block, ring.ref.history ? " history" : "",
+                                ring.refuses() ? " refuses" : shares_text(ring)));
   for (const auto& [service, ranges] : d.source_ranges)
     for (const IpPrefix& range : ranges)
       lines.push_back(fmt::format("source-range service={} {}", service, range.to_string()));
@@ -86,6 +87,8 @@ std::string dump(const model::DataPlane& d) {
 std::vector<std::string> violations(const model::DataPlane& d) {
   std::vector<std::string> out;
   for (const auto& [service, ring] : d.rings) {
+    if (ring.refuses())
+      continue;
     for (model::BackendId id : ring.backends) {
       auto it = d.backends.find(id);
       if (it != d.backends.end() && it->second.valid)
@@ -132,7 +135,7 @@ Result<> check_ring_blocks(const MapSizes& sizes, std::uint32_t first_block,
   for (std::size_t at = 0; at < slots.size(); at += model::kRingBlockSlots) {
     model::BackendId largest = 0;
     for (std::size_t i = 0; i < model::kRingBlockSlots; i++)
-      largest = std::max(largest, slots[at + i]);
+      largest = std::max(largest, slots[at + i] & ~model::kSlotMoved);
     if (largest >= sizes.backends)
       return fail(Errc::kInvalid, fmt::format("ring block {}: backend id {} is outside 1..{}",
                                               first_block + at / model::kRingBlockSlots, largest,

@@ -67,10 +67,12 @@ struct VipWrite {
 // Sums over the CPUs, since the map was made or the index was cleared.
 struct ServiceStats {
   std::uint64_t connects = 0;  // picks by the socket hooks
-  std::uint64_t flows = 0;     // new flows in tc
+  std::uint64_t flows = 0;     // new flows in tc; of TCP, SYNs
   std::uint64_t packets = 0;   // client to backend, in tc
   std::uint64_t bytes = 0;
   std::uint64_t refused = 0;  // no backend
+  // Open TCP connections whose slot has had other owners, and which none of them knows.
+  std::uint64_t unclaimed = 0;
   bool operator==(const ServiceStats&) const = default;
 };
 
@@ -141,8 +143,12 @@ public:
 
   virtual Result<> put_backends(std::span<const BackendWrite> writes) = 0;
   // Whole blocks of model::kRingBlockSlots, that lie one behind the other from `first_block` on.
+  // Slots with their marks, former owners where a ring has a history (model::RingRef).
   virtual Result<> put_ring_blocks(std::uint32_t first_block,
                                    std::span<const model::BackendId> slots) = 0;
+  // What lies in them, as it was put.
+  virtual Result<std::vector<model::BackendId>> ring_blocks(std::uint32_t first_block,
+                                                            std::uint32_t count) const = 0;
   // One aligned 8-byte store: every hook sees the old ring or the new one, never a mixture. An
   // empty ref makes the service refuse. The old ring's blocks may still be read for a moment: reuse
   // them after a grace only.

@@ -34,6 +34,10 @@ public:
                            std::span<const model::BackendId> slots) override {
     return write([&] { return to_.put_ring_blocks(first_block, slots); });
   }
+  Result<std::vector<model::BackendId>> ring_blocks(std::uint32_t first_block,
+                                                    std::uint32_t count) const override {
+    return to_.ring_blocks(first_block, count);
+  }
   Result<> switch_ring(model::ServiceIndex service, model::RingRef ref) override {
     return write([&] { return to_.switch_ring(service, ref); });
   }

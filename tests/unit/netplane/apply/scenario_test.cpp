@@ -82,7 +82,7 @@ std::map<std::string, double> shares(const model::DataPlane& maps, const model::
   if (frontend == maps.frontends.end())
     return out;
   const auto ring = maps.rings.find(frontend->second.inside);
-  if (ring == maps.rings.end())
+  if (ring == maps.rings.end() || ring->second.refuses())
     return out;
   for (const model::BackendId id : ring->second.backends) {
     const auto entry = maps.backends.find(id);

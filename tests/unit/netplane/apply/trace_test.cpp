@@ -220,6 +220,23 @@ TEST(Trace, WhatIsOnRecordWins) {
   EXPECT_THAT(traced(query, w), testing::HasSubstr("but its backend is gone"));
 }
 
+TEST(Trace, WhoHadTheSlotBeforeIsSaid) {
+  TraceWorld w = world();
+  TraceQuery query = from_outside("198.18.0.101:40000", "198.18.100.1:80");
+  EXPECT_THAT(traced(query, w), testing::Not(testing::HasSubstr(", before of")));
+  w.maps.rings[1] = ring(0, std::vector<model::BackendId>(64, 1));
+  w.maps.rings[1].ref.history = true;
+  w.maps.rings[1].former.assign(std::size_t{64} * model::kSlotFormer, 2);
+  EXPECT_THAT(traced(query, w), testing::HasSubstr(", before of default/web-2 at 10.244.2.7:8080"));
+  EXPECT_EQ(trace(query, w).picked.name.pod, "default/web-1");
+  // A host that was asked and did not have it: that is kept, and holds where the slot has moved.
+  w.flow = kernel::Flow{.backend = 2, .epoch = 3, .idle_s = 1};
+  w.flow->service = 1;
+  EXPECT_EQ(trace(query, w).picked.name.pod, "default/web-2");
+  w.maps.rings[1].former.clear();
+  EXPECT_EQ(trace(query, w).picked.name.pod, "default/web-1");
+}
+
 TEST(Trace, ABackendThatCannotBeReachedIsSaid) {
   TraceWorld w = world();
   w.maps.rings[1] = ring(0, {1});

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "map_state.h"
 
+#include "netplane/plan/ring_history.h"
+
+#include <algorithm>
 #include <fmt/format.h>
+#include <span>
 
 namespace shoal::plan {
 
@@ -43,12 +47,39 @@ std::set<std::uint32_t> MapState::live_blocks() const {
   return out;
 }
 
+std::vector<BackendId> MapState::blocks(const RingRef& ref) const {
+  std::vector<BackendId> out;
+  for (std::uint32_t b = 0; b < ref.blocks(); b++) {
+    const auto& block = blocks_.at(ref.first_block + b);
+    out.insert(out.end(), block.begin(), block.end());
+  }
+  return out;
+}
+
+model::Ring MapState::ring(const RingRef& ref) const { return model::ring_of(ref, blocks(ref)); }
+
+// Whoever had a part of the hash space, and is still there, is known to the next ring as its owner
+// or as a former one.
+void MapState::check_history(const RingRef& before, const RingRef& after) {
+  if (!after.history)
+    return;
+  const model::Ring old = ring(before);
+  const model::Ring now = ring(after);
+  for (std::size_t slot = 0; slot < now.backends.size(); slot++) {
+    const BackendId owner = old.backends[slot * old.backends.size() / now.backends.size()];
+    const auto former =
+        std::span(now.former).subspan(slot * model::kSlotFormer, model::kSlotFormer);
+    if (backend(owner) != nullptr && owner != now.backends[slot] &&
+        std::ranges::find(former, owner) == former.end())
+      violation(fmt::format("backend {} lost slot {} without a trace", owner, slot));
+  }
+}
+
 std::set<BackendId> MapState::named() const {
   std::set<BackendId> out;
   for (const auto& [service, ref] : refs_)
-    for (std::uint32_t i = 0; i < ref.blocks(); i++)
-      if (const auto at = blocks_.find(ref.first_block + i); at != blocks_.end())
-        out.insert(at->second.begin(), at->second.end());
+    if (const model::Ring held = ring(ref); !held.refuses())
+      out.insert(held.backends.begin(), held.backends.end());
   return out;
 }
 
@@ -87,13 +118,25 @@ void MapState::item(const SetBackends::Item& i) {
 }
 
 void MapState::item(const WriteRings::Item& i) {
-  if (i.slots == 0 || i.slots % model::kRingBlockSlots != 0)
+  if (i.to.slots == 0 || i.to.slots % model::kRingBlockSlots != 0)
     return violation("a ring that is no whole number of blocks");
-  std::vector<BackendId> slots(i.slots);
-  RingBuilder().build(i.members, slots);
+  std::vector<BackendId> slots(std::size_t{i.to.blocks()} * model::kRingBlockSlots);
+  const std::span all(slots);
+  if (!i.members.empty())
+    RingBuilder().build(i.members, all.first(i.to.slots));
+  if (i.to.history) {
+    if (i.before != refs_[i.service])
+      violation("the history of another ring than the one in force");
+    const std::vector<BackendId> held = blocks(i.before);
+    carry_history(
+        {.slots = std::span(held).first(i.before.slots),
+         .former = std::span(held).subspan(i.before.slots)},
+        [this](BackendId id) { return backend(id) != nullptr; }, all.first(i.to.slots),
+        all.subspan(i.to.slots));
+  }
   const std::set<std::uint32_t> live = live_blocks();
   for (std::size_t at = 0; at < slots.size(); at++) {
-    const auto block = i.first_block + static_cast<std::uint32_t>(at / model::kRingBlockSlots);
+    const auto block = i.to.first_block + static_cast<std::uint32_t>(at / model::kRingBlockSlots);
     if (live.contains(block) || hot_blocks_.contains(block))
       violation(fmt::format("ring block {} is written while it may be read", block));
     blocks_[block][at % model::kRingBlockSlots] = slots[at];
@@ -103,6 +146,7 @@ void MapState::item(const WriteRings::Item& i) {
 void MapState::item(const SwitchRings::Item& i) {
   const std::set<BackendId> before = named();
   RingRef& ref = refs_[i.service];
+  check_history(ref, i.to);
   for (std::uint32_t b = 0; b < ref.blocks(); b++)
     hot_blocks_.insert(ref.first_block + b);
   ref = i.to;
@@ -165,9 +209,9 @@ std::map<BackendId, std::uint32_t> MapState::picks(const FrontendKey& key, bool 
   const auto ref = refs_.find(outside ? frontend->second.outside : frontend->second.inside);
   if (ref == refs_.end())
     return out;
-  for (std::uint32_t slot = 0; slot < ref->second.slots; slot++)
-    out[blocks_.at(ref->second.first_block + slot / model::kRingBlockSlots)
-            .at(slot % model::kRingBlockSlots)]++;
+  if (const model::Ring held = ring(ref->second); !held.refuses())
+    for (const BackendId id : held.backends)
+      out[id]++;
   return out;
 }
 
@@ -185,11 +229,7 @@ model::DataPlane MapState::dump() const {
   for (const auto& [service, ref] : refs_) {
     if (ref.empty())
       continue;
-    model::Ring& ring = out.rings[service];
-    ring.ref = ref;
-    for (std::uint32_t slot = 0; slot < ref.slots; slot++)
-      ring.backends.push_back(blocks_.at(ref.first_block + slot / model::kRingBlockSlots)
-                                  .at(slot % model::kRingBlockSlots));
+    out.rings[service] = ring(ref);
   }
   return out;
 }

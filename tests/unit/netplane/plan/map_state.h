@@ -56,6 +56,9 @@ private:
   void item(const RetireServices::Item&) {}
   void item(const FreeBackends::Item& i);
   void violation(std::string text) { violations_.push_back(std::move(text)); }
+  std::vector<BackendId> blocks(const RingRef& ref) const;  // all of them, in a row
+  model::Ring ring(const RingRef& ref) const;
+  void check_history(const RingRef& before, const RingRef& after);
   std::set<std::uint32_t> live_blocks() const;
   std::set<BackendId> named() const;
   void check_rings();
