@@ -139,12 +139,24 @@ static __always_inline __u32 flow_number(const struct shoal_pkt *p)
 	return flow_hash(&p->key, cfg ? cfg->hash_seed : 0);
 }
 
+/*
+ * The key of a flow's own entry. A copy: what a function that is verified by itself is given may be no map's key before
+ * 6.2 (the verifier wants the stack).
+ */
+static __always_inline void forward_key(struct shoal_flow_key *key, const struct shoal_pkt *p)
+{
+	__builtin_memcpy(key, &p->key, sizeof(*key));
+	key->dir = SHOAL_FLOW_FORWARD;
+}
+
 /* Keeps where a flow goes. `flags`: enum shoal_flow_flags. */
 static __always_inline void flow_keep(const struct shoal_pkt *p, const struct shoal_backend *be, __u32 id,
 				      __u32 service, __u32 flags)
 {
+	struct shoal_flow_key key;
 	struct shoal_flow fresh;
 
+	forward_key(&key, p);
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &be->addr);
 	fresh.port = be->port;
@@ -155,7 +167,7 @@ static __always_inline void flow_keep(const struct shoal_pkt *p, const struct sh
 	fresh.seen_s = now_s();
 	fresh.node = be->node;
 	fresh.flags = flags;
-	bpf_map_update_elem(&shoal_flows, &p->key, &fresh, BPF_ANY);
+	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 
 static __always_inline void count_flow(__u32 backend)
@@ -169,13 +181,14 @@ static __always_inline void count_flow(__u32 backend)
 #define OWNER_FRESH (1ULL << 34) /* it begins something new */
 
 /* The flow's own entry, when it says where this packet goes. */
-static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 service, __u32 now)
+static __always_inline struct shoal_flow *flow_known(const struct shoal_pkt *p, __u32 service, __u32 now)
 {
 	const struct shoal_backend *be;
+	struct shoal_flow_key key;
 	struct shoal_flow *flow;
 
-	p->key.dir = SHOAL_FLOW_FORWARD;
-	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
+	forward_key(&key, p);
+	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	if (!flow || flow_begins_anew(flow, p, service, now))
 		return NULL;
 	be = backend_same(flow->backend, flow->epoch);
@@ -187,7 +200,7 @@ static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 
 }
 
 /* Where there is an entry a flow: the backend's id with the bits above; 0 in its place: nobody. */
-SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
+SHOAL_GLOBAL __u64 flow_by_entry(const struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
 				 int v6)
 {
 	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
@@ -210,7 +223,7 @@ SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_fronten
 }
 
 /* The same for a TCP packet in a slot that has moved, which holds `slot`. */
-SHOAL_GLOBAL __u64 flow_of_moved(struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
+SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
 {
 	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
