@@ -84,3 +84,6 @@ def pairs(stage):
         yield [pair("iptables", nodes["h1"], iptables, 1 / 25), pair("nftables", nodes["h1"], nft, 1 / 250),
                # On hosts without BPF: the same kernel's nftables, written the other way.
                pair("nft -f", nodes["h1"], nft, 1 / 10, "nftables")]
+
+
+PARTS = {"load": pairs}
