@@ -229,13 +229,13 @@ class Command(unittest.TestCase):
         done = self.run_bench("--list")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("smoke\t", done.stdout)
-        self.assertRegex(done.stdout, r"(?m)^proxy\t.* \(load\)$")
+        self.assertRegex(done.stdout, r"(?m)^proxy\t.* \(load, sockets, tc, scale, memory\)$")
 
     def test_wrong_use_is_refused_before_anything_is_built(self):
         for args, words in (((), "no bench is named; there is: "), (("nope",), 'no bench "nope"; there is: '),
                             (("smoke", "--rounds", "4"), "4 rounds: 5 to"), (("smoke", "--rounds", "many"), "not a number"),
                             (("smoke", "--raw", "/no/such/folder/x.json"), "does not exist"), (("smoke", "--wat"), "--wat"),
-                            (("proxy", "--only", "tc,tcx"), 'no part "tc"; there is: load'),
+                            (("proxy", "--only", "tc,tcx"), 'no part "tcx"; there is: load, sockets'),
                             (("smoke", "--small"), "no small form")):
             done = self.run_bench(*args)
             self.assertEqual((done.returncode, done.stdout), (2, ""), args)
