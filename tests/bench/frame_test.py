@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The frame of scripts/bench without any bench: statistics, rounds, reports, wrong use."""
+import contextlib
 import json
 import math
 import os
@@ -14,8 +15,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from shoal_bench import machine, report, stats  # noqa: E402
-from shoal_bench.rounds import Measured, Pair, Row, run_rounds  # noqa: E402
+from shoal_bench import kube_proxy, machine, report, stats  # noqa: E402
+from shoal_bench.agent import limits  # noqa: E402
+from shoal_bench.rounds import Measured, Pair, Row, Stage, run_parts, run_rounds  # noqa: E402
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts/bench"
 
@@ -61,6 +63,15 @@ class Statistics(unittest.TestCase):
         almost = [(0.99999, 1)] * 5  # printed as 1.0, so it holds
         self.assertIs(stats.summarize(almost, "higher", 1.0).holds, True)
 
+    def test_a_goal_may_be_held_against_the_interval(self):
+        samples = [(ratio, 1) for ratio in (0.97, 0.98, 0.99, 1.0, 1.01)]
+        self.assertIs(stats.summarize(samples, "higher", 1.0).holds, False)
+        self.assertIs(stats.summarize(samples, "higher", 1.0, "interval").holds, True)
+        self.assertIs(stats.summarize(samples, "higher", 1.02, "interval").holds, False)
+        self.assertIs(stats.summarize(samples, "lower", 0.97, "interval").holds, True)
+        self.assertIs(stats.summarize(samples, "lower", 0.96, "interval").holds, False)
+        self.assertIsNone(stats.summarize(samples, "lower", None, "interval").holds)
+
     def test_refuses_too_few_rounds_and_values_that_are_none(self):
         with self.assertRaisesRegex(ValueError, "4 rounds"):
             stats.summarize([(1, 1)] * 4, "higher", None)
@@ -92,6 +103,35 @@ class Rounds(unittest.TestCase):
             run_rounds([Pair("p", (row, row), dict, dict)], 5, lambda _: None)
         with self.assertRaisesRegex(ValueError, "better"):
             Row("a", "s", "bigger")
+        with self.assertRaisesRegex(ValueError, "verdict"):
+            Row("a", "s", "lower", verdict="mean")
+
+    def test_pairs_are_measured_more_or_less_often_than_asked_but_never_too_few_times(self):
+        for options, asked, rounds in (({}, 11, 11), ({"rounds_factor": 3}, 11, 33), ({"rounds_max": 6}, 11, 6),
+                                       ({"rounds_max": 6}, 5, 5), ({"rounds_max": 1}, 11, stats.ROUNDS_MIN)):
+            self.assertEqual(Pair("p", (), dict, dict, **options).rounds(asked), rounds, options)
+
+    def test_parts_are_set_up_and_cleared_away_one_after_the_other(self):
+        events = []
+
+        def part(name):
+            @contextlib.contextmanager
+            def pairs(stage):
+                events.append(f"{name} up in {stage.name}")
+                try:
+                    yield [Pair("p", (Row(name, "s", "lower"),), lambda: {name: 1.0}, lambda: {name: 2.0})]
+                finally:
+                    events.append(f"{name} down")
+            return pairs
+        stage = Stage("lab", lambda _: None)
+        self.assertEqual([m.row.name for m in run_parts([part("a"), part("b")], stage, 5)], ["a", "b"])
+        self.assertEqual(events, ["a up in lab", "a down", "b up in lab", "b down"])
+        with self.assertRaisesRegex(ValueError, "one name"):
+            run_parts([part("a"), part("a")], stage, 5)
+
+    def test_a_small_form_has_less_of_everything_but_something(self):
+        self.assertEqual([Stage("lab", print, small).sized(number) for small, number in ((False, 5000), (True, 5000), (True, 3))],
+                         [5000, 100, 1])
 
 
 class Reports(unittest.TestCase):
@@ -149,6 +189,38 @@ class Reports(unittest.TestCase):
         self.assertIn("busy", machine.busy_warning(3.0, 2))
 
 
+class Rules(unittest.TestCase):
+    """kube-proxy's shape, by what a connection meets."""
+
+    def test_a_real_service_leads_to_its_endpoints_and_others_to_theirs(self):
+        iptables = kube_proxy.iptables(3, 2, {1: ["10.255.2.2"]}).splitlines()
+        self.assertEqual([line.split()[-1] for line in iptables if "--to-destination" in line],
+                         [f"{ip}:8080" for ip in (kube_proxy.endpoint_ip(0, 2, 0), kube_proxy.endpoint_ip(0, 2, 1), "10.255.2.2",
+                                                  kube_proxy.endpoint_ip(2, 2, 0), kube_proxy.endpoint_ip(2, 2, 1))])
+        nft = kube_proxy.nft(3, 2, {1: ["10.255.2.2"]})
+        self.assertIn("service-1 numgen random mod 1 vmap { 0 : goto endpoint-1-0 }", nft)
+        self.assertIn("dnat to 10.255.2.2:8080", nft)
+        self.assertNotIn(kube_proxy.endpoint_ip(1, 2, 0) + " ", nft)
+
+    def test_endpoints_share_evenly(self):
+        lines = [line for line in kube_proxy.iptables(1, 4).splitlines() if line.startswith("-A KUBE-SVC-") and " -> " in line]
+        left, shares = 1.0, []
+        for line in lines:
+            words = line.split()
+            chance = float(words[words.index("--probability") + 1]) if "--probability" in words else 1.0
+            shares.append(left * chance)
+            left *= 1 - chance
+        self.assertEqual([round(share, 6) for share in shares], [0.25] * 4)
+
+    def test_a_change_takes_one_endpoint_away(self):
+        self.assertEqual(kube_proxy.iptables_change(0, 4).count("DNAT"), 3)
+        self.assertIn("mod 3 ", kube_proxy.nft_change(0, 4))
+
+    def test_limits_fit_rings_of_powers_of_two(self):
+        self.assertEqual(limits(5000, 10), "limits: {services: 6024, backends: 51024, ring_blocks: 81024}\n")
+        self.assertEqual(limits(0, 10), "limits: {services: 1024, backends: 1024, ring_blocks: 1024}\n")
+
+
 class Command(unittest.TestCase):
     def run_bench(self, *args):
         return subprocess.run([str(BENCH), *args], capture_output=True, text=True, timeout=60, check=False)
@@ -157,11 +229,14 @@ class Command(unittest.TestCase):
         done = self.run_bench("--list")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("smoke\t", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^proxy\t.* \(load, sockets, tc, scale, memory\)$")
 
     def test_wrong_use_is_refused_before_anything_is_built(self):
         for args, words in (((), "no bench is named; there is: "), (("nope",), 'no bench "nope"; there is: '),
                             (("smoke", "--rounds", "4"), "4 rounds: 5 to"), (("smoke", "--rounds", "many"), "not a number"),
-                            (("smoke", "--raw", "/no/such/folder/x.json"), "does not exist"), (("smoke", "--wat"), "--wat")):
+                            (("smoke", "--raw", "/no/such/folder/x.json"), "does not exist"), (("smoke", "--wat"), "--wat"),
+                            (("proxy", "--only", "tc,tcx"), 'no part "tcx"; there is: load, sockets'),
+                            (("smoke", "--small"), "no small form")):
             done = self.run_bench(*args)
             self.assertEqual((done.returncode, done.stdout), (2, ""), args)
             self.assertIn(words, done.stderr)

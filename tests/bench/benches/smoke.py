@@ -9,7 +9,6 @@ Ours and the peers live on hosts of their own, so that neither one's rules or pr
 """
 import contextlib
 import itertools
-import json
 import pathlib
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "lab"))
 
 # pylint: disable=wrong-import-position
-from shoal_bench import podman, shield  # noqa: E402
+from shoal_bench import paths, podman, shield  # noqa: E402
 from shoal_bench.node import Node  # noqa: E402
 from shoal_bench.plain import PlainRoute  # noqa: E402
 from shoal_bench.pods import PodPlace, service_of  # noqa: E402
@@ -26,10 +25,6 @@ from shoal_lab import cluster as lab  # noqa: E402
 
 BUILD = ("shoal_programs",)
 IMAGE = "shoal.dev/demo/client:latest"
-CRR_PORT = 7000
-RR_PORT = 7001
-WINDOW = "100ms"  # short: see shield.py
-WINDOWS_A_ROUND = 3
 
 STARTED = """\
 apiVersion: v1
@@ -85,30 +80,11 @@ def start_pair(shoal, podman_node, archive):
 # ---- connections
 
 
-class Path:
-    """One of the two ways to a server: where the client runs, and which address it asks."""
-
-    def __init__(self, run_client, start_server, address, shielded):
-        self.run_client = run_client
-        self.address = address
-        self.shielded = shielded
-        start_server(*shielded, lab.LOADGEN, "serve", "--port", CRR_PORT)
-        start_server(*shielded, lab.LOADGEN, "serve", "--port", RR_PORT, "--keep-alive")
-
-    def measure(self, mode, row):
-        to = f"{self.address}:{CRR_PORT if mode == 'crr' else RR_PORT}"
-        said = self.run_client(*self.shielded, lab.LOADGEN, mode, "--to", to, "--duration", WINDOW)
-        summary = json.loads(said.splitlines()[-1])
-        return {row: summary["requests"] / summary["seconds"], "latency_us": summary["latency_us"]}
-
-
 def path_pair(where, goal, mode, ours, theirs, shield_words):
-    row = f"ClusterIP {mode} rate, {where}"
-    what = {"crr": "Connect, request, response, close", "rr": "Request, response on one open connection"}[mode]
-    note = (f"{what}: one at a time for {WINDOW}, from a pod's network to a pod by its ClusterIP, beside the same between two "
-            f"namespaces behind routers without BPF and netfilter; {shield_words}.")
-    return Pair("plain kernel routing", (Row(row, "1/s", "higher", goal=goal, note=note),), lambda: ours.measure(mode, row),
-                lambda: theirs.measure(mode, row), rounds_factor=WINDOWS_A_ROUND)
+    note = (f"{paths.WHAT[mode]}: one at a time for {paths.WINDOW}, from a pod's network to a pod by its ClusterIP, beside the "
+            f"same between two namespaces behind routers without BPF and netfilter; {shield_words}.")
+    row = Row(f"ClusterIP {mode} rate, {where}", "1/s", "higher", goal=goal, note=note)
+    return paths.rate_pair(row, mode, ours, theirs, paths.PLAIN)
 
 
 def path_pairs(cluster, nodes):
@@ -118,11 +94,13 @@ def path_pairs(cluster, nodes):
             ("same host", "h1", ("h3", "h3"), 1.0), ("other host", "h2", ("h3", "h4"), None)), 1):
         name = f"server{number}"
         server = PodPlace(cluster, nodes[server_host], name, IMAGE)
-        vip = service_of(cluster, name, (CRR_PORT, RR_PORT), "h1", lab.wait_for)
+        vip = service_of(cluster, name, paths.PORTS.values(), "h1", lab.wait_for)
         route = PlainRoute(nodes[plain[0]], nodes[plain[1]], number)
-        ours = Path(client.run, server.start, vip, shielded)
-        theirs = Path(route.run_client, route.start_server, route.server_ip, shielded)
-        for mode in ("crr", "rr"):
+        paths.start_servers(server.run, server.start, shielded, lab.LOADGEN)
+        paths.start_servers(route.run_server, route.start_server, shielded, lab.LOADGEN)
+        ours = paths.Path(client.run, vip, shielded, lab.LOADGEN).ready(lab.wait_for)
+        theirs = paths.Path(route.run_client, route.server_ip, shielded, lab.LOADGEN).ready(lab.wait_for)
+        for mode in paths.WHAT:
             yield path_pair(where, goal, mode, ours, theirs, words)
 
 
@@ -145,3 +123,6 @@ def pairs(stage):
         starter, podman_node = leave.enter_context(Node(cluster, "h1")), leave.enter_context(podman.node_of(cluster, "h5"))
         nodes = {host: leave.enter_context(Node(cluster, host, realtime=True)) for host in ("h1", "h2", "h3", "h4")}
         yield [start_pair(starter, podman_node, archive), *path_pairs(cluster, nodes)]
+
+
+PARTS = {"all": pairs}

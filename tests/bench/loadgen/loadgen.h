@@ -88,6 +88,7 @@ struct ServeOptions {
   std::string body = "version=none\n";
   bool keep_alive = false;
   bool show_client = false;  // the body ends with "client=IP"
+  bool serial = false;       // one connection at a time, closed after its answer
 };
 int run_serve(const ServeOptions& options);
 
@@ -107,6 +108,21 @@ struct CrrOptions {
 };
 // Connect-request-response-close, one at a time, against run_serve.
 int run_crr(const CrrOptions& options);
+
+struct SinkOptions {
+  std::uint16_t port = 8080;  // 0: a free one, which is told
+  Nanos timeout = 5'000'000'000;
+};
+// Reads one stream after the other; each is told how many bytes came and the CPU time it took here.
+int run_sink(const SinkOptions& options);
+
+struct StreamOptions {
+  Target to;
+  Nanos duration = 1'000'000'000;
+  Nanos timeout = 5'000'000'000;
+};
+// Sends to run_sink for that long; prints bytes, time, and the CPU time of both ends.
+int run_stream(const StreamOptions& options);
 
 struct HelloOptions {
   Target to;  // UDP

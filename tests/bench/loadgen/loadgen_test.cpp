@@ -270,6 +270,9 @@ TEST(Requests, RefusesWrongUse) {
                                              {"requests", "--to", "127.0.0.1:1", "-n", "0"},
                                              {"requests", "--to", "127.0.0.1:1", "--wat"},
                                              {"crr", "--duration", "1s"},
+                                             {"stream", "--duration", "1s"},
+                                             {"sink", "--port", "65536"},
+                                             {"serve", "--serial", "--keep-alive"},
                                              {"crr", "--to", "127.0.0.1:1", "--duration", "0"},
                                              {"hello", "--to", "127.0.0.1:1", "-n", "1"},
                                              {"connect"},
@@ -374,6 +377,16 @@ TEST(Crr, NamesFailuresAndGivesUpOnADeadPath) {
   EXPECT_EQ(late.at("failures").at("timeout").as_int64(), 1);
 }
 
+TEST(Serve, AnswersOneConnectionAfterTheOther) {
+  Loadgen server({"serve", "--serial", "--port", "0"});
+  const json::value serving = server.next("serving");
+  ASSERT_TRUE(serving.is_object());
+  const std::string to = "127.0.0.1:" + std::to_string(serving.at("port").to_number<int>());
+  const auto all = run({"crr", "--to", to, "--duration", "100ms"}, 0);
+  EXPECT_GT(all.at("requests").as_int64(), 1);
+  EXPECT_EQ(all.at("failed").as_int64(), 0);
+}
+
 TEST(RoundTrip, EndsByCountOrWithTheConnection) {
   Server server;  // closes after each answer
   EXPECT_EQ(run({"rr", "--to", server.to(), "-n", "1"}, 0).at("requests").as_int64(), 1);
@@ -383,6 +396,38 @@ TEST(RoundTrip, EndsByCountOrWithTheConnection) {
     EXPECT_EQ(all.at("requests").as_int64(), 2);
     EXPECT_EQ(all.at("failures").at("broken").as_int64(), 1);
   }
+}
+
+TEST(Stream, CountsWhatArrivedAndWhatBothEndsSpent) {
+  Loadgen sink({"sink", "--port", "0"});
+  const json::value serving = sink.next("serving");
+  ASSERT_TRUE(serving.is_object());
+  const std::string to = "127.0.0.1:" + std::to_string(serving.at("port").to_number<int>());
+  for (int i = 0; i < 2; i++) {  // one after the other
+    const auto said = run({"stream", "--to", to, "--duration", "100ms"}, 0);
+    EXPECT_GE(said.at("bytes").as_int64(), 64 << 10);
+    EXPECT_EQ(said.at("bytes").as_int64() % (64 << 10), 0);
+    EXPECT_GE(said.at("seconds").as_double(), 0.1);
+    for (const auto* end : {"cpu_ns", "sink_cpu_ns"}) {
+      EXPECT_GT(said.at(end).as_int64(), 0);
+      EXPECT_LT(said.at(end).to_number<double>(), said.at("seconds").as_double() * 1e9) << end;
+    }
+  }
+}
+
+TEST(Stream, SaysWhyThereIsNone) {
+  const auto error = [](const std::vector<std::string>& arguments) {
+    const auto result = run_process(arguments);
+    EXPECT_TRUE(result.has_value());
+    EXPECT_EQ(result->exit_code, 2);
+    return result->err;
+  };
+  ClosedPort closed;
+  EXPECT_EQ(error({SHOAL_LOADGEN, "stream", "--to", closed.to}),
+            "shoal-loadgen: connect to " + closed.to + ": refused\n");
+  Server server;
+  server.to_break = 1;  // takes the stream and does not say what came
+  EXPECT_NE(error({SHOAL_LOADGEN, "stream", "--to", server.to(), "--duration", "1ms"}), "");
 }
 
 TEST(Hello, SaysWhenItBeganAndEndsWhenTold) {

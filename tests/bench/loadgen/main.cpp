@@ -23,11 +23,15 @@ constexpr const char* kUsage =
     "      open loop at R a second, no retries; `mark NAME` on standard input begins a window\n"
     "  idle --to IP:PORT [-n N] [--timeout D]\n"
     "      N connections to an echo server; `check` on standard input proves each of them\n"
-    "  serve [--port P] [--body TEXT] [--keep-alive] [--show-client]\n"
+    "  serve [--port P] [--body TEXT] [--keep-alive] [--show-client] [--serial]\n"
+    "      --serial: one connection at a time\n"
     "  rr --to IP:PORT [-n N | --duration D] [--timeout D]\n"
     "      request-response on one connection, against serve --keep-alive\n"
     "  crr --to IP:PORT [--duration D] [--timeout D]\n"
     "      connect, request, response, close, one at a time, against serve\n"
+    "  sink [--port P] [--timeout D]\n"
+    "  stream --to IP:PORT [--duration D] [--timeout D]\n"
+    "      one stream of bytes against sink: how many, and the CPU time of both ends\n"
     "  hello --to IP:PORT [--text T]\n"
     "      one datagram \"T NANOSECONDS\": CLOCK_MONOTONIC at the start of main; then waits for "
     "SIGTERM\n";
@@ -151,9 +155,13 @@ int serve(Args args) {
       o.keep_alive = true;
     else if (name == "--show-client")
       o.show_client = true;
+    else if (name == "--serial")
+      o.serial = true;
     else
       unknown(name);
   }
+  if (o.serial && (o.keep_alive || o.show_client))
+    die("--serial goes with neither --keep-alive nor --show-client");
   return run_serve(o);
 }
 
@@ -191,6 +199,37 @@ int crr(Args args) {
   }
   need(o.to);
   return run_crr(o);
+}
+
+int sink(Args args) {
+  SinkOptions o;
+  while (args.next()) {
+    const std::string name = args.name();
+    if (name == "--port")
+      o.port = static_cast<std::uint16_t>(parse_number(args.value(), 0, 65535));
+    else if (name == "--timeout")
+      o.timeout = parse_duration(args.value());
+    else
+      unknown(name);
+  }
+  return run_sink(o);
+}
+
+int stream(Args args) {
+  StreamOptions o;
+  while (args.next()) {
+    const std::string name = args.name();
+    if (name == "--to")
+      o.to = parse_target(args.value());
+    else if (name == "--duration")
+      o.duration = parse_duration(args.value());
+    else if (name == "--timeout")
+      o.timeout = parse_duration(args.value());
+    else
+      unknown(name);
+  }
+  need(o.to);
+  return run_stream(o);
 }
 
 int hello(Args args, Nanos began) {
@@ -276,6 +315,10 @@ int main(int argc, char** argv) {
     return loadgen::round_trip(args);
   if (mode == "crr")
     return loadgen::crr(args);
+  if (mode == "sink")
+    return loadgen::sink(args);
+  if (mode == "stream")
+    return loadgen::stream(args);
   if (mode == "hello")
     return loadgen::hello(args, began);
   loadgen::die(std::string("a mode is missing or unknown\n") + loadgen::kUsage);

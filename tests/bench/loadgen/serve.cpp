@@ -29,10 +29,25 @@ std::string body_for(const ServeOptions& options, int fd) {
   return options.body.substr(0, options.body.find('\n')) + " client=" + text + "\n";
 }
 
+// One connection after the other, with as few calls as there can be: for a client that has one at a
+// time, what is measured is the path.
+[[noreturn]] void serve_serially(int listener, const std::string& answer) {
+  char buffer[4096];
+  for (;;) {
+    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd < 0)
+      continue;
+    if (::recv(fd, buffer, sizeof(buffer), 0) > 0)
+      ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+    ::close(fd);
+  }
+}
+
 }  // namespace
 
 int run_serve(const ServeOptions& options) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int blocking = options.serial ? 0 : SOCK_NONBLOCK;
+  const int listener = ::socket(AF_INET, SOCK_STREAM | blocking | SOCK_CLOEXEC, 0);
   const int one = 1;
   ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   sockaddr_in address{};
@@ -45,10 +60,12 @@ int run_serve(const ServeOptions& options) {
   ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
   std::printf("{\"type\":\"serving\",\"port\":%u}\n", unsigned{ntohs(address.sin_port)});
   std::fflush(stdout);
+  const std::string same_for_all = answer_with(options.body, options.keep_alive);
+  if (options.serial)
+    serve_serially(listener, same_for_all);
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{EPOLLIN, {.fd = listener}};
   ::epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
-  const std::string same_for_all = answer_with(options.body, options.keep_alive);
   for (;;) {
     epoll_event events[256];
     const int n = ::epoll_wait(epoll, events, 256, -1);

@@ -68,19 +68,38 @@ def parse(argv):
     shape.add_argument("--markdown", action="store_true", help="a section for tests/bench/RESULTS.md on standard output")
     parser.add_argument("--rounds", type=rounds_number, default=ROUNDS_DEFAULT, metavar="N",
                         help=f"paired rounds a row, at least {stats.ROUNDS_MIN} (default: {ROUNDS_DEFAULT})")
+    parser.add_argument("--only", metavar="PART[,PART]", help="measure these parts of the bench only (--list names them)")
+    parser.add_argument("--small", action="store_true",
+                        help="a fiftieth of what there is much of: shows that all of it works, and says little about speed")
     parser.add_argument("--raw", metavar="FILE", help="put the raw rows there instead")
     parser.add_argument("--no-build", action="store_true",
                         help="measure what is built already, in $SHOAL_BUILD_DIR or build/release")
     args = parser.parse_args(argv)
     if args.list:
-        print("\n".join(f"{name}\t{text}" for name, text in known.items()))
+        print("\n".join(f"{name}\t{text} ({', '.join(load(name).PARTS)})" for name, text in known.items()))
         sys.exit(0)
     if args.name not in known:
         what = "no bench is named" if args.name is None else f'there is no bench "{args.name}"'
         parser.error(f"{what}; there is: {', '.join(known)}")
     if args.raw and not os.path.isdir(os.path.dirname(os.path.abspath(args.raw))):
         parser.error(f"--raw {args.raw}: its folder does not exist")
+    args.parts = parts_of(parser, args)
+    if args.small and not getattr(load(args.name), "HAS_SMALL", False):
+        parser.error(f"--small: {args.name} has no small form")
     return args
+
+
+def load(name):
+    return importlib.import_module(f"benches.{name}")
+
+
+def parts_of(parser, args):
+    """The parts that are asked for, in the bench's own order."""
+    known = load(args.name).PARTS
+    asked = set(known) if args.only is None else set(args.only.split(","))
+    if unknown := sorted(asked - set(known)):
+        parser.error(f"--only: {args.name} has no part \"{unknown[0]}\"; there is: {', '.join(known)}")
+    return [pairs for name, pairs in known.items() if name in asked]
 
 
 def say(text):
@@ -106,16 +125,15 @@ def interrupt(number, _frame):
     raise Interrupted(number)
 
 
-def measure(args, bench):
+def measure(args):
     about = {"bench": args.name, "command": shlex.join(["scripts/bench", *sys.argv[1:]]),
              "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "revision": machine.revision(ROOT),
              "rounds": args.rounds, "machine": machine.describe(), "load_before": machine.load()}
     if warning := machine.busy_warning(about["load_before"], about["machine"]["cpus"]):
         say(warning)
-    stage = rounds.Stage(f"bench-{args.name}-{os.getpid()}", say)
+    stage = rounds.Stage(f"bench-{args.name}-{os.getpid()}", say, args.small)
     began = time.monotonic()
-    with bench.pairs(stage) as pairs:
-        measured = rounds.run_rounds(pairs, args.rounds, say)
+    measured = rounds.run_parts(args.parts, stage, args.rounds)
     about |= {"seconds": round(time.monotonic() - began, 1), "load_after": machine.load()}
     return about, measured
 
@@ -128,10 +146,9 @@ def main(argv=None):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
-        bench = importlib.import_module(f"benches.{args.name}")
         if not args.no_build:
-            build(bench.BUILD)
-        about, measured = measure(args, bench)
+            build(load(args.name).BUILD)
+        about, measured = measure(args)
         raw = args.raw or str(RAW_FOLDER / f"{args.name}-{about['began'].replace(':', '')}.json")
         document = report.as_document(about, measured)
         report.save(raw, document)

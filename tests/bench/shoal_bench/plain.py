@@ -6,7 +6,8 @@ On one lab host:                                  On two:
    client ns          router         server ns       client ns       router a     router b       server ns
    10.77.1.2 ---veth--- .1 | .1 ---veth--- 10.77.2.2     10.77.3.2 ---veth--- .1 --LAN-- .1 ---veth--- 10.77.4.2
 
-No BPF program and no netfilter rule on the way. The links are veths with their defaults, as a pod's are.
+No BPF program and no netfilter rule on the way, unless whoever measures something else puts them there. The links are veths
+with their defaults, as a pod's are.
 """
 
 
@@ -25,12 +26,12 @@ def _attach(node, name, subnet):
 class PlainRoute:
     """From a client's namespace on one node to a server's on the same or another one."""
 
-    def __init__(self, client_node, server_node, number):
+    def __init__(self, client_node, server_node, number, net="10.77"):
         self.client_node = client_node
         self.server_node = server_node
         self.client = f"client{number}"
         self.server = f"server{number}"
-        client_net, server_net = f"10.77.{2 * number - 1}", f"10.77.{2 * number}"
+        client_net, server_net = f"{net}.{2 * number - 1}", f"{net}.{2 * number}"
         self.server_ip = f"{server_net}.2"
         _attach(client_node, self.client, client_net)
         _attach(server_node, self.server, server_net)
@@ -40,6 +41,9 @@ class PlainRoute:
 
     def run_client(self, *argv):
         return self.client_node.run("ip", "netns", "exec", self.client, *argv)
+
+    def run_server(self, *argv):
+        return self.server_node.run("ip", "netns", "exec", self.server, *argv)
 
     def start_server(self, *argv):
         return self.server_node.start("ip", "netns", "exec", self.server, *argv)

@@ -18,7 +18,7 @@ def shown(value):
 
 
 def summaries(measured):
-    return [(m, stats.summarize(m.paired(), m.row.better, m.row.goal)) for m in measured]
+    return [(m, stats.summarize(m.paired(), m.row.better, m.row.goal, m.row.verdict)) for m in measured]
 
 
 def as_list(measured):
@@ -32,18 +32,23 @@ def as_document(about, measured):
     rows = []
     for (m, s), line in zip(summaries(measured), as_list(measured)):
         rows.append(line | {
-            "better": m.row.better, "peer_name": m.peer_name, "note": m.row.note,
+            "better": m.row.better, "verdict": m.row.verdict, "peer_name": m.peer_name, "note": m.row.note,
             "interval": [s.interval.low, s.interval.high],
             "coverage": round(s.interval.coverage, 3), "samples": m.samples})
     return about | {"rows": rows}
 
 
 def _notes(rows):
-    """What is compared, once for all rows of which the same is said. rows: (name, peer, better, note)."""
+    """What is compared, once for all rows of which the same is said. rows: (name, peer, better, by, note); by: what holds."""
     names = {}
     for name, *said in rows:
         names.setdefault(tuple(said), []).append(name)
-    return [f"{'; '.join(of)}: beside {peer}, {better} is better. {note}".rstrip() for (peer, better, note), of in names.items()]
+    return [f"{'; '.join(of)}: beside {peer}, {better} is better{by}. {note}".rstrip()
+            for (peer, better, by, note), of in names.items()]
+
+
+def _by(goal, verdict):
+    return ", the goal holds when the interval reaches it" if goal is not None and verdict == "interval" else ""
 
 
 def as_table(measured):
@@ -56,7 +61,7 @@ def as_table(measured):
         holds = {None: "-", True: "yes", False: "no"}[s.holds]
         lines.append((m.row.name, shown(s.ours), shown(s.peer), m.row.unit, stats.shown(s.ratio), interval,
                       str(len(m.samples)), m.row.goal_text or "-", holds))
-        notes.append((m.row.name, m.peer_name, m.row.better, m.row.note))
+        notes.append((m.row.name, m.peer_name, m.row.better, _by(m.row.goal, m.row.verdict), m.row.note))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     numbers = {1, 2, 4, 6}
     table = ["  ".join(cell.rjust(widths[i]) if i in numbers else cell.ljust(widths[i])
@@ -79,11 +84,13 @@ def as_markdown(document):
     for row in document["rows"]:
         holds = {None: "-", True: "yes", False: "no"}[row["holds"]]
         low, high = row["interval"]
-        lines.append(f"| {row['row']} | {shown(row['ours'])} | {shown(row['peer'])} | {row['unit']} | **{stats.shown(row['ratio'])}** | "
+        lines.append(f"| {row['row']} | {shown(row['ours'])} | {shown(row['peer'])} | {row['unit']} | "
+                     f"**{stats.shown(row['ratio'])}** | "
                      f"{stats.shown(low)} to {stats.shown(high)} ({100 * row['coverage']:.1f} %) | {len(row['samples'])} | "
                      f"{row['goal'] or '-'} | {holds} |")
     lines.append("")
-    lines += (f"- {line}" for line in _notes((r["row"], r["peer_name"], r["better"], r["note"]) for r in document["rows"]))
+    lines += (f"- {line}" for line in _notes((r["row"], r["peer_name"], r["better"], _by(r["goal"], r["verdict"]), r["note"])
+                                      for r in document["rows"]))
     lines += ["", "Each round, ours/peer:", "", "```"]
     for row in document["rows"]:
         values = [f"{rounded(s['ours']):g}/{rounded(s['peer']):g}" for s in row["samples"]]

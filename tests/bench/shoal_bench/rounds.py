@@ -4,15 +4,21 @@
 A bench is a module tests/bench/benches/NAME.py:
   - its docstring's first line says what it measures (scripts/bench --list shows it);
   - BUILD names the ninja targets of the release build that it needs;
-  - pairs(stage) is a context manager that sets everything up, gives a list of Pair, and clears everything away,
-    however it is left. `stage` is the Stage below.
+  - PARTS names its parts, in the order in which they are measured; `--only` chooses among them. Each is a context manager
+    pairs(stage) that sets everything up, gives a list of Pair, and clears everything away, however it is left. `stage`
+    is the Stage below;
+  - HAS_SMALL, when it is there and true, says that its parts size what they have many of by stage.sized() (`--small`).
 The frame does the rest: arguments, build, rounds, statistics, the machine, raw rows.
 """
 import time
 from dataclasses import dataclass, field
 from typing import Callable
 
+from . import stats
+
 BETTER = ("higher", "lower")
+VERDICTS = ("median", "interval")
+SMALL_DIVISOR = 50
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,13 @@ class Row:
     better: str  # "higher" or "lower"
     goal: float | None = None
     note: str = ""  # what is compared with what, in one sentence
+    verdict: str = "median"  # what is held against the goal: the median ratio, or (also equality is a goal) its interval
 
     def __post_init__(self):
         if self.better not in BETTER:
             raise ValueError(f"row {self.name!r}: better is {self.better!r}, not one of {BETTER}")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"row {self.name!r}: the verdict is by {self.verdict!r}, not one of {VERDICTS}")
 
     @property
     def goal_text(self):
@@ -47,6 +56,11 @@ class Pair:
     peer: Callable[[], dict]
     warmups: int = 1  # on each side, before the first round; their values are dropped
     rounds_factor: int = 1  # rounds that are cheap are measured so many times as often
+    rounds_max: int | None = None  # rounds that are dear are measured no more often, whatever was asked for
+
+    def rounds(self, asked):
+        number = asked * self.rounds_factor
+        return number if self.rounds_max is None else min(number, max(self.rounds_max, stats.ROUNDS_MIN))
 
 
 @dataclass
@@ -65,13 +79,32 @@ class Stage:
 
     name: str  # of the lab, unique on this machine
     progress: Callable[[str], None]  # one line for people
+    small: bool = False  # only shows that everything works: see sized()
+
+    def sized(self, number):
+        """How many of something that a bench has many of. What a bench says of itself uses the answer."""
+        return max(1, number // SMALL_DIVISOR) if self.small else number
+
+
+def run_parts(parts, stage, rounds):
+    """One part after the other, each set up and cleared away; a list of Measured."""
+    results = []
+    for pairs in parts:
+        with pairs(stage) as listed:
+            results += run_rounds(listed, rounds, stage.progress)
+    check_names([result.row.name for result in results])
+    return results
+
+
+def check_names(names):
+    if len(set(names)) != len(names):
+        raise ValueError(f"two rows have one name: {names}")
 
 
 def run_rounds(pairs, rounds, progress, clock=time.monotonic):
     """Measures every pair in that many rounds, times its factor, and returns a Measured for each row, in order."""
     names = [row.name for pair in pairs for row in pair.rows]
-    if len(set(names)) != len(names):
-        raise ValueError(f"two rows have one name: {names}")
+    check_names(names)
     began = clock()
     results = []
     for pair in pairs:
@@ -80,7 +113,7 @@ def run_rounds(pairs, rounds, progress, clock=time.monotonic):
             pair.ours()
             pair.peer()
         measured = [Measured(row, pair.peer_name) for row in pair.rows]
-        for number in range(1, rounds * pair.rounds_factor + 1):
+        for number in range(1, pair.rounds(rounds) + 1):
             first, second = ("ours", "peer") if number % 2 else ("peer", "ours")
             values = {side: getattr(pair, side)() for side in (first, second)}
             about = {"round": number, "first": first, "at_s": round(clock() - began, 2)}

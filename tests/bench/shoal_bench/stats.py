@@ -79,11 +79,13 @@ def meets(ratio, better, goal):
     return ratio >= goal if better == "higher" else ratio <= goal
 
 
-def summarize(samples, better, goal):
-    """samples: (ours, peer) of each round."""
+def summarize(samples, better, goal, verdict="median"):
+    """samples: (ours, peer) of each round. What is held against the goal: the median, or the interval's better end."""
     if len(samples) < ROUNDS_MIN:
         raise ValueError(f"{len(samples)} rounds: at least {ROUNDS_MIN} are needed")
     of_rounds = ratios(samples)
     ratio = rounded(median(of_rounds))
-    return Summary(median(ours for ours, _ in samples), median(peer for _, peer in samples), ratio,
-                   median_interval([rounded(value) for value in of_rounds]), meets(ratio, better, goal))
+    interval = median_interval([rounded(value) for value in of_rounds])
+    best = {"higher": interval.high, "lower": interval.low}[better]
+    return Summary(median(ours for ours, _ in samples), median(peer for _, peer in samples), ratio, interval,
+                   meets({"median": ratio, "interval": best}[verdict], better, goal))
