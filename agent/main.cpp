@@ -124,8 +124,10 @@ Result<daemon::Options> to_options(const config::Config& config) {
                                 .redirect_neigh = config.redirect_neigh,
                                 .set_retval = config.set_retval,
                                 .sk_storage = config.sk_storage,
-                                .coarse_clock = config.coarse_clock};
+                                .coarse_clock = config.coarse_clock,
+                                .xdp = config.xdp};
   options.data_plane.masquerade = config.masquerade;
+  options.data_plane.xdp_on_veth = config.xdp_on_veth;
   options.data_plane.sizes.services = config.services_max;
   options.data_plane.sizes.backends = config.backends_max;
   options.data_plane.sizes.flows = config.flows_max;

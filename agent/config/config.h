@@ -63,6 +63,8 @@ struct Config {
   bool set_retval = true;
   bool coarse_clock = true;
   bool masquerade = true;
+  bool xdp = true;
+  bool xdp_on_veth = false;
   std::uint32_t services_max = 0;
   std::uint32_t backends_max = 0;
   std::uint32_t flows_max = 0;

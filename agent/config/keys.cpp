@@ -38,6 +38,11 @@ void set_switch(Config& config, const Value& value) {
   config.*Member = value.text != "off";
 }
 
+void set_xdp(Config& config, const Value& value) {
+  config.xdp = value.text != "off";
+  config.xdp_on_veth = value.text == "on";
+}
+
 void set_snat(Config& config, const Value& value) { config.snat = value.text == "snat"; }
 
 void set_cgroup_root(Config& config, const Value& value) {
@@ -206,6 +211,12 @@ constexpr Key kKeys[] = {
      "Stamp flows by the kernel's coarse clock (bpf_ktime_get_coarse_ns). off: by the fine one, "
      "which costs more.",
      set_switch<&Config::coarse_clock>},
+    {"features.xdp", Type::kChoice, "auto", "", 0, 0, "auto on off",
+     "Send what clients outside have for pods of other hosts on from the uplink's driver (native "
+     "XDP). auto: where the driver has it, and the uplink is no veth; on: on a veth, too, whose "
+     "other end must take such frames (an XDP program or GRO there) and leave no checksums out of "
+     "its own; off: in tc.",
+     set_xdp},
     {"features.masquerade", Type::kChoice, "auto", "", 0, 0, "auto off",
      "Hide pods behind the host's address towards the outside, by nftables. off: the outside must "
      "route pod_cidr.",

@@ -18,7 +18,7 @@
 #define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
-#define SHOAL_ABI_VERSION 4
+#define SHOAL_ABI_VERSION 5
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 
@@ -205,6 +205,11 @@ struct shoal_config {
 	__u32 flags; /* enum shoal_config_flags */
 	/* This host's own addresses, where its processes are backends: IPv4, IPv6; :: where it has none. */
 	struct shoal_addr self[2];
+	/* For XDP on the uplink, which makes the overlay's outer headers itself. uplink_ifindex 0: it makes none. */
+	__be32 underlay; /* this host's VXLAN endpoint, IPv4 */
+	__be16 vxlan_port;
+	__u8 uplink_mac[6];
+	__u32 uplink_ifindex;
 };
 
 enum shoal_config_flags {
@@ -223,6 +228,24 @@ struct shoal_uplink {
 	__u8 mac[6]; /* what ARP replies and neighbour advertisements say */
 	__u16 pad;
 };
+
+/*
+ * How another host is reached over the uplink: shoal_next_hops, PERCPU_ARRAY, filled by the XDP program from the routing
+ * and neighbour tables. A node's slot is the low bits of its address, so hosts of one LAN have slots of their own; where
+ * two hosts meet, each takes the slot from the other when it is its turn. Per CPU, so that no entry is read half written.
+ */
+#define SHOAL_NEXT_HOPS 4096
+
+struct shoal_next_hop {
+	__be32 node; /* whose the entry is; 0: nobody's */
+	__u32 checked; /* kernel ticks, the low bits: asked again after SHOAL_NEXT_HOP_TICKS */
+	__u32 ifindex; /* of the device that leads there; 0: there was no neighbour or no route */
+	__u8 dmac[6];
+	__u8 smac[6];
+};
+
+/* A second at Debian's 250 Hz; a quarter of one at 1,000 Hz, two and a half at 100 Hz. */
+#define SHOAL_NEXT_HOP_TICKS 256
 
 /* ---- flows: shoal_flows, LRU_HASH ------------------------------------------------------------------------ */
 
@@ -428,7 +451,8 @@ SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag_key) == 40, "shoal_frag_key");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_frag) == 32, "shoal_frag");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_sk) == 44, "shoal_sk");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_key) == 32, "shoal_udp_key");
-SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 72, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_config) == 88, "shoal_config");
+SHOAL_STATIC_ASSERT(sizeof(struct shoal_next_hop) == 24, "shoal_next_hop");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_uplink) == 8, "shoal_uplink");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_pick) == 12, "shoal_udp_pick");
 SHOAL_STATIC_ASSERT(sizeof(struct shoal_udp_rev) == 20, "shoal_udp_rev");

@@ -218,7 +218,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 follows: /* What has no ports but may belong to a flow: the rest of a datagram, errors about its packets. */
 	ref = ICMP_NO_ERROR;
 	if (is_later_fragment(p))
-		ref = frag_backend(skb, p);
+		ref = frag_backend(skb->len, p);
 	else if (is_icmp(p, v6))
 		ref = icmp_backend(skb, p, v6, from == FROM_LAN);
 	if (ref && ref != ICMP_NO_ERROR) {

@@ -19,7 +19,20 @@
 
 #include "../abi/shoal_abi.h"
 
+/*
+ * What a packet comes in, and the verdicts that both kinds of program have. The program file says which it is, by
+ * SHOAL_XDP before its first include; tc otherwise. Only what is written for struct shoal_ctx is for both.
+ */
+#ifdef SHOAL_XDP
+#define shoal_ctx xdp_md
+#define SHOAL_PASS XDP_PASS
+#define SHOAL_SHOT XDP_DROP
+#else
+#define shoal_ctx __sk_buff
 #define SHOAL_PASS TC_ACT_UNSPEC
+#define SHOAL_SHOT TC_ACT_SHOT
+#endif
+
 #define AF_INET 2
 #define AF_INET6 10
 

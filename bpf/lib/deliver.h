@@ -4,6 +4,7 @@
 #ifndef SHOAL_LIB_DELIVER_H
 #define SHOAL_LIB_DELIVER_H
 
+#include "dsr.h"
 #include "maps_lb.h"
 #include "maps_net.h"
 #include "reply.h"
@@ -154,30 +155,16 @@ static __always_inline int to_node(struct __sk_buff *skb, __be32 node)
 static __always_inline int send_dsr(struct __sk_buff *skb, const bool v6, const struct shoal_backend *be, bool ask,
 				    const struct shoal_config *cfg)
 {
-	const __u8 kind = be->flags & SHOAL_BE_STACK ? SHOAL_DSR_HOST : SHOAL_DSR_POD;
-	struct shoal_dsr_eth eth = {
-		.dst_magic = {0x02, ask ? kind & ~SHOAL_DSR_CERTAIN : kind},
-		.src_magic = {0x02, 'D'},
-		.generation = bpf_htons(be->generation),
-		.target_port = be->port,
-		.ethertype = v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP),
-	};
-	__be32 low = addr_low(&be->addr);
+	__be16 eth[DSR_HALVES];
 
 	if (!be->node)
 		return drop(SHOAL_DROP_FIB);
-	__builtin_memcpy(eth.addr_low, &low, sizeof(low));
-	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
+	dsr_header(eth, v6, be, ask);
+	if (bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0))
 		return drop(SHOAL_DROP_REWRITE);
 	if (tunnel(skb, be->node, SHOAL_VNI_DSR))
 		return drop(SHOAL_DROP_TUNNEL);
 	return bpf_redirect(cfg->overlay_ifindex, 0);
-}
-
-/* The largest segment whose packet is `mtu` bytes. */
-static __always_inline __u32 mss_of(__u32 mtu, const bool v6)
-{
-	return mtu - ip_bytes(v6) - sizeof(struct tcphdr);
 }
 
 /*

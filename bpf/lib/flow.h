@@ -58,13 +58,13 @@ static __always_inline void flow_count(__u32 service, __u32 bytes, bool fresh)
 }
 
 /* The backend of a later fragment's datagram, as backend_ref() packs it; 0: not known. */
-SHOAL_GLOBAL __u64 frag_backend(struct __sk_buff *skb, const struct shoal_pkt *p)
+SHOAL_GLOBAL __u64 frag_backend(__u32 bytes, const struct shoal_pkt *p)
 {
 	const struct shoal_frag *kept = p ? frag_lookup(p, SHOAL_FLOW_FORWARD) : NULL;
 
 	if (!kept)
 		return 0;
-	flow_count(kept->service, skb->len, false);
+	flow_count(kept->service, bytes, false);
 	return backend_ref(kept->backend, kept->epoch);
 }
 
@@ -139,24 +139,12 @@ static __always_inline __u32 flow_number(const struct shoal_pkt *p)
 	return flow_hash(&p->key, cfg ? cfg->hash_seed : 0);
 }
 
-/*
- * The key of a flow's own entry. A copy: what a function that is verified by itself is given may be no map's key before
- * 6.2 (the verifier wants the stack).
- */
-static __always_inline void forward_key(struct shoal_flow_key *key, const struct shoal_pkt *p)
-{
-	__builtin_memcpy(key, &p->key, sizeof(*key));
-	key->dir = SHOAL_FLOW_FORWARD;
-}
-
 /* Keeps where a flow goes. `flags`: enum shoal_flow_flags. */
 static __always_inline void flow_keep(const struct shoal_pkt *p, const struct shoal_backend *be, __u32 id,
 				      __u32 service, __u32 flags)
 {
-	struct shoal_flow_key key;
 	struct shoal_flow fresh;
 
-	forward_key(&key, p);
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &be->addr);
 	fresh.port = be->port;
@@ -167,7 +155,7 @@ static __always_inline void flow_keep(const struct shoal_pkt *p, const struct sh
 	fresh.seen_s = now_s();
 	fresh.node = be->node;
 	fresh.flags = flags;
-	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
+	bpf_map_update_elem(&shoal_flows, &p->key, &fresh, BPF_ANY);
 }
 
 static __always_inline void count_flow(__u32 backend)
@@ -181,14 +169,13 @@ static __always_inline void count_flow(__u32 backend)
 #define OWNER_FRESH (1ULL << 34) /* it begins something new */
 
 /* The flow's own entry, when it says where this packet goes. */
-static __always_inline struct shoal_flow *flow_known(const struct shoal_pkt *p, __u32 service, __u32 now)
+static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 service, __u32 now)
 {
 	const struct shoal_backend *be;
-	struct shoal_flow_key key;
 	struct shoal_flow *flow;
 
-	forward_key(&key, p);
-	flow = bpf_map_lookup_elem(&shoal_flows, &key);
+	p->key.dir = SHOAL_FLOW_FORWARD;
+	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
 	if (!flow || flow_begins_anew(flow, p, service, now))
 		return NULL;
 	be = backend_same(flow->backend, flow->epoch);
@@ -200,7 +187,7 @@ static __always_inline struct shoal_flow *flow_known(const struct shoal_pkt *p, 
 }
 
 /* Where there is an entry a flow: the backend's id with the bits above; 0 in its place: nobody. */
-SHOAL_GLOBAL __u64 flow_by_entry(const struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
+SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
 				 int v6)
 {
 	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
@@ -223,7 +210,7 @@ SHOAL_GLOBAL __u64 flow_by_entry(const struct shoal_pkt *p, const struct shoal_f
 }
 
 /* The same for a TCP packet in a slot that has moved, which holds `slot`. */
-SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
+SHOAL_GLOBAL __u64 flow_of_moved(struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
 {
 	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
@@ -246,37 +233,70 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 }
 
 /*
- * The backend of a packet of `bytes` to a frontend, of the packet's family. A connection keeps its backend for as long
- * as that is the same backend, in the ring or not. Of TCP without affinity the ring says it, with no entry a flow, so
- * that a host that takes over a VIP leads flows on that it has never seen. *ask: the backend's host is to be asked.
+ * Whose a packet to a frontend is: the backend's id with the bits above; 0 in its place: nobody's. A connection keeps its
+ * backend for as long as that is the same backend, in the ring or not. Of TCP without affinity the ring says it, with no
+ * entry a flow, so that a host that takes over a VIP leads flows on that it has never seen.
  */
+static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const struct shoal_frontend *fe,
+				       __u32 service, const bool dsr)
+{
+	const __u32 number = flow_number(p);
+	__u32 slot;
+
+	if (unlikely(p->key.proto != IPPROTO_TCP || fe->affinity_s))
+		return flow_by_entry(p, fe, service, number, v6);
+	slot = ring_slot(ring_ref(service), number);
+	if (unlikely(slot & SHOAL_SLOT_MOVED))
+		return flow_of_moved(p, service, number, slot, dsr);
+	return slot | (is_syn(p) ? OWNER_FRESH : 0);
+}
+
+/* The backend that flow_find() has found, of the packet's family. */
+static __always_inline const struct shoal_backend *flow_found(__u64 owner, const bool v6)
+{
+	const struct shoal_backend *be = backend_valid((__u32)owner);
+
+	return be && addr_is_v4(&be->addr) != v6 ? be : NULL;
+}
+
+/* The packet goes there. */
+static __always_inline void flow_count_sent(__u32 service, __u32 bytes, __u64 owner)
+{
+	flow_count(service, bytes, owner & OWNER_FRESH);
+	if (owner & OWNER_FRESH)
+		count_flow((__u32)owner);
+}
+
+/*
+ * The packet is left to a program that comes later, and counts it. What of that one's count is missing: the entry that a
+ * new flow has by now makes it an old one there.
+ */
+static __always_inline void flow_count_left(const struct shoal_pkt *p, __u32 service, __u64 owner)
+{
+	struct shoal_service_stats *s;
+
+	if (!(owner & OWNER_FRESH) || p->key.proto == IPPROTO_TCP)
+		return;
+	s = service_stats(service);
+	if (s)
+		s->flows++;
+	count_flow((__u32)owner);
+}
+
+/* The backend of a packet of `bytes` to a frontend, counted. *ask: the backend's host is to be asked. */
 static __always_inline const struct shoal_backend *flow_backend(__u32 bytes, struct shoal_pkt *p, const bool v6,
 								const struct shoal_frontend *fe, __u32 service,
 								const bool dsr, bool *ask)
 {
-	const __u32 number = flow_number(p);
-	const struct shoal_backend *be;
-	__u64 owner;
-	__u32 slot;
+	const __u64 owner = flow_find(p, v6, fe, service, dsr);
+	const struct shoal_backend *be = flow_found(owner, v6);
 
-	if (unlikely(p->key.proto != IPPROTO_TCP || fe->affinity_s)) {
-		owner = flow_by_entry(p, fe, service, number, v6);
-	} else {
-		slot = ring_slot(ring_ref(service), number);
-		if (unlikely(slot & SHOAL_SLOT_MOVED))
-			owner = flow_of_moved(p, service, number, slot, dsr);
-		else
-			owner = slot | (is_syn(p) ? OWNER_FRESH : 0);
-	}
 	*ask = owner & OWNER_ASK;
-	be = backend_valid((__u32)owner);
-	if (!be || addr_is_v4(&be->addr) == v6) {
+	if (!be) {
 		count_refused(service);
 		return NULL;
 	}
-	flow_count(service, bytes, owner & OWNER_FRESH);
-	if (owner & OWNER_FRESH)
-		count_flow((__u32)owner);
+	flow_count_sent(service, bytes, owner);
 	if (unlikely(p->frag))
 		frag_keep_backend(p, (__u32)owner, be->epoch, service);
 	return be;

@@ -9,7 +9,7 @@
 
 #include "lb.h"
 #include "maps_net.h"
-#include "nat.h"
+#include "parse.h"
 
 static __always_inline bool is_later_fragment(const struct shoal_pkt *p)
 {
@@ -77,34 +77,6 @@ static __always_inline const struct shoal_frag *frag_lookup(const struct shoal_p
 	frag_key(&key, p, dir);
 	kept = bpf_map_lookup_elem(&shoal_frags, &key);
 	return kept && now_s() - kept->seen_s <= SHOAL_FRAG_S ? kept : NULL;
-}
-
-/*
- * p: a pod's later fragment. Returns 1 when it is the VIP's now, 0 when its datagram is no reply of a balanced flow,
- * or a negative error with the packet undefined.
- */
-static __always_inline int do_frag_from_pod(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
-{
-	const struct shoal_frag *kept = frag_lookup(p, SHOAL_FLOW_REVERSE);
-	struct shoal_addr vip;
-
-	if (!kept)
-		return 0;
-	addr_copy(&vip, &kept->addr);
-	if (nat_later(skb, v6, false, &p->key.saddr, &vip))
-		return -1;
-	addr_copy(&p->key.saddr, &vip);
-	return 1;
-}
-
-SHOAL_GLOBAL int frag_from_pod4(struct __sk_buff *skb, struct shoal_pkt *p)
-{
-	return p ? do_frag_from_pod(skb, p, false) : -1;
-}
-
-SHOAL_GLOBAL int frag_from_pod6(struct __sk_buff *skb, struct shoal_pkt *p)
-{
-	return p ? do_frag_from_pod(skb, p, true) : -1;
 }
 
 #endif

@@ -106,7 +106,7 @@ static __always_inline void count_drop(__u32 reason)
 static __always_inline int drop(__u32 reason)
 {
 	count_drop(reason);
-	return TC_ACT_SHOT;
+	return SHOAL_SHOT;
 }
 
 static __always_inline const struct shoal_config *config(void)

@@ -112,11 +112,6 @@ static __always_inline int nat_later(struct __sk_buff *skb, const bool v6, const
 	       bpf_skb_store_bytes(skb, off, &to->b[12], 4, 0);
 }
 
-#define TCP_OPTION_END 0
-#define TCP_OPTION_NOP 1
-#define TCP_OPTION_MSS 2
-#define TCP_OPTION_BYTES_MAX 40
-
 /*
  * A SYN's maximum segment size, made no larger than mss_max. One that says nothing means 536 bytes (RFC 9293,
  * 3.7.1), or 1220, and may go on saying so. Returns 0, or a negative error with the packet undefined.

@@ -49,24 +49,41 @@ struct shoal_pkt {
  * context itself, and clang likes to keep "context + offset" in a register when a helper call lies
  * between two reads: so the load is spelled.
  */
-static __always_inline void *pkt_data(const struct __sk_buff *skb)
+static __always_inline void *pkt_data(const struct shoal_ctx *ctx)
 {
 	void *data;
 
 	asm volatile("%[out] = *(u32 *)(%[ctx] + %[off])"
 		     : [out] "=r"(data)
-		     : [ctx] "r"(skb), [off] "i"(offsetof(struct __sk_buff, data)));
+		     : [ctx] "r"(ctx), [off] "i"(offsetof(struct shoal_ctx, data)));
 	return data;
 }
 
-static __always_inline void *pkt_end(const struct __sk_buff *skb)
+static __always_inline void *pkt_end(const struct shoal_ctx *ctx)
 {
 	void *end;
 
 	asm volatile("%[out] = *(u32 *)(%[ctx] + %[off])"
 		     : [out] "=r"(end)
-		     : [ctx] "r"(skb), [off] "i"(offsetof(struct __sk_buff, data_end)));
+		     : [ctx] "r"(ctx), [off] "i"(offsetof(struct shoal_ctx, data_end)));
 	return end;
+}
+
+#ifdef SHOAL_XDP
+/* A frame is in one piece: our programs do not ask for others, and drivers then give them none. */
+static __always_inline __u32 pkt_bytes(const struct xdp_md *xdp)
+{
+	return (__u32)(pkt_end(xdp) - pkt_data(xdp));
+}
+
+static __always_inline bool reach(const struct xdp_md *xdp, __u32 bytes)
+{
+	return pkt_data(xdp) + bytes <= pkt_end(xdp);
+}
+#else
+static __always_inline __u32 pkt_bytes(const struct __sk_buff *skb)
+{
+	return skb->len;
 }
 
 /*
@@ -85,21 +102,27 @@ static __always_inline bool reach(struct __sk_buff *skb, __u32 bytes)
 		return true;
 	return skb->len >= bytes && bpf_skb_pull_data(skb, bytes) == 0;
 }
+#endif
 
-static __always_inline int parse_v4(struct __sk_buff *skb, struct shoal_pkt *p)
+static __always_inline __u32 ip_bytes(const bool v6)
+{
+	return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+static __always_inline int parse_v4(struct shoal_ctx *ctx, struct shoal_pkt *p)
 {
 	__u32 header_bytes, total_bytes;
 	struct iphdr *ip;
 
-	if (!reach(skb, L3_OFF + sizeof(*ip)))
+	if (!reach(ctx, L3_OFF + sizeof(*ip)))
 		return PARSE_MALFORMED;
-	ip = pkt_data(skb) + L3_OFF;
-	if ((void *)(ip + 1) > pkt_end(skb))
+	ip = pkt_data(ctx) + L3_OFF;
+	if ((void *)(ip + 1) > pkt_end(ctx))
 		return PARSE_MALFORMED;
 	header_bytes = ip->ihl * 4;
 	total_bytes = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header_bytes < sizeof(*ip) || total_bytes < header_bytes ||
-	    L3_OFF + total_bytes > skb->len)
+	    L3_OFF + total_bytes > pkt_bytes(ctx))
 		return PARSE_MALFORMED;
 	__builtin_memset(p, 0, sizeof(*p));
 	addr_from_v4(&p->key.saddr, ip->saddr);
@@ -137,6 +160,15 @@ static __always_inline bool is_extension(__u8 next)
 	       next == IPPROTO_DSTOPTS;
 }
 
+#ifdef SHOAL_XDP
+/* Left to tc: the extension header is the packet's protocol, one that services do not balance. */
+static __always_inline int skip_extensions(struct xdp_md *xdp, struct shoal_pkt *p)
+{
+	(void)xdp;
+	(void)p;
+	return PARSE_OK;
+}
+#else
 /*
  * Goes on from the IPv6 header's end, l4_off, to the upper layer. A chain that is longer than the bounds ends at an extension header, which then is
  * the packet's protocol: one that services do not balance. So does a routing header with segments left, since the
@@ -180,19 +212,20 @@ SHOAL_GLOBAL int skip_extensions(struct __sk_buff *skb, struct shoal_pkt *p)
 	p->l4_bytes = end - off;
 	return PARSE_OK;
 }
+#endif
 
-static __always_inline int parse_v6(struct __sk_buff *skb, struct shoal_pkt *p)
+static __always_inline int parse_v6(struct shoal_ctx *ctx, struct shoal_pkt *p)
 {
 	__u32 payload_bytes;
 	struct ipv6hdr *ip;
 
-	if (!reach(skb, L3_OFF + sizeof(*ip)))
+	if (!reach(ctx, L3_OFF + sizeof(*ip)))
 		return PARSE_MALFORMED;
-	ip = pkt_data(skb) + L3_OFF;
-	if ((void *)(ip + 1) > pkt_end(skb))
+	ip = pkt_data(ctx) + L3_OFF;
+	if ((void *)(ip + 1) > pkt_end(ctx))
 		return PARSE_MALFORMED;
 	payload_bytes = bpf_ntohs(ip->payload_len);
-	if (ip->version != 6 || L3_OFF + sizeof(*ip) + payload_bytes > skb->len)
+	if (ip->version != 6 || L3_OFF + sizeof(*ip) + payload_bytes > pkt_bytes(ctx))
 		return PARSE_MALFORMED;
 	__builtin_memset(p, 0, sizeof(*p));
 	addr_from_v6(&p->key.saddr, ip->saddr.in6_u.u6_addr32);
@@ -205,13 +238,13 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct shoal_pkt *p)
 	p->l4_bytes = payload_bytes;
 	p->ttl = ip->hop_limit;
 	if (unlikely(is_extension(ip->nexthdr)))
-		return skip_extensions(skb, p);
+		return skip_extensions(ctx, p);
 	return PARSE_OK;
 }
 
-static __always_inline int parse_l3(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+static __always_inline int parse_l3(struct shoal_ctx *ctx, struct shoal_pkt *p, const bool v6)
 {
-	return v6 ? parse_v6(skb, p) : parse_v4(skb, p);
+	return v6 ? parse_v6(ctx, p) : parse_v4(ctx, p);
 }
 
 /* ---- layer 4
@@ -228,7 +261,7 @@ static __always_inline bool is_balanced_proto(__u8 proto)
 }
 
 /* Ports and TCP flags. For TCP and UDP packets that are no later fragments. */
-static __always_inline int parse_l4(struct __sk_buff *skb, struct shoal_pkt *p)
+static __always_inline int parse_l4(struct shoal_ctx *ctx, struct shoal_pkt *p)
 {
 	__u32 off = p->l4_off;
 	void *at;
@@ -239,11 +272,11 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct shoal_pkt *p)
 	if (p->key.proto == IPPROTO_TCP) {
 		struct tcphdr *tcp;
 
-		if (p->l4_bytes < sizeof(*tcp) || !reach(skb, off + sizeof(*tcp)))
+		if (p->l4_bytes < sizeof(*tcp) || !reach(ctx, off + sizeof(*tcp)))
 			return PARSE_MALFORMED;
-		at = pkt_data(skb) + off;
+		at = pkt_data(ctx) + off;
 		tcp = at;
-		if ((void *)(tcp + 1) > pkt_end(skb))
+		if ((void *)(tcp + 1) > pkt_end(ctx))
 			return PARSE_MALFORMED;
 		if (tcp->doff < 5 || tcp->doff * 4 > p->l4_bytes)
 			return PARSE_MALFORMED;
@@ -253,11 +286,11 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct shoal_pkt *p)
 	} else {
 		struct udphdr *udp;
 
-		if (p->l4_bytes < sizeof(*udp) || !reach(skb, off + sizeof(*udp)))
+		if (p->l4_bytes < sizeof(*udp) || !reach(ctx, off + sizeof(*udp)))
 			return PARSE_MALFORMED;
-		at = pkt_data(skb) + off;
+		at = pkt_data(ctx) + off;
 		udp = at;
-		if ((void *)(udp + 1) > pkt_end(skb))
+		if ((void *)(udp + 1) > pkt_end(ctx))
 			return PARSE_MALFORMED;
 		p->key.sport = udp->source;
 		p->key.dport = udp->dest;
@@ -269,6 +302,17 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct shoal_pkt *p)
 static __always_inline bool is_syn(const struct shoal_pkt *p)
 {
 	return p->key.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+#define TCP_OPTION_BYTES_MAX 40
+
+/* The largest segment whose packet is `mtu` bytes. */
+static __always_inline __u32 mss_of(__u32 mtu, const bool v6)
+{
+	return mtu - ip_bytes(v6) - sizeof(struct tcphdr);
 }
 
 #endif

@@ -48,11 +48,6 @@ struct arphdr {
 
 #define REPLY_TTL 64
 
-static __always_inline __u32 ip_bytes(const bool v6)
-{
-	return v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-}
-
 /* The sum of `bytes` at `data`, a multiple of 4. */
 static __always_inline __u16 sum_of(void *data, __u32 bytes)
 {

@@ -30,6 +30,34 @@ SHOAL_GLOBAL int hairpin_reply6(struct __sk_buff *skb, struct shoal_pkt *p)
 }
 
 /*
+ * p: a pod's later fragment. Returns 1 when it is the VIP's now, 0 when its datagram is no reply of a balanced flow,
+ * or a negative error with the packet undefined.
+ */
+static __always_inline int do_frag_from_pod(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
+{
+	const struct shoal_frag *kept = frag_lookup(p, SHOAL_FLOW_REVERSE);
+	struct shoal_addr vip;
+
+	if (!kept)
+		return 0;
+	addr_copy(&vip, &kept->addr);
+	if (nat_later(skb, v6, false, &p->key.saddr, &vip))
+		return -1;
+	addr_copy(&p->key.saddr, &vip);
+	return 1;
+}
+
+SHOAL_GLOBAL int frag_from_pod4(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	return p ? do_frag_from_pod(skb, p, false) : -1;
+}
+
+SHOAL_GLOBAL int frag_from_pod6(struct __sk_buff *skb, struct shoal_pkt *p)
+{
+	return p ? do_frag_from_pod(skb, p, true) : -1;
+}
+
+/*
  * A packet that belongs to a balanced flow is made one of the VIP's: a reply, a later fragment of one, or an ICMP
  * error about what the client sent. Returns 1 when it was one, 0 when not, a negative error with the packet
  * undefined. A SYN-ACK says how large the client's packets may be, which come over the overlay, or may tomorrow when

@@ -45,6 +45,7 @@ struct Config {
   kernel::Features allowed;
   bool socket_hooks = true;  // translate at connect; off: packets of pods are translated in tc
   bool masquerade = true;
+  bool xdp_on_veth = false;  // use XDP there too: the uplink's other end takes what it sends
   // How outside clients reach pods of other hosts: masqueraded, and the replies come back through
   // this host; false: with their own address, and the pod's host replies (DSR).
   bool snat = false;

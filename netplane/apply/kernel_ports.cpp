@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/kernel_ports.h"
 
+#include "netplane/apply/north_south.h"
 #include "netplane/kernel/bpf/loader.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
@@ -11,16 +12,16 @@ namespace {
 class BpfPrograms final : public Programs {
 public:
   BpfPrograms(std::unique_ptr<kernel::Loader> loader, const Config& config)
-      : loader_(std::move(loader)), cgroup_(config.cgroup_root),
-        socket_hooks_(config.socket_hooks) {}
+      : loader_(std::move(loader)), config_(config) {}
 
   Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
     // The receiving side first: what the others are sent must be understood.
     SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
     SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
-    if (socket_hooks_)
-      SHOAL_TRY_WRAP(loader_->attach_cgroup(cgroup_),
-                     "attach the socket hooks to " + cgroup_.string());
+    SHOAL_TRY(attach_xdp(uplink));
+    if (config_.socket_hooks)
+      SHOAL_TRY_WRAP(loader_->attach_cgroup(config_.cgroup_root),
+                     "attach the socket hooks to " + config_.cgroup_root.string());
     else
       SHOAL_TRY_WRAP(loader_->detach_cgroup(), "detach the socket hooks");
     return {};
@@ -34,12 +35,34 @@ public:
     SHOAL_TRY_WRAP(loader_->remove_defunct(), "sweep attachments whose device is gone");
     return loader_->remove_old_versions();
   }
-  std::vector<std::string> limitations() const override { return loader_->limitations(); }
+  std::vector<std::string> limitations() const override {
+    std::vector<std::string> out = loader_->limitations();
+    if (!no_xdp_.empty())
+      out.push_back(no_xdp_);
+    return out;
+  }
 
 private:
+  // XDP is a shorter way and never the only one: a device that takes none is served by tc.
+  Result<> attach_xdp(const kernel::Uplink& uplink) {
+    const XdpChoice choice = choose_xdp(config_, uplink);
+    no_xdp_ = choice.limitation;
+    if (!choice.attach)
+      return loader_->detach_xdp();
+    if (!loader_->features().xdp)
+      return {};  // said among the kernel's limitations
+    if (Result<> done = loader_->attach_xdp(uplink.index, uplink.address, config_.vxlan_port);
+        !done) {
+      if (done.error().code() != Errc::kConflict && done.error().code() != Errc::kUnsupported)
+        return fail(std::move(done).error().wrap("attach XDP to the uplink " + uplink.name));
+      no_xdp_ = xdp_refused(uplink, done.error());
+    }
+    return {};
+  }
+
   std::unique_ptr<kernel::Loader> loader_;
-  std::filesystem::path cgroup_;
-  bool socket_hooks_;
+  Config config_;
+  std::string no_xdp_;  // why the uplink has no XDP
 };
 
 class LanAnnouncer final : public VipAnnouncer {

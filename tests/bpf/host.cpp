@@ -148,6 +148,28 @@ Outcome Host::run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
   return result;
 }
 
+Outcome Host::run_xdp(const Frame& frame, std::uint32_t ifindex) {
+  Outcome result;
+  result.out.resize(4096);
+  xdp_md ctx{};
+  ctx.data_end = static_cast<__u32>(frame.size());
+  ctx.ingress_ifindex = ifindex;
+  bpf_test_run_opts opts{};
+  opts.sz = sizeof(opts);
+  opts.data_in = frame.data();
+  opts.data_size_in = static_cast<__u32>(frame.size());
+  opts.data_out = result.out.data();
+  opts.data_size_out = static_cast<__u32>(result.out.size());
+  opts.ctx_in = &ctx;
+  opts.ctx_size_in = sizeof(ctx);
+  opts.repeat = 1;
+  const int rc = bpf_prog_test_run_opts(program("shoal_uplink_xdp"), &opts);
+  EXPECT_EQ(rc, 0) << "BPF_PROG_TEST_RUN: " << -rc;
+  result.verdict = static_cast<int>(opts.retval);
+  result.out.resize(opts.data_size_out);
+  return result;
+}
+
 void Host::ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
                 std::uint32_t block) {
   std::vector<model::BackendId> blocks = slots;

@@ -55,6 +55,9 @@ public:
   Outcome run_fd(int prog_fd, const Frame& frame, std::uint32_t ifindex,
                  std::uint32_t gso_size = 0);
 
+  // The XDP program, on a frame that has come in by `ifindex`, where it is attached.
+  Outcome run_xdp(const Frame& frame, std::uint32_t ifindex);
+
   // One ring over `backends` (slots in the order given), in block `block`, switched at once.
   void ring(model::ServiceIndex service, const std::vector<model::BackendId>& slots,
             std::uint32_t block);
@@ -81,5 +84,6 @@ inline constexpr std::size_t kShortestRun =
 inline constexpr int kPass = -1;     // TC_ACT_UNSPEC
 inline constexpr int kShot = 2;      // TC_ACT_SHOT
 inline constexpr int kRedirect = 7;  // TC_ACT_REDIRECT
+inline constexpr int kXdpDrop = 1, kXdpPass = 2, kXdpTx = 3;
 
 }  // namespace shoal::bpftest

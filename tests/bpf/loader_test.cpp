@@ -3,8 +3,10 @@
 #include "tests/bpf/host.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/if_link.h>
 
 namespace shoal::bpftest {
 namespace {
@@ -139,15 +141,120 @@ TEST(LoaderTest, ClsactFiltersDoWhereThereIsNoTcxAndTheModeCanChange) {
 }
 
 TEST(LoaderTest, EveryFallbackLoads) {
-  for (int off = 0; off < 6; ++off) {
+  for (int off = 0; off < 7; ++off) {
     kernel::Features allowed;
     bool* each[] = {&allowed.tcx,        &allowed.redirect_peer, &allowed.redirect_neigh,
-                    &allowed.set_retval, &allowed.sk_storage,    &allowed.coarse_clock};
+                    &allowed.set_retval, &allowed.sk_storage,    &allowed.coarse_clock,
+                    &allowed.xdp};
     *each[off] = false;
     Host host("fallback", allowed);
     EXPECT_FALSE(host.loader().limitations().empty());
-    EXPECT_EQ(host.loader().programs().size(), 14U);
+    EXPECT_EQ(host.loader().programs().size(), allowed.xdp ? 15U : 14U);
   }
+}
+
+// ---- XDP ----------------------------------------------------------------------------------------
+
+const IpAddress kUnderlay = ip("198.18.0.11");
+
+// What the device runs in its driver: the program's id; 0: none.
+std::uint32_t xdp_of(std::uint32_t ifindex) {
+  bpf_xdp_query_opts opts{};
+  opts.sz = sizeof(opts);
+  EXPECT_EQ(bpf_xdp_query(static_cast<int>(ifindex), XDP_FLAGS_DRV_MODE, &opts), 0);
+  return opts.drv_prog_id;
+}
+
+std::uint32_t id_of(int prog_fd) {
+  bpf_prog_info info{};
+  __u32 bytes = sizeof(info);
+  EXPECT_EQ(bpf_obj_get_info_by_fd(prog_fd, &info, &bytes), 0);
+  return info.id;
+}
+
+TEST(LoaderXdpTest, ARestartSwapsTheProgramAndItIsOnOneDeviceOnly) {
+  Host host;
+  const std::uint32_t one = make_veth("xa"), other = make_veth("xb");
+  for (int start = 0; start < 3; ++start) {
+    if (start > 0)
+      host.reopen();
+    ASSERT_TRUE(host.loader().attach_xdp(one, kUnderlay, 4789));
+    EXPECT_THAT(pins(host), testing::ElementsAre(fmt::format("xdp-{}", one)));
+    EXPECT_EQ(xdp_of(one), id_of(host.program("shoal_uplink_xdp")));
+  }
+  EXPECT_THAT(host.loader().attached_interfaces().value(), testing::ElementsAre(one));
+  ASSERT_TRUE(host.loader().attach_xdp(other, kUnderlay, 4789));
+  EXPECT_THAT(pins(host), testing::ElementsAre(fmt::format("xdp-{}", other)));
+  EXPECT_EQ(xdp_of(one), 0U);
+  ASSERT_TRUE(host.loader().detach_xdp());
+  ASSERT_TRUE(host.loader().detach_xdp());
+  EXPECT_THAT(pins(host), testing::IsEmpty());
+  EXPECT_EQ(xdp_of(other), 0U);
+}
+
+TEST(LoaderXdpTest, ADeletedDeviceLeavesAPinThatIsSwept) {
+  Host host;
+  const std::uint32_t veth = make_veth("xc");
+  ASSERT_TRUE(host.loader().attach_xdp(veth, kUnderlay, 4789));
+  sh("ip link del xc");
+  EXPECT_THAT(host.loader().remove_defunct().value(),
+              testing::ElementsAre(fmt::format("xdp-{}", veth)));
+  EXPECT_EQ(host.loader().attach_xdp(veth, kUnderlay, 4789).error().code(), Errc::kNotFound);
+}
+
+TEST(LoaderXdpTest, RemovingTheDataPlaneDetachesIt) {
+  Host host;
+  const std::uint32_t veth = make_veth("xd");
+  ASSERT_TRUE(host.loader().attach_xdp(veth, kUnderlay, 4789));
+  EXPECT_THAT(kernel::list_data_plane(host.root()).value(),
+              testing::Contains(fmt::format("links/xdp-{}", veth)));
+  ASSERT_TRUE(kernel::remove_data_plane(host.root()));
+  EXPECT_EQ(xdp_of(veth), 0U);
+}
+
+TEST(LoaderXdpTest, SomebodyElsesProgramStays) {
+  Host theirs("theirs"), ours("ours");
+  const std::uint32_t veth = make_veth("xe");
+  ASSERT_TRUE(theirs.loader().attach_xdp(veth, kUnderlay, 4789));
+  const std::uint32_t before = xdp_of(veth);
+  const Result<> refused = ours.loader().attach_xdp(veth, kUnderlay, 4789);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::kConflict);
+  EXPECT_THAT(refused.error().message(), testing::HasSubstr("another XDP program"));
+  EXPECT_EQ(xdp_of(veth), before);
+  EXPECT_THAT(pins(ours), testing::IsEmpty());
+  // It goes, and we come.
+  ASSERT_TRUE(theirs.loader().detach_xdp());
+  ASSERT_TRUE(ours.loader().attach_xdp(veth, kUnderlay, 4789));
+}
+
+TEST(LoaderXdpTest, ADriverThatCannotSaysSo) {
+  Host host;
+  make_veth("xf");
+  sh("ip link add shoal-vx type vxlan external dstport 4790");
+  const Result<> none = host.loader().attach_xdp(ifindex_of("shoal-vx"), kUnderlay, 4789);
+  sh("ip link del shoal-vx");
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), Errc::kUnsupported);
+  EXPECT_THAT(none.error().message(), testing::HasSubstr("no native XDP"));
+  // A frame must fit into a page; a veth's are as large as its other end sends them.
+  sh("ip link set dev xfpeer mtu 9000");
+  sh("ip link set dev xf mtu 9000");
+  const Result<> large = host.loader().attach_xdp(ifindex_of("xf"), kUnderlay, 4789);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code(), Errc::kUnsupported);
+  EXPECT_THAT(large.error().message(), testing::HasSubstr("MTU"));
+  EXPECT_THAT(pins(host), testing::IsEmpty());
+}
+
+TEST(LoaderXdpTest, WithoutXdpNothingIsAttached) {
+  kernel::Features no_xdp;
+  no_xdp.xdp = false;
+  Host host("no-xdp", no_xdp);
+  const std::uint32_t veth = make_veth("xg");
+  EXPECT_EQ(host.loader().attach_xdp(veth, kUnderlay, 4789).error().code(), Errc::kUnsupported);
+  ASSERT_TRUE(host.loader().detach_xdp());
+  EXPECT_EQ(xdp_of(veth), 0U);
 }
 
 TEST(LoaderTest, RemovingTheDataPlaneLeavesNothing) {

@@ -26,9 +26,31 @@ protected:
                    {.generation = 1, .epoch = 1, .node = kOtherHost});
   }
 
-  void follow_the_ring(const char* program, std::uint32_t ifindex, Frame frame,
+  // A program, and a packet's context with the device that it has come in by.
+  struct Hook {
+    int fd = -1;
+    std::vector<std::uint8_t> context;
+    int sent = kRedirect;
+  };
+  template <class Context>
+  static std::vector<std::uint8_t> bytes_of(const Context& context) {
+    const auto* from = reinterpret_cast<const std::uint8_t*>(&context);
+    return {from, from + sizeof(context)};
+  }
+  Hook tc_hook(const char* program, std::uint32_t ifindex) const {
+    __sk_buff context{};
+    context.ifindex = ifindex;
+    return {host.program(program), bytes_of(context), kRedirect};
+  }
+  Hook xdp_hook(std::size_t frame_bytes) const {
+    xdp_md context{};
+    context.data_end = static_cast<__u32>(frame_bytes);
+    context.ingress_ifindex = uplink;
+    return {host.program("shoal_uplink_xdp"), bytes_of(context), kXdpTx};
+  }
+
+  void follow_the_ring(const Hook& hook, Frame frame,
                        const std::function<void(Frame&, std::uint64_t)>& set_flow) {
-    const int fd = host.program(program);
     std::uint64_t flow = 0;
     for (const Round& round : rounds(random, v6)) {
       SCOPED_TRACE(fmt::format("seed {}, {} backends", seed, round.backends));
@@ -37,7 +59,7 @@ protected:
       const std::vector<std::uint64_t> before = flows_of(ring);
       for (const std::uint64_t end = flow + round.picks; flow < end; ++flow) {
         set_flow(frame, flow);
-        ASSERT_EQ(run(fd, frame, ifindex), kRedirect);
+        ASSERT_EQ(run(hook, frame), hook.sent);
       }
       std::vector<std::uint64_t> seen = flows_of(ring);
       for (std::size_t i = 0; i < seen.size(); ++i)
@@ -55,16 +77,15 @@ protected:
   }
 
   // As Host::run_fd, without looking at what became of the frame.
-  static int run(int fd, const Frame& frame, std::uint32_t ifindex) {
-    __sk_buff context{};
-    context.ifindex = ifindex;
+  static int run(const Hook& hook, const Frame& frame) {
     bpf_test_run_opts options{};
     options.sz = sizeof(options);
     options.data_in = frame.data();
     options.data_size_in = static_cast<__u32>(frame.size());
-    options.ctx_in = &context;
-    options.ctx_size_in = sizeof(context);
-    return bpf_prog_test_run_opts(fd, &options) == 0 ? static_cast<int>(options.retval) : -errno;
+    options.ctx_in = hook.context.data();
+    options.ctx_size_in = static_cast<__u32>(hook.context.size());
+    return bpf_prog_test_run_opts(hook.fd, &options) == 0 ? static_cast<int>(options.retval)
+                                                          : -errno;
   }
 
   void put_ip(Frame& frame, std::size_t offset_v4, std::size_t offset_v6,
@@ -88,17 +109,27 @@ SHOAL_BOTH_FAMILIES(PicksTest);
 
 // Programs that look at no checksum: frames are changed in place.
 TEST_P(PicksTest, OfTheUplinkFollowTheWeights) {
-  follow_the_ring("shoal_uplink", uplink, from_lan(tcp(client, vip, kSyn)).frame(),
+  follow_the_ring(tc_hook("shoal_uplink", uplink), from_lan(tcp(client, vip, kSyn)).frame(),
                   [&](Frame& frame, std::uint64_t flow) {
                     put_ip(frame, 12, 8, client.ip.plus(flow / kPorts));
                     put_source_port(frame, kFirstPort + flow % kPorts);
                   });
 }
 
+TEST_P(PicksTest, OfXdpFollowTheWeights) {
+  sh("ip neigh replace 198.18.0.12 lladdr 02:00:00:00:00:12 dev up0");
+  ASSERT_TRUE(host.loader().attach_xdp(uplink, ip("198.18.0.11"), 4789));
+  const Frame frame = from_lan(tcp(client, vip, kSyn)).frame();
+  follow_the_ring(xdp_hook(frame.size()), frame, [&](Frame& changed, std::uint64_t flow) {
+    put_ip(changed, 12, 8, client.ip.plus(flow / kPorts));
+    put_source_port(changed, kFirstPort + flow % kPorts);
+  });
+}
+
 TEST_P(PicksTest, OfThePodFollowTheWeights) {
   for (std::uint64_t i = 0; i < kAddresses; ++i)
     host.frontend(beside(cluster, i).to_string(), L4Proto::kTcp, 1, false);
-  follow_the_ring("shoal_pod", veth, from_pod(tcp(web, cluster, kSyn)).frame(),
+  follow_the_ring(tc_hook("shoal_pod", veth), from_pod(tcp(web, cluster, kSyn)).frame(),
                   [&](Frame& frame, std::uint64_t flow) {
                     put_ip(frame, 16, 24, cluster.ip.plus(flow / kPorts));
                     put_source_port(frame, kFirstPort + flow % kPorts);

@@ -7,6 +7,7 @@
                        +-- h3 .13: in no cluster
                        +-- h4 .14: cluster B, the store
 """
+import json
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects, probe  # noqa: E402
-from shoal_lab.cluster import ClusterError  # noqa: E402
+from shoal_lab.cluster import BUILD, ClusterError  # noqa: E402
 from shoal_lab.one_sick import OneSick  # noqa: E402
 
 HOLD = """\
@@ -128,6 +129,46 @@ class BadHosts(OneSick):
         self.cluster.write_config("h2")
         self.back()
         self.assertEqual(self.cluster.status("h2")["limitations"], self.cluster.status("h1")["limitations"])
+
+    def test_an_uplink_that_takes_no_xdp_is_served_by_tc(self):
+        def programs():
+            link, = json.loads(self.cluster.run("h2", "ip", "-j", "-d", "link", "show", "dev", "eth0").stdout)
+            return link.get("xdp", {}).get("prog", {}).get("id")
+
+        def said():
+            return [limit for limit in self.cluster.status("h2")["limitations"] if "XDP" in limit]
+
+        def restart(text=""):
+            self.stop("h2")
+            self.cluster.write_config("h2", text)
+            self.back()
+
+        self.cluster.take_xdp()
+        self.addCleanup(self.cluster.write_config, "h2")
+        theirs = self.cluster.run("h2", "ip", "link", "set", "dev", "eth0", "xdpdrv", "obj", BUILD / "bpf/xdp_pass.bpf.o",
+                                  "sec", "xdp") and programs()
+        restart("features: {xdp: on}\n")
+        limit, = said()
+        self.assertIn("no XDP on the uplink eth0: another XDP program is on the device", limit)
+        self.assertIn("goes through tc", limit)
+        self.assertIn(limit, self.cluster.log_tail("h2"))
+        self.assertEqual(programs(), theirs)
+        self.still_serves()
+        # Theirs is gone: ours comes, and stays through a restart.
+        self.cluster.run("h2", "ip", "link", "set", "dev", "eth0", "xdpdrv", "off")
+        for _ in range(2):
+            restart("features: {xdp: on}\n")
+            self.assertEqual(said(), [])
+            self.assertIsNotNone(programs())
+            self.still_serves()
+        # On a veth it is used only where the config says so.
+        restart()
+        self.assertIn("the uplink eth0, a veth", said()[0])
+        self.assertIsNone(programs())
+        restart("features: {xdp: off}\n")
+        self.assertIn("no XDP: ", said()[0])
+        self.still_serves()
+        restart()
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ class Kernel(unittest.TestCase):
     def test_packets_through_the_programs(self):
         self.binary("bpf_packet_test")
 
+    def test_packets_through_xdp(self):
+        self.binary("bpf_xdp_test")
+
     def test_maps_and_loader(self):
         self.binary("bpf_maps_test")
 

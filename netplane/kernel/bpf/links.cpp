@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
+#include <linux/if_link.h>
 #include <optional>
 
 namespace shoal::kernel {
@@ -20,12 +21,12 @@ constexpr std::uint32_t kFilterPriority = 0xc5;
 constexpr std::uint32_t kFilterHandle = 0x53;  // 'S'
 
 struct LinkInfo {
-  std::uint32_t ifindex = 0;    // TCX: 0 when the device is gone
+  std::uint32_t ifindex = 0;    // TCX, XDP: 0 when the device is gone
   std::uint64_t cgroup_id = 0;  // cgroup: 0 when the cgroup is gone
 };
 
-// The two shapes of bpf_link_info that matter; the TCX one is newer than our headers: ifindex, then
-// attach type.
+// The shapes of bpf_link_info that matter; the TCX one is newer than our headers, and begins as
+// XDP's: ifindex, then attach type.
 Result<LinkInfo> link_info(int fd) {
   bpf_link_info info{};
   __u32 bytes = sizeof(info);
@@ -53,21 +54,27 @@ bpf_tc_opts filter_opts() {
   return opts;
 }
 
-// "tcx-7-ingress" -> 7, ingress.
-struct TcName {
-  bool tcx = false;
+// "tcx-7-ingress" -> 7, ingress; "xdp-7" -> 7.
+enum class Kind : std::uint8_t { kTcx, kFilter, kXdp };
+struct DeviceName {
+  Kind kind = Kind::kTcx;
   std::uint32_t ifindex = 0;
   TcSide side = TcSide::kIngress;
 };
-std::optional<TcName> parse_tc_name(std::string_view name) {
+std::optional<DeviceName> parse_device_name(std::string_view name) {
   auto parts = split(name, '-');
-  if (parts.size() != 3 || (parts[0] != "tcx" && parts[0] != "tc"))
+  const bool xdp = parts[0] == "xdp";
+  if (parts.size() != (xdp ? 2 : 3) || (!xdp && parts[0] != "tcx" && parts[0] != "tc"))
     return std::nullopt;
   auto ifindex = parse_uint(parts[1], UINT32_MAX);
-  if (!ifindex || (parts[2] != "ingress" && parts[2] != "egress"))
+  if (!ifindex || (!xdp && parts[2] != "ingress" && parts[2] != "egress"))
     return std::nullopt;
-  return TcName{parts[0] == "tcx", static_cast<std::uint32_t>(*ifindex),
-                parts[2] == "ingress" ? TcSide::kIngress : TcSide::kEgress};
+  DeviceName out{Kind::kXdp, static_cast<std::uint32_t>(*ifindex)};
+  if (!xdp) {
+    out.kind = parts[0] == "tcx" ? Kind::kTcx : Kind::kFilter;
+    out.side = parts[2] == "ingress" ? TcSide::kIngress : TcSide::kEgress;
+  }
+  return out;
 }
 
 Result<std::vector<std::string>> names_in(const std::filesystem::path& folder) {
@@ -111,6 +118,10 @@ std::filesystem::path Links::tcx_pin(std::uint32_t ifindex, TcSide side) const {
   return folder_ / fmt::format("tcx-{}-{}", ifindex, to_string(side));
 }
 
+std::filesystem::path Links::xdp_pin(std::uint32_t ifindex) const {
+  return folder_ / fmt::format("xdp-{}", ifindex);
+}
+
 std::filesystem::path Links::filter_pin(std::uint32_t ifindex, TcSide side) const {
   return folder_ / fmt::format("tc-{}-{}", ifindex, to_string(side));
 }
@@ -129,20 +140,58 @@ Result<> Links::attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
 
 Result<> Links::attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd) {
   const std::filesystem::path pin = tcx_pin(ifindex, side);
-  UniqueFd link = SHOAL_TRY(open_link(pin));
-  if (link) {
-    if (SHOAL_TRY(link_info(link.get())).ifindex == ifindex) {
-      if (bpf_link_update(link.get(), prog_fd, nullptr) != 0)
-        return fail_errno(fmt::format("swap the program of {}", pin.string()));
-      return {};
-    }
-    SHOAL_TRY(remove_link(pin));
-  }
-  link.reset(bpf_link_create(prog_fd, static_cast<int>(ifindex),
-                             side == TcSide::kIngress ? kTcxIngress : kTcxEgress, nullptr));
+  if (SHOAL_TRY(swap_link(pin, ifindex, prog_fd)))
+    return {};
+  UniqueFd link(bpf_link_create(prog_fd, static_cast<int>(ifindex),
+                                side == TcSide::kIngress ? kTcxIngress : kTcxEgress, nullptr));
   if (!link)
     return fail_errno("create a TCX link");
   return pin_fd(link.get(), pin);
+}
+
+// Gives the pinned link another program. False when there is none, or was one to a device that is
+// gone.
+Result<bool> Links::swap_link(const std::filesystem::path& pin, std::uint32_t ifindex,
+                              int prog_fd) {
+  UniqueFd link = SHOAL_TRY(open_link(pin));
+  if (!link)
+    return false;
+  if (SHOAL_TRY(link_info(link.get())).ifindex != ifindex) {
+    SHOAL_TRY(remove_link(pin));
+    return false;
+  }
+  if (bpf_link_update(link.get(), prog_fd, nullptr) != 0)
+    return fail_errno(fmt::format("swap the program of {}", pin.string()));
+  return true;
+}
+
+Result<> Links::attach_xdp(std::uint32_t ifindex, int prog_fd) {
+  const std::filesystem::path pin = xdp_pin(ifindex);
+  if (SHOAL_TRY(swap_link(pin, ifindex, prog_fd)))
+    return {};
+  bpf_link_create_opts opts{};
+  opts.sz = sizeof(opts);
+  opts.flags = XDP_FLAGS_DRV_MODE;
+  UniqueFd link(bpf_link_create(prog_fd, static_cast<int>(ifindex), BPF_XDP, &opts));
+  if (link)
+    return pin_fd(link.get(), pin);
+  const int error = errno;
+  if (error == EBUSY || error == EEXIST)  // the latter: one in generic mode
+    return fail(Errc::kConflict, "another XDP program is on the device");
+  if (error == EOPNOTSUPP)
+    return fail(Errc::kUnsupported, "its driver has no native XDP");
+  return fail(Error::from_errno(error,
+                                "its driver refuses an XDP program, as it may where the MTU or "
+                                "the number of queues is too large for one")
+                  .with_code(error == ENODEV ? Errc::kNotFound : Errc::kUnsupported));
+}
+
+Result<> Links::detach_xdp_but(std::uint32_t ifindex) {
+  for (const std::string& name : SHOAL_TRY(names_in(folder_)))
+    if (const auto device = parse_device_name(name);
+        device && device->kind == Kind::kXdp && device->ifindex != ifindex)
+      SHOAL_TRY(remove_link(folder_ / name));
+  return {};
 }
 
 Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
@@ -202,21 +251,21 @@ Result<> Links::detach_cgroup(std::string_view hook) {
 Result<std::set<std::uint32_t>> Links::interfaces() const {
   std::set<std::uint32_t> out;
   for (const std::string& name : SHOAL_TRY(names_in(folder_)))
-    if (auto tc = parse_tc_name(name))
-      out.insert(tc->ifindex);
+    if (auto device = parse_device_name(name))
+      out.insert(device->ifindex);
   return out;
 }
 
 Result<bool> Links::is_defunct(const std::string& name) const {
-  const auto tc = parse_tc_name(name);
-  if (tc && !tc->tcx) {
-    bpf_tc_hook hook = hook_of(tc->ifindex, tc->side);
+  const auto device = parse_device_name(name);
+  if (device && device->kind == Kind::kFilter) {
+    bpf_tc_hook hook = hook_of(device->ifindex, device->side);
     bpf_tc_opts opts = filter_opts();
     return bpf_tc_query(&hook, &opts) != 0;
   }
   UniqueFd fd = SHOAL_TRY(open_pin(folder_ / name));
   LinkInfo info = SHOAL_TRY_WRAP(link_info(fd.get()), name);
-  return tc ? info.ifindex != tc->ifindex : info.cgroup_id == 0;
+  return device ? info.ifindex != device->ifindex : info.cgroup_id == 0;
 }
 
 Result<std::vector<std::string>> Links::remove_defunct() {
@@ -232,9 +281,9 @@ Result<std::vector<std::string>> Links::remove_defunct() {
 
 Result<> Links::remove_all() {
   for (const std::string& name : SHOAL_TRY(names_in(folder_))) {
-    const auto tc = parse_tc_name(name);
-    if (tc && !tc->tcx)
-      SHOAL_TRY(detach_filter(tc->ifindex, tc->side));
+    const auto device = parse_device_name(name);
+    if (device && device->kind == Kind::kFilter)
+      SHOAL_TRY(detach_filter(device->ifindex, device->side));
     else
       SHOAL_TRY(remove_link(folder_ / name));
   }

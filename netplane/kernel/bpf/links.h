@@ -4,6 +4,7 @@
 //
 //   cgroup-<hook>                  a cgroup link
 //   tcx-<ifindex>-ingress|egress   a TCX link
+//   xdp-<ifindex>                  an XDP link, in the driver's own mode
 //   tc-<ifindex>-ingress|egress    the program of a clsact filter: the filter lives on the device,
 //   the pin remembers it
 //
@@ -39,6 +40,11 @@ public:
 
   Result<> attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd);
   Result<> detach_tc(std::uint32_t ifindex, TcSide side);
+  // kConflict: somebody else's program is there. kUnsupported: the driver has no XDP of its own, or
+  // not for this device as it is set up.
+  Result<> attach_xdp(std::uint32_t ifindex, int prog_fd);
+  // From every device but this one; 0: from all.
+  Result<> detach_xdp_but(std::uint32_t ifindex);
   Result<> attach_cgroup(std::string_view hook, bpf_attach_type type, int cgroup_fd,
                          std::uint64_t cgroup_id, int prog_fd);
   Result<> detach_cgroup(std::string_view hook);
@@ -52,7 +58,9 @@ public:
 
 private:
   std::filesystem::path tcx_pin(std::uint32_t ifindex, TcSide side) const;
+  std::filesystem::path xdp_pin(std::uint32_t ifindex) const;
   std::filesystem::path filter_pin(std::uint32_t ifindex, TcSide side) const;
+  Result<bool> swap_link(const std::filesystem::path& pin, std::uint32_t ifindex, int prog_fd);
   Result<> attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd);
   Result<> attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd);
   Result<> detach_filter(std::uint32_t ifindex, TcSide side);

@@ -7,6 +7,7 @@
 #include "netplane/kernel/bpf/syscalls.h"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <cerrno>
@@ -26,6 +27,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 #include <uplink.skel.h>
+#include <uplink_xdp.skel.h>
 
 namespace shoal::kernel {
 namespace {
@@ -61,7 +63,7 @@ std::string libbpf_said() {
   return log.size() > kVerifierLogBytesMax ? log.substr(log.size() - kVerifierLogBytesMax) : log;
 }
 
-// ---- the four skeletons -------------------------------------------------------------------------
+// ---- the skeletons ------------------------------------------------------------------------------
 
 template <class S, void (*Destroy)(S*)>
 struct SkeletonDeleter {
@@ -231,6 +233,7 @@ public:
   Skeleton<pod_bpf, pod_bpf__destroy> pod;
   Skeleton<uplink_bpf, uplink_bpf__destroy> uplink;
   Skeleton<overlay_bpf, overlay_bpf__destroy> overlay;
+  Skeleton<uplink_xdp_bpf, uplink_xdp_bpf__destroy> xdp;  // none without features.xdp
 
   std::filesystem::path maps_folder() const {
     return options.root / fmt::format("v{}", SHOAL_ABI_VERSION);
@@ -249,29 +252,47 @@ public:
     overlay.reset(overlay_bpf__open());
     SHOAL_TRY(
         load_skeleton(overlay.get(), overlay_bpf__load, "overlay", options, features, folder));
-    return set_config(std::nullopt);
+    if (features.xdp) {
+      xdp.reset(uplink_xdp_bpf__open());
+      SHOAL_TRY(
+          load_skeleton(xdp.get(), uplink_xdp_bpf__load, "uplink_xdp", options, features, folder));
+    }
+    // What an earlier agent has set of devices stays until they are attached anew.
+    return edit_config([this](shoal_config& config) {
+      config.abi_version = SHOAL_ABI_VERSION;
+      config.hash_seed = options.hash_seed;
+    });
   }
 
-  struct Overlay {
-    std::uint32_t ifindex = 0;
-    std::uint32_t mtu = 0;
-  };
-  // Keeps the overlay that an earlier agent has set, unless a new one is given.
-  Result<> set_config(const std::optional<Overlay>& wanted) {
+  template <class Edit>
+  Result<> edit_config(Edit edit) {
     const int fd = bpf_map__fd(uplink->maps.shoal_config);
     const __u32 zero = 0;
     shoal_config config{};
     if (bpf_map_lookup_elem(fd, &zero, &config) != 0)
       return fail_errno("read shoal_config");
-    config.abi_version = SHOAL_ABI_VERSION;
-    config.hash_seed = options.hash_seed;
-    if (wanted) {
-      config.overlay_ifindex = wanted->ifindex;
-      config.overlay_mtu = wanted->mtu;
-    }
+    edit(config);
     if (bpf_map_update_elem(fd, &zero, &config, BPF_ANY) != 0)
       return fail_errno("write shoal_config");
     return {};
+  }
+
+  Result<> set_overlay(std::uint32_t ifindex, std::uint32_t mtu) {
+    return edit_config([&](shoal_config& config) {
+      config.overlay_ifindex = ifindex;
+      config.overlay_mtu = mtu;
+    });
+  }
+
+  // Of which device XDP is the uplink's, and what it sends as; 0: it leaves everything alone.
+  Result<> set_xdp(std::uint32_t ifindex, const shoal_uplink& device, const IpAddress& underlay,
+                   std::uint16_t vxlan_port) {
+    return edit_config([&](shoal_config& config) {
+      config.uplink_ifindex = ifindex;
+      std::memcpy(config.uplink_mac, device.mac, sizeof(config.uplink_mac));
+      config.underlay = underlay.is_v4() ? htonl(underlay.v4_host_order()) : 0;
+      config.vxlan_port = htons(vxlan_port);
+    });
   }
 
   struct Hook {
@@ -316,8 +337,11 @@ Result<std::unique_ptr<DataMaps>> Loader::maps() const { return open_bpf_maps(ma
 
 std::vector<ProgramInfo> Loader::programs() const {
   std::vector<ProgramInfo> out;
-  for (bpf_object* object :
-       {impl_->sock->obj, impl_->pod->obj, impl_->uplink->obj, impl_->overlay->obj}) {
+  std::vector<bpf_object*> objects = {impl_->sock->obj, impl_->pod->obj, impl_->uplink->obj,
+                                      impl_->overlay->obj};
+  if (impl_->xdp)
+    objects.push_back(impl_->xdp->obj);
+  for (bpf_object* object : objects) {
     bpf_program* program = nullptr;
     bpf_object__for_each_program(program, object) {
       bpf_prog_info info{};
@@ -386,17 +410,36 @@ Result<> Loader::detach_uplink(std::uint32_t ifindex) {
   return {};
 }
 
+Result<> Loader::attach_xdp(std::uint32_t ifindex, const IpAddress& underlay,
+                            std::uint16_t vxlan_port) {
+  if (!impl_->xdp)
+    return fail(Errc::kUnsupported, "there is no XDP here");
+  const shoal_uplink uplink = SHOAL_TRY(read_mac(ifindex));
+  SHOAL_TRY(impl_->links.detach_xdp_but(ifindex));
+  SHOAL_TRY(impl_->set_xdp(ifindex, uplink, underlay, vxlan_port));
+  Result<> attached =
+      impl_->links.attach_xdp(ifindex, bpf_program__fd(impl_->xdp->progs.shoal_uplink_xdp));
+  if (!attached)
+    SHOAL_TRY(impl_->set_xdp(0, {}, {}, 0));
+  return attached;
+}
+
+Result<> Loader::detach_xdp() {
+  SHOAL_TRY(impl_->links.detach_xdp_but(0));
+  return impl_->set_xdp(0, {}, {}, 0);
+}
+
 Result<> Loader::attach_overlay(std::uint32_t ifindex) {
   SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kIngress,
                                    bpf_program__fd(impl_->overlay->progs.shoal_ovl_in)));
   SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kEgress,
                                    bpf_program__fd(impl_->overlay->progs.shoal_ovl_out)));
   const ifreq request = SHOAL_TRY(ask_device(ifindex, SIOCGIFMTU, "MTU"));
-  return impl_->set_config(Impl::Overlay{ifindex, static_cast<std::uint32_t>(request.ifr_mtu)});
+  return impl_->set_overlay(ifindex, static_cast<std::uint32_t>(request.ifr_mtu));
 }
 
 Result<> Loader::detach_overlay(std::uint32_t ifindex) {
-  SHOAL_TRY(impl_->set_config(Impl::Overlay{}));
+  SHOAL_TRY(impl_->set_overlay(0, 0));
   SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kIngress));
   return impl_->links.detach_tc(ifindex, TcSide::kEgress);
 }

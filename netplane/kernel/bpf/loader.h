@@ -70,6 +70,13 @@ public:
   // carry: call again when it has changed.
   Result<> attach_uplink(std::uint32_t ifindex);
   Result<> detach_uplink(std::uint32_t ifindex);
+  // In front of the uplink's tc program, in the driver: takes what is for pods of other hosts, and
+  // sends it from this host's `underlay` address to their vxlan_port itself. Reads the device's MAC
+  // address: call again when it has changed. XDP is then on no other device. kConflict: another XDP
+  // program is there. kUnsupported: the driver takes none, or features().xdp is false. After an
+  // error tc does it all.
+  Result<> attach_xdp(std::uint32_t ifindex, const IpAddress& underlay, std::uint16_t vxlan_port);
+  Result<> detach_xdp();
   // Both sides of the VXLAN device, which must be in collect-metadata mode; other hosts are reached
   // through it. Reads the device's MTU, which balanced packets are held against: call again when it
   // has changed.

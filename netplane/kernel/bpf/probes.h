@@ -16,6 +16,8 @@ struct Features {
   bool set_retval = true;  // a refused connect says ECONNREFUSED (5.18); without: EPERM
   bool sk_storage = true;  // translations live in the socket; without: in a table that can overflow
   bool coarse_clock = true;  // a cheap clock (5.11)
+  bool xdp =
+      true;  // XDP programs as links (5.9); whether a device's driver takes one is another matter
   bool operator==(const Features&) const = default;
 };
 

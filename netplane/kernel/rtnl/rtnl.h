@@ -186,6 +186,7 @@ struct Uplink {
   IpAddress address;                    // the underlay address of this host
   std::optional<IpAddress> gateway;     // of the default route, when it leads over this device
   std::optional<IpAddress> address_v6;  // its global IPv6 address there; the lowest of several
+  std::string kind;                     // as in Link
   auto operator<=>(const Uplink&) const = default;
 };
 

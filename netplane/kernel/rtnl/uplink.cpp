@@ -92,7 +92,8 @@ Result<Uplink> choose_uplink(const std::vector<Link>& links,
                              std::optional<IpAddress> underlay) {
   const Route* leading = default_route(routes);
   const Link* link = SHOAL_TRY(choose_link(links, addresses, leading, wanted_name, underlay));
-  Uplink uplink{link->index, link->name, link->mac, link->mtu, {}, std::nullopt, std::nullopt};
+  Uplink uplink{link->index, link->name,   link->mac,    link->mtu,
+                {},          std::nullopt, std::nullopt, link->kind};
   if (leading != nullptr && leading->link == link->index)
     uplink.gateway = leading->gateway;
   const LinkAddress* own = nullptr;

@@ -35,6 +35,8 @@ MODES = {
     "default": "",
     "no-tcx": "features: {tcx: off}\n",
     "no-socket-lb": "features: {socket_lb: off}\n",
+    # North-south in the driver, on veths: the switch and the clients are prepared for it.
+    "xdp": "features: {xdp: on}\n",
     # Every fallback at once, but for set_retval, without which nobody is refused by ECONNREFUSED.
     "fallbacks": "features: {tcx: off, redirect_peer: off, redirect_neigh: off, sk_storage: off, coarse_clock: off}\n",
 }
@@ -57,6 +59,8 @@ class ServiceTest(unittest.TestCase):
                               config_text=MODES[MODE])
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
+        if MODE == "xdp":
+            cls.cluster.take_xdp()
         cls.cluster.form()
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "netprobe.tar"
@@ -65,6 +69,12 @@ class ServiceTest(unittest.TestCase):
             cls.cluster.load_image(archive)
         cls.cluster.apply(pod("client", "default", host="h1", labels={"app": "client"}, command=["sleep", "86400"]))
         cls.cluster.wait_ready("app=client", 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        if MODE == "xdp" and not any(cls.cluster.sent_by_xdp(host) for host in cls.cluster.hosts):
+            raise ClusterError("no host has sent a packet by XDP: " +
+                               "; ".join(cls.cluster.status("h1")["limitations"]))
 
     def setUp(self):
         name = self.id().rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-").lower()[:50].strip("-")

@@ -122,6 +122,21 @@ class Cluster:
     def pod_ip(cls, pod, family="IPv4"):
         return cls.of_family([entry["ip"] for entry in pod["status"]["podIPs"]], family)
 
+    def take_xdp(self):
+        """The switch takes what the hosts' XDP sends: its ports run a program that lets everything pass. And hosts send what a
+        card would, whose checksums are made: XDP on the next veth would not know of those that are left out."""
+        program = BUILD / "bpf/xdp_pass.bpf.o"
+        for node in self.hosts + self.clients:
+            self.run("lan", "ip", "link", "set", "dev", node, "xdpdrv", "obj", program, "sec", "xdp")
+        for host in self.hosts:
+            self.run(host, "ethtool", "-K", "eth0", "tx", "off")
+
+    def sent_by_xdp(self, host):
+        """Frames that the uplink's driver has turned round, since it is there; the kernel's own count."""
+        counts = (line.split(":") for line in self.run(host, "ethtool", "-S", "eth0").stdout.splitlines())
+        return sum(int(count[1]) for count in counts if count[0].strip().startswith("rx_queue_")
+                   and count[0].strip().endswith("_xdp_tx"))
+
     # ---- the agents
 
     def write_config(self, host, extra="", config=None):

@@ -62,7 +62,8 @@ TEST(Config, FileThenFlags) {
                                 "features:\n"
                                 "  tcx: off\n"
                                 "  redirect_peer: off\n"
-                                "  sk_storage: off\n";
+                                "  sk_storage: off\n"
+                                "  xdp: on\n";
   const Config file = good(yaml);
   EXPECT_EQ(file.node_name, "h7");
   EXPECT_EQ(file.uplink, "eth1");
@@ -76,6 +77,9 @@ TEST(Config, FileThenFlags) {
   EXPECT_FALSE(file.sk_storage);
   EXPECT_TRUE(file.set_retval);
   EXPECT_TRUE(file.coarse_clock);
+  EXPECT_TRUE(file.xdp);
+  EXPECT_TRUE(file.xdp_on_veth);
+  EXPECT_FALSE(good("features: {xdp: off}\n").xdp);
   const Config flags = good(yaml, {{"--set", "gossip.port", "7001"},
                                    {"--underlay", "underlay", "198.18.0.11"},
                                    {"--network-mtu", "network.mtu", "auto"}});
