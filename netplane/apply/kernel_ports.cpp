@@ -15,6 +15,7 @@ public:
         socket_hooks_(config.socket_hooks) {}
 
   Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
+    SHOAL_TRY(loader_->take_over());
     // The receiving side first: what the others are sent must be understood.
     SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
     SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
@@ -32,9 +33,13 @@ public:
   }
   Result<> sweep() override {
     SHOAL_TRY_WRAP(loader_->remove_defunct(), "sweep attachments whose device is gone");
-    return loader_->remove_old_versions();
+    return {};
   }
-  std::vector<std::string> limitations() const override { return loader_->limitations(); }
+  std::vector<std::string> limitations() const override {
+    std::vector<std::string> out = loader_->limitations();
+    out.insert(out.end(), loader_->losses().begin(), loader_->losses().end());
+    return out;
+  }
 
 private:
   std::unique_ptr<kernel::Loader> loader_;
@@ -70,7 +75,6 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   options.sizes = config.sizes;
   options.allowed = config.allowed;
   options.hash_seed = config.hash_seed;
-  options.remake_maps = config.remake_maps;
   auto loader = SHOAL_TRY_WRAP(kernel::Loader::open(options), "load the BPF programs");
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
