@@ -45,11 +45,11 @@ struct {
   __type(value, struct former_sk);
 } shoal_sk SEC(".maps");
 
-/* What it does to a packet nothing else does. */
+/* No program of today's answers so: FORMER_VERDICT. */
 SEC("tc")
 int shoal_pod(struct __sk_buff* skb) {
   (void)skb;
-  return TC_ACT_SHOT;
+  return FORMER_VERDICT;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

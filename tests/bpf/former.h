@@ -13,6 +13,8 @@
 #define FORMER_BACKENDS 128
 #define FORMER_BLOCKS 600
 
+#define FORMER_VERDICT 3 /* TC_ACT_PIPE */
+
 struct former_config {
   __u64 gone;
   struct shoal_addr self[2];

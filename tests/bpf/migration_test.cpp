@@ -71,6 +71,18 @@ public:
     EXPECT_EQ(bpf_map_update_elem(bpf_map__fd(map), &key, &value, BPF_ANY), 0)
         << bpf_map__name(map) << ": " << std::strerror(errno);
   }
+  // What the pod answers to that client is the VIP's.
+  void reply(std::uint16_t client_port) {
+    const former_flow_key key{.dir = SHOAL_FLOW_REVERSE,
+                              .proto = IPPROTO_TCP,
+                              .dport = htons(client_port),
+                              .sport = htons(8080),
+                              .pad = 0,
+                              .daddr = addr_of("198.18.0.101"),
+                              .saddr = addr_of("10.244.1.5")};
+    put(skeleton_->maps.shoal_flows, key,
+        former_flow{.seen_s = 50, .addr = addr_of("10.96.0.10"), .port = htons(80)});
+  }
   void flow(std::uint16_t client_port, std::uint32_t backend, std::uint32_t seen_s) {
     const former_flow_key key{.dir = SHOAL_FLOW_FORWARD,
                               .proto = IPPROTO_TCP,
@@ -298,6 +310,45 @@ TEST_F(MigrationTest, WhatFormerProgramsWriteUntilTheTurnArrivesToo) {
   };
   EXPECT_NEAR(idle(2) - idle(1), 10, 1);
   EXPECT_NEAR(idle(2) - idle(2001), 10, 1);
+}
+
+// The verdict of whatever is at the hook; today's program has no such pod there, and drops.
+TEST_F(MigrationTest, HooksChangeAtOnceAndRepliesGoToWhoKnowsThem) {
+  for (const bool tcx : {true, false}) {
+    options_.allowed.tcx = tcx;
+    begin(tcx);
+    former_->reply(40001);
+    const auto at_hook = [&](const Frame& frame) {
+      const auto hooked = kernel::Links(options_.root / "links", tcx).hooked().value();
+      const UniqueFd program(bpf_prog_get_fd_by_id(hooked.at(0).program_id));
+      bpf_test_run_opts run{};
+      run.sz = sizeof(run);
+      run.data_in = frame.data();
+      run.data_size_in = static_cast<__u32>(frame.size());
+      EXPECT_EQ(bpf_prog_test_run_opts(program.get(), &run), 0);
+      return static_cast<int>(run.retval);
+    };
+    const Frame known = tcp(at("10.244.1.5:8080"), at("198.18.0.101:40001"), kAck).frame();
+    const Frame late = tcp(at("10.244.1.5:8080"), at("198.18.0.101:40002"), kAck).frame();
+    const Frame asks = tcp(at("10.244.1.5:5000"), at("10.96.0.10:80"), kSyn).frame();
+    std::vector<std::string> seen;
+    options_.on_step = [&](std::string_view step) {
+      if (step == "turned")
+        former_->reply(40002);  // by a former program that was at work
+      if (step == "turning" || step == "turned" || step == "lower sets removed")
+        for (const Frame& frame : {known, late, asks})
+          seen.push_back(fmt::format("{}: {}", step, at_hook(frame)));
+    };
+    auto loader = kernel::Loader::open(options_);
+    ASSERT_TRUE(loader) << loader.error().message();
+    ASSERT_TRUE((*loader)->take_over());
+    EXPECT_THAT(seen, testing::ElementsAre("turning: 3", "turning: 3", "turning: 3",  //
+                                           "turned: 2", "turned: 3", "turned: 2",     //
+                                           "lower sets removed: 2", "lower sets removed: 2",
+                                           "lower sets removed: 2"));
+    const auto flows = (*loader)->maps().value()->flows(10'000).value();
+    EXPECT_EQ(std::ranges::count_if(flows, &kernel::Flow::reverse), 2);
+  }
 }
 
 // Killed at each step in turn, and taken up by an agent that is not.

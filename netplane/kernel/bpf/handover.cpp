@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/kernel/bpf/handover.h"
 
+#include "netplane/kernel/bpf/skeleton.h"
 #include "netplane/kernel/bpf/syscalls.h"
 
 #include <bpf/bpf.h>
@@ -8,6 +9,9 @@
 #include <cerrno>
 #include <fmt/format.h>
 #include <handover.skel.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace shoal::kernel {
 namespace {
@@ -32,6 +36,22 @@ Result<std::string> program_name(int fd) {
   return std::string(info.name);
 }
 
+// Its own maps are pinned when they are not there yet; of the set's it uses those that are.
+Result<> find_map(bpf_map* map, const std::filesystem::path& folder) {
+  const std::filesystem::path pin = folder / bpf_map__name(map);
+  int rc = 0;
+  if (Handover::is_pin(bpf_map__name(map))) {
+    rc = bpf_map__set_pin_path(map, pin.c_str());
+  } else if (const auto fd = open_pin(pin)) {
+    rc = bpf_map__reuse_fd(map, fd->get());
+  } else {
+    rc = bpf_map__set_autocreate(map, false);
+  }
+  if (rc != 0)
+    return fail_errno(-rc, "use " + pin.string());
+  return {};
+}
+
 // Calls visit(hook, its program, the program's name).
 Result<>
 each_hook(const Links& links,
@@ -49,8 +69,7 @@ each_hook(const Links& links,
 
 class Handover::Impl {
 public:
-  ~Impl() { handover_bpf__destroy(skeleton); }
-  handover_bpf* skeleton = nullptr;
+  Skeleton<handover_bpf, handover_bpf__destroy> skeleton;
 
   bpf_map* table(const std::string& program) const {
     return bpf_object__find_map_by_name(skeleton->obj,
@@ -61,19 +80,19 @@ public:
 Handover::Handover(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Handover::~Handover() = default;
 
-Result<std::unique_ptr<Handover>> Handover::open(const std::filesystem::path& folder) {
+Result<std::unique_ptr<Handover>> Handover::open(const std::filesystem::path& folder,
+                                                 const Features& features) {
   auto impl = std::make_unique<Impl>();
-  impl->skeleton = handover_bpf__open();
-  if (impl->skeleton == nullptr)
+  impl->skeleton.reset(handover_bpf__open());
+  if (!impl->skeleton)
     return fail_errno("open the BPF object handover");
+  set_features(*impl->skeleton, features);
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, impl->skeleton->obj) {
-    if (bpf_map__is_internal(map))
-      continue;
-    if (int rc = bpf_map__set_pin_path(map, (folder / bpf_map__name(map)).c_str()); rc != 0)
-      return fail_errno(-rc, fmt::format("set the pin of {}", bpf_map__name(map)));
+    if (!bpf_map__is_internal(map))
+      SHOAL_TRY_WRAP(find_map(map, folder), bpf_map__name(map));
   }
-  if (int rc = handover_bpf__load(impl->skeleton); rc != 0)
+  if (int rc = handover_bpf__load(impl->skeleton.get()); rc != 0)
     return fail_errno(-rc, "load the BPF object handover");
   return std::unique_ptr<Handover>(new Handover(std::move(impl)));
 }
@@ -141,6 +160,9 @@ Result<> Handover::turn() {
   if (bpf_map_update_elem(bpf_map__fd(impl_->skeleton->maps.shoal_handover), &zero, &one,
                           BPF_ANY) != 0)
     return fail_errno("write shoal_handover");
+  // Waits for programs that are at work, as the kernel's synchronize_rcu() does. Where there is no
+  // such call, they will have ended by the time that a system call takes.
+  ::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
   return {};
 }
 

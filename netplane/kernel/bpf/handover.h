@@ -13,6 +13,7 @@
 
 #include "netplane/base/result.h"
 #include "netplane/kernel/bpf/links.h"
+#include "netplane/kernel/bpf/probes.h"
 
 #include <filesystem>
 #include <functional>
@@ -27,8 +28,9 @@ using StepObserver = std::function<void(std::string_view step)>;
 
 class Handover {
 public:
-  // Takes up what is pinned in the folder, or begins anew.
-  static Result<std::unique_ptr<Handover>> open(const std::filesystem::path& folder);
+  // Takes up what is pinned in the folder, which has the new maps, or begins anew.
+  static Result<std::unique_ptr<Handover>> open(const std::filesystem::path& folder,
+                                                const Features& features);
   ~Handover();
   Handover(const Handover&) = delete;
   Handover& operator=(const Handover&) = delete;
@@ -46,6 +48,7 @@ public:
   // stand-in of that name.
   Result<> stand_in(const Links& links, const std::map<std::string, int>& programs,
                     const StepObserver& step);
+  // Returns when no former program is at work any more, but for replies to what they have seen.
   Result<> turn();
 
 private:

@@ -5,6 +5,7 @@
 #include "netplane/base/fs.h"
 #include "netplane/kernel/bpf/bpf_maps.h"
 #include "netplane/kernel/bpf/map_sets.h"
+#include "netplane/kernel/bpf/skeleton.h"
 #include "netplane/kernel/bpf/syscalls.h"
 
 #include <algorithm>
@@ -62,23 +63,7 @@ std::string libbpf_said() {
   return log.size() > kVerifierLogBytesMax ? log.substr(log.size() - kVerifierLogBytesMax) : log;
 }
 
-// ---- the four skeletons -------------------------------------------------------------------------
-
-template <class S, void (*Destroy)(S*)>
-struct SkeletonDeleter {
-  void operator()(S* skeleton) const { Destroy(skeleton); }
-};
-template <class S, void (*Destroy)(S*)>
-using Skeleton = std::unique_ptr<S, SkeletonDeleter<S, Destroy>>;
-
-template <class S>
-void set_features(S& skeleton, const Features& f) {
-  skeleton.rodata->shoal_has_redirect_peer = f.redirect_peer;
-  skeleton.rodata->shoal_has_redirect_neigh = f.redirect_neigh;
-  skeleton.rodata->shoal_has_set_retval = f.set_retval;
-  skeleton.rodata->shoal_has_sk_storage = f.sk_storage;
-  skeleton.rodata->shoal_has_coarse_clock = f.coarse_clock;
-}
+// ---- the four objects ---------------------------------------------------------------------------
 
 // The size that the options give to a map, and the config key behind it, where there is one.
 struct Sizing {
@@ -265,15 +250,14 @@ public:
     const std::filesystem::path before = maps_folder();
     const std::filesystem::path staged = SHOAL_TRY(sets.stage());
     step("staged");
-    if (!plan.anew) {
-      for (const std::string& name : plan.reused) {
-        const UniqueFd fd = SHOAL_TRY(open_pin(before / name));
-        SHOAL_TRY(pin_fd(fd.get(), staged / name));
-        step("took over " + name);
-      }
-      handover = SHOAL_TRY(Handover::open(staged));
+    for (const std::string& name : plan.reused) {
+      const UniqueFd fd = SHOAL_TRY(open_pin(before / name));
+      SHOAL_TRY(pin_fd(fd.get(), staged / name));
+      step("took over " + name);
     }
     SHOAL_TRY(load_on(staged));
+    if (!plan.anew)
+      handover = SHOAL_TRY(Handover::open(staged, features));
     step("loaded");
     for (const auto& [name, copy] : plan.converted)
       if (!wanted[name].shape.written_by_programs()) {
@@ -354,7 +338,7 @@ public:
     const StepObserver observer = [this](std::string_view what) { step(std::string(what)); };
     if (made_from_another) {
       if (!handover)
-        handover = SHOAL_TRY(Handover::open(maps_folder()));
+        handover = SHOAL_TRY(Handover::open(maps_folder(), features));
       SHOAL_TRY(hand_over(by_name, observer));
     }
     // Before their maps, and stand-ins' tables, lose their pins.
