@@ -233,8 +233,18 @@ void Agent::Impl::load_store() {
       if (!result)
         return fatal(std::move(result).error().wrap("write the first objects"));
       register_first_node();
+      join_known_hosts();
     });
   });
+}
+
+// The first host of a cluster was told of no other; after a restart it asks those that it knows.
+void Agent::Impl::join_known_hosts() {
+  std::vector<SocketAddress> seeds = files.seeds;
+  for (const view::ObjectPtr& node : view.list(view::kNodes))
+    if (const auto address = view::node_underlay(*node); address && node->name != files.node_name)
+      seeds.emplace_back(*address, options.gossip.port);
+  gossip->join(std::move(seeds));
 }
 
 void Agent::Impl::register_first_node() {
@@ -411,6 +421,11 @@ std::optional<api::StoreHost> Agent::Impl::store_host() const {
 }
 
 bool Agent::Impl::statuses_arrived() const {
+  // A host of which gossip has heard nothing yet may be alive.
+  const std::vector<gossip::Member> known = gossip->members();
+  for (const view::ObjectPtr& node : view.list(view::kNodes))
+    if (std::ranges::find(known, node->name, &gossip::Member::name) == known.end())
+      return false;
   for (const std::string& name : bridge->members().live()) {
     if (name == files.node_name)
       continue;

@@ -4,8 +4,8 @@
 // of them. Errors are logged when they appear and retried; the rest is applied.
 //
 // Nothing is pruned until the view is complete: the replica has synced, this host's pods have been
-// taken up, and every live host's statuses have arrived, or kSettleMax has passed. Threading: the
-// loop thread.
+// taken up, and every live host's statuses have arrived, or kSettleMax has passed. A host that
+// gossip knows nothing of yet may be live. Threading: the loop thread.
 #pragma once
 
 #include "agent/api/writer.h"
@@ -33,7 +33,7 @@ class NetplaneDriver {
 public:
   struct Inputs {
     std::function<const view::Members&()> members;
-    std::function<bool()> statuses_arrived;  // of every live host
+    std::function<bool()> statuses_arrived;  // of every host that may be live
     // What of desired::Inputs may change while the agent runs. Asked at start and with each audit.
     std::function<std::vector<IpAddress>()> node_addresses;
     std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
