@@ -118,7 +118,7 @@ Result<> Agent::Impl::make_gossip() {
     if (pods)
       pods->drains_changed();
   });
-  bridge->on_drained([this](std::string_view host, const std::string* value) {
+  bridge->on_applied([this](std::string_view host, const std::string* value) {
     if (drains)
       drains->told(host, value);
   });
@@ -175,10 +175,14 @@ void Agent::Impl::make_controllers() {
   view.attach(replica, kViewed);
   drains = std::make_unique<DrainBoard>(
       files.node_name, view,
-      [this](std::optional<std::string> value) {
-        return gossip->publish(kDrainedKey, std::move(value));
-      },
-      [this] { timers.run_at(clock.now() + kDrainRetry, [this] { drains->retry(); }); });
+      [this](std::string value) { return gossip->publish(kAppliedKey, std::move(value)); },
+      [this] { timers.run_at(clock.now() + kDrainRetry, [this] { drains->retry(); }); },
+      [this](store::Revision revision) {
+        replica.when_revision(revision, [this] {
+          if (driver)
+            driver->view_completed();
+        });
+      });
   drains->on_news([this] {
     if (pods)
       pods->drains_changed();
