@@ -21,7 +21,7 @@ MAP(shoal_vips, BPF_MAP_TYPE_HASH, 64, BPF_F_NO_PREALLOC, struct shoal_addr,
     struct shoal_vip); /* as it is */
 MAP(shoal_ring_refs, BPF_MAP_TYPE_ARRAY, FORMER_SERVICES, BPF_F_MMAPABLE, __u32, __u64);
 MAP(shoal_ring_blocks, BPF_MAP_TYPE_ARRAY, FORMER_BLOCKS, BPF_F_MMAPABLE, __u32,
-    struct shoal_ring_block);
+    struct former_ring_block);
 MAP(shoal_backends, BPF_MAP_TYPE_ARRAY, FORMER_BACKENDS, BPF_F_MMAPABLE, __u32,
     struct former_backend);
 MAP(shoal_pods, BPF_MAP_TYPE_HASH, 64, BPF_F_NO_PREALLOC, struct shoal_addr, struct former_pod);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The maps of a build that never was: what bpf/abi/shoal_abi.h has, with members in another order,
- * of another width, too many and too few. Shared by the program that declares them and the test
- * that fills them.
+ * The maps of a build that never was: what version 3 of bpf/abi/shoal_abi.h had, with members in
+ * another order, of another width, too many and too few. Shared by the program that declares them
+ * and the test that fills them.
  */
 #ifndef SHOAL_TEST_FORMER_H
 #define SHOAL_TEST_FORMER_H
 
 #include "bpf/abi/shoal_abi.h"
 
+#define FORMER_VERSION 3
 #define FORMER_SERVICES 32
 #define FORMER_BACKENDS 128
 #define FORMER_BLOCKS 600
@@ -33,6 +34,10 @@ struct former_frontend {
   __u16 pad;
   __u32 outside;
   __u32 inside;
+};
+
+struct former_ring_block {
+  __u32 backend[SHOAL_RING_BLOCK_SLOTS]; /* what version 3 said for slot */
 };
 
 struct former_backend {

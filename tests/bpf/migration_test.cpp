@@ -125,7 +125,7 @@ private:
                          .overlay_ifindex = 9,
                          .hash_seed = 5,
                          .pod_net6 = {},
-                         .abi_version = SHOAL_ABI_VERSION,
+                         .abi_version = FORMER_VERSION,
                          .gone_too = 1};
     put(maps.shoal_config, __u32{0}, config);
     put(maps.shoal_frontends, shoal_frontend_key{addr_of("10.96.0.10"), htons(80), IPPROTO_TCP, 0},
@@ -139,7 +139,7 @@ private:
         __u32{1});
     put(maps.shoal_vips, addr_of("10.96.0.10"), shoal_vip{SHOAL_VIP_ANNOUNCED});
     put(maps.shoal_ring_refs, __u32{2}, SHOAL_RING_REF(500, 100));
-    shoal_ring_block ones{}, twos{};
+    former_ring_block ones{}, twos{};
     std::fill(std::begin(ones.backend), std::end(ones.backend), 1);
     std::fill(std::begin(twos.backend), std::end(twos.backend), 2);
     put(maps.shoal_ring_blocks, __u32{500}, ones);
@@ -391,7 +391,7 @@ TEST_F(MigrationTest, AnotherVersionsMeaningIsNotTakenOver) {
   const __u32 zero = 0;
   former_config theirs{};
   ASSERT_EQ(bpf_map_lookup_elem(config.get(), &zero, &theirs), 0);
-  theirs.abi_version++;
+  theirs.abi_version = 1;
   ASSERT_EQ(bpf_map_update_elem(config.get(), &zero, &theirs, BPF_ANY), 0);
   auto loader = kernel::Loader::open(options_);
   ASSERT_TRUE(loader) << loader.error().message();

@@ -230,7 +230,7 @@ public:
     plan.anew = numbers.empty();
     if (!numbers.empty()) {
       set = numbers.back();
-      plan = SHOAL_TRY(plan_set(maps_folder(), wanted, SHOAL_ABI_VERSION, shapes));
+      plan = SHOAL_TRY(plan_set(maps_folder(), wanted, shapes));
       losses = plan.losses;
     }
     SHOAL_TRY(plan.keep ? load_on(maps_folder()) : make_set(plan));
@@ -310,6 +310,7 @@ public:
     for (const unsigned number : SHOAL_TRY(sets.numbers())) {
       if (number >= set || SHOAL_TRY(Handover::is_waiting(sets.folder(number))))
         continue;
+      const std::uint32_t version = SHOAL_TRY(version_of(sets.folder(number), shapes));
       for (const auto& [name, map] : wanted) {
         if (!map.shape.written_by_programs())
           continue;
@@ -319,7 +320,8 @@ public:
         const UniqueFd to = SHOAL_TRY(open_pin(maps_folder() / name));
         if (SHOAL_TRY(map_info(from->get())).id == SHOAL_TRY(map_info(to.get())).id)
           continue;
-        if (const auto copy = MapCopy::between(SHOAL_TRY(shapes.of_map(from->get())), map.shape)) {
+        if (const auto copy =
+                copy_from(version, name, SHOAL_TRY(shapes.of_map(from->get())), map.shape)) {
           SHOAL_TRY_WRAP(visit(name, number, *copy, from->get(), to.get()), name);
           step("carried over " + name);
         }

@@ -3,6 +3,7 @@
 
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
+#include "netplane/kernel/bpf/abi_versions.h"
 #include "netplane/kernel/bpf/handover.h"
 
 #include <algorithm>
@@ -39,24 +40,6 @@ std::optional<unsigned> number_of(const std::string& name) {
     return std::nullopt;
   const auto number = parse_uint(std::string_view(name).substr(1), UINT32_MAX);
   return number ? std::optional(static_cast<unsigned>(*number)) : std::nullopt;
-}
-
-// 0 where it says none: nobody has used the set yet.
-Result<std::uint64_t> version_of(int config_fd, const MapShape& shape) {
-  if (!shape.value)
-    return 0;
-  for (const Member& member : shape.value->members) {
-    if (member.name != kVersionMember || member.layout.bytes != sizeof(std::uint32_t))
-      continue;
-    std::vector<std::uint8_t> value(shape.value_bytes);
-    const __u32 zero = 0;
-    if (bpf_map_lookup_elem(config_fd, &zero, value.data()) != 0)
-      return fail_errno("read shoal_config");
-    std::uint32_t out = 0;
-    std::memcpy(&out, value.data() + member.offset, sizeof(out));
-    return out;
-  }
-  return 0;
 }
 
 Result<std::vector<std::string>> pins_in(const std::filesystem::path& set) {
@@ -120,9 +103,38 @@ Result<> MapSets::remove(unsigned number) const {
   return {};
 }
 
+Result<std::uint32_t> version_of(const std::filesystem::path& set, ShapeReader& shapes) {
+  const auto fd = open_pin(set / kConfigMap);
+  if (!fd && fd.error().code() == Errc::kNotFound)
+    return 0;
+  if (!fd)
+    return fail(fd.error());
+  const MapShape shape = SHOAL_TRY_WRAP(shapes.of_map(fd->get()), kConfigMap);
+  std::uint32_t out = 0;
+  std::vector<std::uint8_t> value(shape.value_bytes);
+  const __u32 zero = 0;
+  if (bpf_map_lookup_elem(fd->get(), &zero, value.data()) != 0)
+    return fail_errno("read shoal_config");
+  if (shape.value)
+    for (const Member& member : shape.value->members)
+      if (member.name == kVersionMember && member.layout.bytes == sizeof(out))
+        std::memcpy(&out, value.data() + member.offset, sizeof(out));
+  return out;
+}
+
+Result<MapCopy> copy_from(std::uint32_t version, std::string_view map, MapShape shape,
+                          const MapShape& to) {
+  if (shape.value)
+    use_todays_names(version, map, *shape.value);
+  return MapCopy::between(shape, to);
+}
+
 Result<SetPlan> plan_set(const std::filesystem::path& set, const WantedMaps& wanted,
-                         std::uint32_t abi_version, ShapeReader& shapes) {
+                         ShapeReader& shapes) {
   SetPlan out;
+  const std::uint32_t version = SHOAL_TRY(version_of(set, shapes));
+  if (version != 0 && !understands_version(version))
+    return nothing_of(set, fmt::format("{}, which this build does not know", version));
   for (const auto& [name, map] : wanted) {
     auto fd = open_pin(set / name);
     if (!fd && fd.error().code() == Errc::kNotFound)
@@ -130,15 +142,11 @@ Result<SetPlan> plan_set(const std::filesystem::path& set, const WantedMaps& wan
     if (!fd)
       return fail(std::move(fd).error());
     const MapShape shape = SHOAL_TRY_WRAP(shapes.of_map(fd->get()), name);
-    if (name == kConfigMap)
-      if (const auto theirs = SHOAL_TRY(version_of(fd->get(), shape));
-          theirs != 0 && theirs != abi_version)
-        return nothing_of(set, fmt::format("{}, not {}", theirs, abi_version));
     if (map.shape.same_as(shape)) {
       out.reused.push_back(name);
       continue;
     }
-    auto copy = MapCopy::between(shape, map.shape);
+    auto copy = copy_from(version, name, shape, map.shape);
     if (copy) {
       out.converted.emplace(name, std::move(*copy));
     } else if (map.shape.written_by_programs()) {

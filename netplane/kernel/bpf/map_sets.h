@@ -53,8 +53,15 @@ struct SetPlan {
   std::vector<std::string> losses;  // sentences
 };
 
-// `abi_version`: of this build; that of the set is read from its shoal_config.
 Result<SetPlan> plan_set(const std::filesystem::path& set, const WantedMaps& wanted,
-                         std::uint32_t abi_version, ShapeReader& shapes);
+                         ShapeReader& shapes);
+
+// The SHOAL_ABI_VERSION of the build that a set was made by, from its shoal_config; 0: nobody has
+// used the set yet.
+Result<std::uint32_t> version_of(const std::filesystem::path& set, ShapeReader& shapes);
+
+// From a map of a set of that version.
+Result<MapCopy> copy_from(std::uint32_t version, std::string_view map, MapShape shape,
+                          const MapShape& to);
 
 }  // namespace shoal::kernel
