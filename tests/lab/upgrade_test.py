@@ -9,7 +9,7 @@
                                            +--- h3: shoald, pods of web and dns
 
    Load: TCP and UDP, from c1 to the VIP, from a pod and from h1 to the ClusterIP; idle TCP connections beside it, that
-   were there before the rings changed, so that only their flows know their backends. The other build is
+   were there before the rings changed, so that the rings alone do not know their backends. The other build is
    shoald-variant, whose maps all have other layouts (tests/lab/variant).
 
    SHOAL_ROUNDS: of each kind, 10 unless said otherwise.
@@ -175,11 +175,11 @@ class Upgrade(unittest.TestCase):
         clients = LoadClients(self, web, RATE, IDLE, seconds=7200)
         clients.add_udp(dns, 53, UDP_RATE)
         clients.check("begin", "before")
-        # More backends: what was connected before is where the rings would not lead it any more.
-        self.cluster.apply(OBJECTS.replace("replicas: 3", "replicas: 6", 1))
-        self.cluster.wait_ready("app=web", 6)
-        self.wait_backends(6)
-        clients.check("scaled", "more backends")
+        # One backend more: some of what was connected before is where the rings would not lead it any more.
+        self.cluster.apply(OBJECTS.replace("replicas: 3", "replicas: 4", 1))
+        self.cluster.wait_ready("app=web", 4)
+        self.wait_backends(4)
+        clients.check("scaled", "one backend more")
         began = time.monotonic()
         self.kill(clients)
         killed = time.monotonic()
