@@ -8,7 +8,7 @@
  * bytes, and a frontend's backends are of its own family.
  */
 #include "lib/lb.h"
-#include "lib/maps_sock.h"
+#include "lib/sock.h"
 
 #define ECONNREFUSED 111
 #define PROCEED 1
@@ -25,20 +25,6 @@ static __always_inline int refuse(__u32 reason)
 
 /* ---- the two families' contexts, as one shape
  * ------------------------------------------------------- */
-
-static __always_inline void ctx_read(struct bpf_sock_addr *ctx, bool v6, struct shoal_addr *addr)
-{
-	__u32 *w = (__u32 *)addr->b;
-
-	if (v6) {
-		w[0] = ctx->user_ip6[0];
-		w[1] = ctx->user_ip6[1];
-		w[2] = ctx->user_ip6[2];
-		w[3] = ctx->user_ip6[3];
-	} else {
-		addr_from_v4(addr, ctx->user_ip4);
-	}
-}
 
 static __always_inline void ctx_write(struct bpf_sock_addr *ctx, bool v6, const struct shoal_addr *addr, __be16 port)
 {
@@ -68,15 +54,6 @@ static __always_inline void count_connect(__u32 service, __u32 backend)
 
 /* ---- what a socket asked for
  * --------------------------------------------------------------------------- */
-
-static __always_inline void udp_key(struct shoal_udp_key *key, struct bpf_sock_addr *ctx,
-				    const struct shoal_addr *addr, __be16 port)
-{
-	__builtin_memset(key, 0, sizeof(*key));
-	key->cookie = bpf_get_socket_cookie(ctx);
-	addr_copy(&key->addr, addr);
-	key->port = port;
-}
 
 /* By (socket, backend): for unconnected sockets, and for connected ones where there is no socket
  * storage. */

@@ -159,7 +159,7 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 }
 
 SEC("xdp")
-int shoal_uplink_xdp(struct xdp_md *xdp)
+int shoal_xdp(struct xdp_md *xdp)
 {
 	const struct shoal_config *cfg = config();
 	struct ethhdr *eth = pkt_data(xdp);

@@ -118,7 +118,7 @@ Result<> Agent::Impl::make_gossip() {
     if (pods)
       pods->drains_changed();
   });
-  bridge->on_drained([this](std::string_view host, const std::string* value) {
+  bridge->on_applied([this](std::string_view host, const std::string* value) {
     if (drains)
       drains->told(host, value);
   });
@@ -175,10 +175,14 @@ void Agent::Impl::make_controllers() {
   view.attach(replica, kViewed);
   drains = std::make_unique<DrainBoard>(
       files.node_name, view,
-      [this](std::optional<std::string> value) {
-        return gossip->publish(kDrainedKey, std::move(value));
-      },
-      [this] { timers.run_at(clock.now() + kDrainRetry, [this] { drains->retry(); }); });
+      [this](std::string value) { return gossip->publish(kAppliedKey, std::move(value)); },
+      [this] { timers.run_at(clock.now() + kDrainRetry, [this] { drains->retry(); }); },
+      [this](store::Revision revision) {
+        replica.when_revision(revision, [this] {
+          if (driver)
+            driver->view_completed();
+        });
+      });
   drains->on_news([this] {
     if (pods)
       pods->drains_changed();
@@ -233,8 +237,18 @@ void Agent::Impl::load_store() {
       if (!result)
         return fatal(std::move(result).error().wrap("write the first objects"));
       register_first_node();
+      join_known_hosts();
     });
   });
+}
+
+// The first host of a cluster was told of no other; after a restart it asks those that it knows.
+void Agent::Impl::join_known_hosts() {
+  std::vector<SocketAddress> seeds = files.seeds;
+  for (const view::ObjectPtr& node : view.list(view::kNodes))
+    if (const auto address = view::node_underlay(*node); address && node->name != files.node_name)
+      seeds.emplace_back(*address, options.gossip.port);
+  gossip->join(std::move(seeds));
 }
 
 void Agent::Impl::register_first_node() {
@@ -411,6 +425,11 @@ std::optional<api::StoreHost> Agent::Impl::store_host() const {
 }
 
 bool Agent::Impl::statuses_arrived() const {
+  // A host of which gossip has heard nothing yet may be alive.
+  const std::vector<gossip::Member> known = gossip->members();
+  for (const view::ObjectPtr& node : view.list(view::kNodes))
+    if (std::ranges::find(known, node->name, &gossip::Member::name) == known.end())
+      return false;
   for (const std::string& name : bridge->members().live()) {
     if (name == files.node_name)
       continue;

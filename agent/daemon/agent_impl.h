@@ -57,6 +57,7 @@ struct Agent::Impl {
   Result<> start();
   void load_store();
   void register_first_node();
+  void join_known_hosts();
   void on_own_node(const store::Object& node);
   Result<> start_network(const store::Object& node);
   Result<> start_pods(const std::vector<IpPrefix>& pod_cidrs);

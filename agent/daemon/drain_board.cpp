@@ -5,19 +5,18 @@
 #include "netplane/base/strings.h"
 
 #include <algorithm>
-#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <utility>
 
 namespace shoal::daemon {
 
 DrainBoard::DrainBoard(std::string self, view::View& view, Publish publish,
-                       std::function<void()> retry_later)
+                       std::function<void()> retry_later,
+                       std::function<void(store::Revision)> when_complete)
     : self_(std::move(self)), view_(view), publish_(std::move(publish)),
-      retry_later_(std::move(retry_later)) {
+      retry_later_(std::move(retry_later)), when_complete_(std::move(when_complete)) {
   for (const auto& pod : view_.list(view::kPods))
-    if (view::is_terminating(*pod) && balanced(*pod))
-      stopping_.insert(pod->uid);
+    note(*pod);
   changes_ = view_.subscribe([this](const view::Change& change) {
     if (change.object->resource == view::kPods)
       on_pod(change);
@@ -29,30 +28,45 @@ bool DrainBoard::balanced(const store::Object& pod) const {
 }
 
 void DrainBoard::on_pod(const view::Change& change) {
-  const store::Object& pod = *change.object;
-  if (change.before && change.before->uid != pod.uid)
+  if (change.before && change.before->uid != change.object->uid)
     stopping_.erase(change.before->uid);
   if (change.kind == store::ChangeKind::kDeleted)
-    stopping_.erase(pod.uid);
-  else if (view::is_terminating(pod) && balanced(pod))
-    stopping_.insert(pod.uid);
+    stopping_.erase(change.object->uid);
+  else
+    note(*change.object);
+}
+
+void DrainBoard::note(const store::Object& pod) {
+  if (!view::is_terminating(pod))
+    return;
+  Stop& stop = stopping_.try_emplace(pod.uid, Stop{pod.revision, pod.revision}).first->second;
+  stop.last = std::max(stop.last, pod.revision);
 }
 
 void DrainBoard::applied() {
-  const bool news = applied_ != stopping_;
-  applied_ = stopping_;
+  const bool news = std::exchange(applied_, view_.revision()) != view_.revision();
+  store::Revision last = 0;
+  for (const auto& [uid, stop] : stopping_)
+    last = std::max(last, stop.last);
+  if (last > applied_ && last > awaited_) {
+    awaited_ = last;
+    when_complete_(last);
+  }
   tell();
   if (news && news_)
     news_();
 }
 
 void DrainBoard::tell() {
-  if (published_ == applied_)
+  const bool wanted = std::ranges::any_of(stopping_, [&](const auto& item) {
+    if (item.second.last <= published_ || item.second.last > applied_)
+      return false;
+    const auto pod = view_.by_uid(item.first);
+    return pod && balanced(*pod);
+  });
+  if (!wanted)
     return;
-  std::optional<std::string> value;
-  if (!applied_.empty())
-    value = fmt::format("{}", fmt::join(applied_, "\n"));
-  if (auto told = publish_(std::move(value)); told) {
+  if (auto told = publish_(fmt::format("{}", applied_)); told) {
     published_ = applied_;
   } else if (!std::exchange(retrying_, true)) {
     spdlog::error("tell which pods are drained (again in {} s): {}", kDrainRetry.count(),
@@ -67,11 +81,8 @@ void DrainBoard::retry() {
 }
 
 void DrainBoard::told(std::string_view host, const std::string* value) {
-  Uids uids;
-  if (value)
-    for (const std::string_view uid : split(*value, '\n'))
-      uids.emplace(uid);
-  told_.insert_or_assign(std::string(host), std::move(uids));
+  const auto revision = value ? parse_uint(*value, UINT64_MAX) : std::nullopt;
+  told_.insert_or_assign(std::string(host), revision.value_or(0));
   if (news_)
     news_();
 }
@@ -80,12 +91,13 @@ bool DrainBoard::drained(std::string_view uid, const view::Members& members) con
   const auto pod = view_.by_uid(uid);
   if (!pod || !balanced(*pod))
     return true;
-  if (!applied_.contains(uid))
+  const auto stop = stopping_.find(uid);
+  if (stop == stopping_.end() || applied_ < stop->second.first)
     return false;
   const std::vector<std::string> live = members.live();
-  return std::all_of(live.begin(), live.end(), [&](const std::string& host) {
+  return std::ranges::all_of(live, [&](const std::string& host) {
     const auto at = told_.find(host);
-    return host == self_ || (at != told_.end() && at->second.contains(uid));
+    return host == self_ || (at != told_.end() && at->second >= stop->second.first);
   });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which pods that are being stopped get no new connection any more, by host. Every host tells the
-// others which of them its data plane has taken into account; a pod's own host asks the pod's
-// processes to end once all live hosts have said so.
+// others up to which revision of the store its data plane is; a pod's own host asks the pod's
+// processes to end once all live hosts are where the pod was first seen to be stopped.
 //
-// Only pods that a Service selects, or that have a host port, are spoken of: nobody balances over
-// others. Told under the gossip key "drained": the pods' uids, sorted, a line each. Threading: the
-// loop thread.
+// Only pods that a Service selects, or that have a host port, are waited for: nobody balances over
+// others. The number is told, under the gossip key "applied", when it passes such a pod. Threading:
+// the loop thread.
 #pragma once
 
 #include "agent/view/members.h"
@@ -15,23 +15,23 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 
 namespace shoal::daemon {
 
-inline constexpr std::string_view kDrainedKey = "drained";
+inline constexpr std::string_view kAppliedKey = "applied";
 inline constexpr std::chrono::seconds kDrainRetry{1};
 
 class DrainBoard {
 public:
-  // publish: under kDrainedKey, to the other hosts; no value: nothing is to be said any more.
-  using Publish = std::function<Result<>(std::optional<std::string> value)>;
+  using Publish = std::function<Result<>(std::string value)>;
+  // publish: under kAppliedKey, to the other hosts.
   // retry_later: have retry() called in kDrainRetry.
-  DrainBoard(std::string self, view::View& view, Publish publish,
-             std::function<void()> retry_later);
+  // when_complete: have applied() called again once the view is complete up to a revision. A change
+  // may arrive before it is known that nothing before it is missing.
+  DrainBoard(std::string self, view::View& view, Publish publish, std::function<void()> retry_later,
+             std::function<void(store::Revision)> when_complete);
 
   // The data plane now is what the view says.
   void applied();
@@ -45,8 +45,13 @@ public:
   void on_news(std::function<void()> run) { news_ = std::move(run); }
 
 private:
-  using Uids = std::set<std::string, std::less<>>;
+  // Of a pod that is being stopped: others may have seen it so first at any of them.
+  struct Stop {
+    store::Revision first = 0;
+    store::Revision last = 0;
+  };
   void on_pod(const view::Change& change);
+  void note(const store::Object& pod);
   bool balanced(const store::Object& pod) const;
   void tell();
 
@@ -54,11 +59,13 @@ private:
   view::View& view_;
   Publish publish_;
   std::function<void()> retry_later_;
-  Uids stopping_;   // of all hosts, as the view has it now
-  Uids applied_;    // of these, what this host's data plane has taken into account
-  Uids published_;  // what the other hosts were told
+  std::function<void(store::Revision)> when_complete_;
+  std::map<std::string, Stop, std::less<>> stopping_;  // pods of all hosts, by uid
+  store::Revision applied_ = 0;
+  store::Revision published_ = 0;
+  store::Revision awaited_ = 0;  // of when_complete_
   bool retrying_ = false;
-  std::map<std::string, Uids, std::less<>> told_;
+  std::map<std::string, store::Revision, std::less<>> told_;
   std::function<void()> news_;
   store::Subscription changes_;
 };

@@ -107,9 +107,9 @@ void GossipBridge::on_entry(const gossip::EntryChanged& changed) {
     replica_.apply(std::span(&event, 1), 0);
     return;
   }
-  if (changed.key == kDrainedKey) {
-    if (drained_)
-      drained_(changed.origin, changed.entry.value.get());
+  if (changed.key == kAppliedKey) {
+    if (applied_)
+      applied_(changed.origin, changed.entry.value.get());
     return;
   }
   apply_status_entry(changed.origin, changed.key, changed.entry.value.get());

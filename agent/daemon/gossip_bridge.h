@@ -36,9 +36,9 @@ public:
 
   const view::Members& members() const { return members_; }
   void on_members_changed(std::function<void()> run) { members_changed_ = std::move(run); }
-  // What other hosts tell under kDrainedKey; null: nothing any more.
-  void on_drained(std::function<void(std::string_view host, const std::string* value)> run) {
-    drained_ = std::move(run);
+  // What other hosts tell under kAppliedKey; null: nothing.
+  void on_applied(std::function<void(std::string_view host, const std::string* value)> run) {
+    applied_ = std::move(run);
   }
 
 private:
@@ -54,7 +54,7 @@ private:
   const Clock& clock_;
   view::Members members_;
   std::function<void()> members_changed_;
-  std::function<void(std::string_view host, const std::string* value)> drained_;
+  std::function<void(std::string_view host, const std::string* value)> applied_;
   bool store_host_ = false;
 };
 

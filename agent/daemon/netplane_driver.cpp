@@ -84,15 +84,31 @@ void NetplaneDriver::run() {
   if (applied_ && builder_.changed())
     changed = *builder_.changed();
   applied_ = true;
-  note_errors(data_plane_.apply(computed.desired, settled_, changed));
+  const apply::ApplyReport report = data_plane_.apply(computed.desired, settled_, changed);
+  note_errors(report);
   // While the view is incomplete a ring may be left as it was, with backends that stop.
-  if (errors_.empty() && settled_)
+  if (!holds_drains(report) && settled_)
     inputs_.applied();
   inputs_.show_health(computed.health_checks);
   if (settled_ && findings_ != computed.findings) {
     tell(computed.findings);
     findings_ = computed.findings;
   }
+}
+
+// A ring may still lead to a pod that is being stopped; or programs that have other maps run.
+bool NetplaneDriver::holds_drains(const apply::ApplyReport& report) {
+  const auto error = std::ranges::find_if(report.errors, [](const apply::ObjectError& each) {
+    return each.object.starts_with("service") || each.object.starts_with("backend") ||
+           each.object == "BPF programs";
+  });
+  const bool holds = error != report.errors.end();
+  if (holds && !std::exchange(drains_held_, true))
+    spdlog::warn(
+        "pods that are being stopped may get new connections until their grace ends: {}: {}",
+        error->object, error->error.message());
+  drains_held_ = holds;
+  return holds;
 }
 
 void NetplaneDriver::note_errors(const apply::ApplyReport& report) {

@@ -4,8 +4,8 @@
 // of them. Errors are logged when they appear and retried; the rest is applied.
 //
 // Nothing is pruned until the view is complete: the replica has synced, this host's pods have been
-// taken up, and every live host's statuses have arrived, or kSettleMax has passed. Threading: the
-// loop thread.
+// taken up, and every live host's statuses have arrived, or kSettleMax has passed. A host that
+// gossip knows nothing of yet may be live. Threading: the loop thread.
 #pragma once
 
 #include "agent/api/writer.h"
@@ -33,11 +33,11 @@ class NetplaneDriver {
 public:
   struct Inputs {
     std::function<const view::Members&()> members;
-    std::function<bool()> statuses_arrived;  // of every live host
+    std::function<bool()> statuses_arrived;  // of every host that may be live
     // What of desired::Inputs may change while the agent runs. Asked at start and with each audit.
     std::function<std::vector<IpAddress>()> node_addresses;
     std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
-    std::function<void()> applied;  // the data plane is what the view says, every object of it
+    std::function<void()> applied;  // the data plane is what the view says, as to who gets traffic
   };
   NetplaneDriver(boost::asio::io_context& loop, view::View& view, apply::DataPlane& data_plane,
                  api::Writer& writer, const Clock& clock, desired::Inputs base, Inputs inputs);
@@ -47,6 +47,7 @@ public:
 
   void start();
   void members_changed() { mark_dirty(); }
+  void view_completed() { mark_dirty(); }  // up to a later revision, without another change
   // The pods of this host that have a network; settled: all that an earlier agent left are among
   // them.
   void set_local_pods(std::vector<model::LocalPod> pods);
@@ -61,6 +62,7 @@ private:
   void run();
   void check_settled();
   void tell(const std::vector<desired::Finding>& findings);
+  bool holds_drains(const apply::ApplyReport& report);
   void note_errors(const apply::ApplyReport& report);
   void look_at_addresses();
   void tick();
@@ -82,6 +84,7 @@ private:
   bool applied_ = false;  // what the builder built last
   std::vector<desired::Finding> findings_;
   std::vector<std::string> errors_;
+  bool drains_held_ = false;
   MonoTime next_audit_;
   std::optional<MonoTime> synced_at_;
   std::optional<MonoTime> complete_since_;

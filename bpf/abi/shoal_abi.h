@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * The layout of everything that BPF programs and user space share: map keys and values, events, names.
- * One header for BPF (C11) and C++; sizes are asserted on both sides. Changing a layout means raising
- * SHOAL_ABI_VERSION: pinned maps of another version are migrated or made anew, never reinterpreted.
+ * One header for BPF (C11) and C++; sizes are asserted on both sides.
+ *
+ * Members may come, go, move and change their width: a build takes over the pinned entries of another one's maps
+ * member by member, by their names (netplane/kernel/bpf/layout.h), and new members are 0 then. So a name keeps its
+ * meaning: what means something else gets another name. Where a name alone does not say it, as with what an index
+ * stands for or how many slots a ring block has, raise SHOAL_ABI_VERSION and say in netplane/kernel/bpf/abi_versions.cpp
+ * what can be taken over from the one before: maps of a version that is not there are made anew, with all flows lost.
  *
  * Byte order: addresses and fields named be* are in network order, all else in host order. Addresses are 16
  * bytes; an IPv4 address is held IPv4-mapped (::ffff:a.b.c.d), so that one key serves both families.
@@ -18,7 +23,7 @@
 #define SHOAL_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
 
-#define SHOAL_ABI_VERSION 5
+#define SHOAL_ABI_VERSION 4
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 

@@ -49,7 +49,6 @@ struct Config {
   // How outside clients reach pods of other hosts: masqueraded, and the replies come back through
   // this host; false: with their own address, and the pod's host replies (DSR).
   bool snat = false;
-  bool remake_maps = false;  // see kernel::LoaderOptions
 
   // How long a retired backend, ring block or index is left alone: far longer than any BPF program
   // runs, also on a host whose hypervisor takes its time.

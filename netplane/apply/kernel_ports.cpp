@@ -15,6 +15,7 @@ public:
       : loader_(std::move(loader)), config_(config) {}
 
   Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
+    SHOAL_TRY(loader_->take_over());
     // The receiving side first: what the others are sent must be understood.
     SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
     SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
@@ -33,10 +34,11 @@ public:
   }
   Result<> sweep() override {
     SHOAL_TRY_WRAP(loader_->remove_defunct(), "sweep attachments whose device is gone");
-    return loader_->remove_old_versions();
+    return {};
   }
   std::vector<std::string> limitations() const override {
     std::vector<std::string> out = loader_->limitations();
+    out.insert(out.end(), loader_->losses().begin(), loader_->losses().end());
     if (!no_xdp_.empty())
       out.push_back(no_xdp_);
     return out;
@@ -47,10 +49,8 @@ private:
   Result<> attach_xdp(const kernel::Uplink& uplink) {
     const XdpChoice choice = choose_xdp(config_, uplink);
     no_xdp_ = choice.limitation;
-    if (!choice.attach)
+    if (!choice.attach || !loader_->features().xdp)  // the latter is among the kernel's limitations
       return loader_->detach_xdp();
-    if (!loader_->features().xdp)
-      return {};  // said among the kernel's limitations
     if (Result<> done = loader_->attach_xdp(uplink.index, uplink.address, config_.vxlan_port);
         !done) {
       if (done.error().code() != Errc::kConflict && done.error().code() != Errc::kUnsupported)
@@ -93,7 +93,6 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   options.sizes = config.sizes;
   options.allowed = config.allowed;
   options.hash_seed = config.hash_seed;
-  options.remake_maps = config.remake_maps;
   auto loader = SHOAL_TRY_WRAP(kernel::Loader::open(options), "load the BPF programs");
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);

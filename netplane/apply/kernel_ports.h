@@ -21,7 +21,8 @@ class Programs {
 public:
   virtual ~Programs() = default;
   // The uplink, both sides of the overlay device, and the cgroup. Replaces what an earlier agent
-  // left there without a gap; repeating it is cheap and mends.
+  // left there without a gap, and takes over what its programs have written; repeating it is cheap
+  // and mends.
   virtual Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) = 0;
   virtual Result<> attach_pod(std::uint32_t host_ifindex) = 0;
   virtual Result<> detach_pod(std::uint32_t host_ifindex) = 0;
@@ -29,7 +30,8 @@ public:
   virtual Result<bool> attached_before() const = 0;
   // Sweeps what earlier agents left; to be called when everything of ours is attached.
   virtual Result<> sweep() = 0;
-  // What this kernel lacks, a sentence each.
+  // What this kernel lacks, and what could not be taken over from an earlier build, a sentence
+  // each.
   virtual std::vector<std::string> limitations() const = 0;
 };
 

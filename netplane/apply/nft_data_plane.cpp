@@ -165,8 +165,9 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
     // What is not routed elsewhere the kernel would not answer for.
     if (actual_.held.vips.contains(ip) && routes_.contains(IpPrefix::host(ip)))
       wanted.insert({links_.uplink.index, ip});
+  // While the view is incomplete, who else is alive is not known: each address stays where it is.
   for (const kernel::Proxy& proxy : wanted) {
-    if (proxies_.contains(proxy))
+    if (proxies_.contains(proxy) || !prune_allowed_)
       continue;
     if (Result<> done = kernel_.rtnl->replace_proxy(proxy); !done) {
       report.errors.push_back({"address " + proxy.ip.to_string(), std::move(done).error()});

@@ -553,6 +553,12 @@ void Planner::plan_vips() {
         vips.try_emplace(frontend.ip);
   for (const IpAddress& ip : desired_.announced_vips)
     vips[ip].announced = true;
+  // While the view is incomplete, who else is alive is not known: each address stays where it is.
+  if (!options_.prune)
+    for (auto& [ip, entry] : vips) {
+      const auto now = actual_.vips().find(ip);
+      entry.announced = now != actual_.vips().end() && now->second.announced;
+    }
   for (const model::Node& node : desired_.nodes) {
     vips.erase(node.underlay);
     if (node.lan_v6)

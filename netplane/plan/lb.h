@@ -22,8 +22,9 @@
 namespace shoal::plan {
 
 struct Options {
-  // False until the agent's view is complete: nothing is deleted, and a ring is left alone when it
-  // would lose a backend that the input does not name at all, or for its host's sake.
+  // False until the agent's view is complete: nothing is deleted, no address is announced that was
+  // not before, or no more, and a ring is left alone when it would lose a backend that the input
+  // does not name at all, or for its host's sake.
   bool prune = true;
 };
 

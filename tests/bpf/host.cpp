@@ -163,7 +163,7 @@ Outcome Host::run_xdp(const Frame& frame, std::uint32_t ifindex) {
   opts.ctx_in = &ctx;
   opts.ctx_size_in = sizeof(ctx);
   opts.repeat = 1;
-  const int rc = bpf_prog_test_run_opts(program("shoal_uplink_xdp"), &opts);
+  const int rc = bpf_prog_test_run_opts(program("shoal_xdp"), &opts);
   EXPECT_EQ(rc, 0) << "BPF_PROG_TEST_RUN: " << -rc;
   result.verdict = static_cast<int>(opts.retval);
   result.out.resize(opts.data_size_out);

@@ -72,26 +72,44 @@ TEST(LoaderTest, MapsOutliveTheLoader) {
   EXPECT_EQ(kernel::dump(host.maps().read().value()), before);
 }
 
-TEST(LoaderTest, MapsOfAnotherSizeAreRefusedUnlessTheyMayBeMadeAnew) {
+TEST(LoaderTest, MapsOfAnotherSizeKeepWhatTheyHold) {
   Host host;
   host.frontend("10.96.0.10:80", L4Proto::kTcp, 3, false);
+  const std::string before = kernel::dump(host.maps().read().value());
   kernel::LoaderOptions larger = host.options();
   larger.sizes.frontends *= 2;
-  auto refused = kernel::Loader::open(larger);
+  larger.sizes.services *= 2;
+  auto opened = kernel::Loader::open(larger);
+  ASSERT_TRUE(opened) << opened.error().message();
+  ASSERT_TRUE((*opened)->take_over());
+  EXPECT_EQ((*opened)->maps().value()->sizes(), larger.sizes);
+  EXPECT_EQ(kernel::dump((*opened)->maps().value()->read().value()), before);
+  // And back.
+  host.reopen();
+  EXPECT_EQ(host.maps().sizes(), host.options().sizes);
+  EXPECT_EQ(kernel::dump(host.maps().read().value()), before);
+}
+
+TEST(LoaderTest, MapsTooSmallForWhatTheyHoldAreRefused) {
+  Host host;
+  for (std::uint16_t port = 1; port <= 40; ++port)
+    host.frontend(fmt::format("10.96.0.10:{}", port), L4Proto::kTcp, 3, false);
+  host.ring(3, {1}, 0);
+  const std::string before = kernel::dump(host.maps().read().value());
+  kernel::LoaderOptions fewer = host.options();
+  fewer.sizes.frontends = 32;
+  auto refused = kernel::Loader::open(fewer);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Errc::kConflict);
   EXPECT_THAT(refused.error().message(),
-              testing::AllOf(testing::HasSubstr("shoal_frontends"),
+              testing::AllOf(testing::HasSubstr("shoal_frontends holds more than the 32 entries"),
                              testing::HasSubstr(fmt::format("rm -r {},", host.root().string()))));
-  kernel::LoaderOptions fewer = host.options();
-  fewer.sizes.services /= 2;
+  fewer = host.options();
+  fewer.sizes.services = 3;
   EXPECT_THAT(kernel::Loader::open(fewer).error().message(),
               testing::HasSubstr("put limits.services back"));
-  larger.remake_maps = true;
-  auto opened = kernel::Loader::open(larger);
-  ASSERT_TRUE(opened) << opened.error().message();
-  EXPECT_EQ((*opened)->maps().value()->sizes().frontends, 128U);
-  EXPECT_TRUE((*opened)->maps().value()->read().value().frontends.empty());
+  host.reopen();
+  EXPECT_EQ(kernel::dump(host.maps().read().value()), before);
 }
 
 TEST(LoaderTest, AttachmentOfADeletedDeviceIsDefunct) {
@@ -180,7 +198,7 @@ TEST(LoaderXdpTest, ARestartSwapsTheProgramAndItIsOnOneDeviceOnly) {
       host.reopen();
     ASSERT_TRUE(host.loader().attach_xdp(one, kUnderlay, 4789));
     EXPECT_THAT(pins(host), testing::ElementsAre(fmt::format("xdp-{}", one)));
-    EXPECT_EQ(xdp_of(one), id_of(host.program("shoal_uplink_xdp")));
+    EXPECT_EQ(xdp_of(one), id_of(host.program("shoal_xdp")));
   }
   EXPECT_THAT(host.loader().attached_interfaces().value(), testing::ElementsAre(one));
   ASSERT_TRUE(host.loader().attach_xdp(other, kUnderlay, 4789));

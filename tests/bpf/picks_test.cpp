@@ -46,7 +46,7 @@ protected:
     xdp_md context{};
     context.data_end = static_cast<__u32>(frame_bytes);
     context.ingress_ifindex = uplink;
-    return {host.program("shoal_uplink_xdp"), bytes_of(context), kXdpTx};
+    return {host.program("shoal_xdp"), bytes_of(context), kXdpTx};
   }
 
   void follow_the_ring(const Hook& hook, Frame frame,

@@ -104,8 +104,6 @@ class BadHosts(OneSick):
         self.refuses("h2", "underlay", "eth9", "there is: eth0", flags=["--underlay", "eth9"])
         self.refuses("h2", "underlay", "198.18.0.77", "no link has the address", flags=["--underlay", "198.18.0.77"])
         self.refuses("h2", "MTU 9000 (network.mtu) does not fit", "576 to 1450", flags=["--network-mtu", "9000"])
-        self.refuses("h2", "shoal_ring_refs holds 65536", "put limits.services back", "rm -r /sys/fs/bpf/shoal",
-                     flags=["--limits-services", "128"])
         self.still_serves()  # all the while
         self.back()
 

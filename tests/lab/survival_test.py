@@ -28,7 +28,7 @@ from shoal_lab import cluster as lab  # noqa: E402
 from shoal_lab.cluster import Cluster, ClusterError, wait_for  # noqa: E402
 from shoal_lab.gate import Gate  # noqa: E402
 from shoal_lab.inventory import differences, inventory  # noqa: E402
-from shoal_lab.line_process import LineProcess  # noqa: E402
+from shoal_lab.load_clients import LoadClients, ways_in  # noqa: E402
 from shoal_lab.shells import ShellCluster  # noqa: E402
 
 RATE = 200
@@ -201,48 +201,15 @@ class UnderLoad(unittest.TestCase):
     def announcer(self):
         return next((h for h in cluster.hosts if self.vip in cluster.status(h).get("announced_vips", [])), None)
 
-    def clients(self):
-        """[(who, kind, process)]: everything that must not notice."""
-        in_pod = ["nsenter", "-n", "-t", str(self.first_process("count-2", "h2"))]
-        ways = [("c1 to the VIP", cluster.argv("c1"), self.vip),
-                ("a pod to the ClusterIP", [*cluster.argv("h2"), *in_pod], self.cluster_ip),
-                ("h1 to the ClusterIP", cluster.argv("h1"), self.cluster_ip)]
-        out = []
-        for who, way, target in ways:
-            idle = LineProcess([*way, str(lab.LOADGEN), "idle", "--to", f"{target}:9000", "-n", str(IDLE)])
-            self.addCleanup(idle.end)
-            self.assertEqual(idle.expect("ready", 30)["open"], IDLE, who)
-            load = LineProcess([*way, str(lab.LOADGEN), "load", "--to", f"{target}:80", "--rate", str(RATE),
-                                "--timeout", "2s", "--duration", "600"])
-            self.addCleanup(load.end)
-            out.append((who, load, idle))
-        return out
-
-    @staticmethod
-    def first_process(name, host):
-        uid = cluster.get("pod", name)["metadata"]["uid"]
-        return next(iter(inventory(cluster, host)["containers"][uid].values()))[0]
-
-    def check_clients(self, clients, mark, what):
-        for _, load, _ in clients:
-            load.say(f"mark {mark}")
-        for who, load, idle in clients:
-            window = load.expect("window", 30)
-            self.assertEqual((window["failed"], window["failures"]), (0, {}), f"{what}: {who}: {window}")
-            self.requests += window["requests"]
-            idle.say("check")
-            self.assertEqual(idle.expect("check", 30)["broken"], 0, f"{what}: idle connections of {who}")
-
     @staticmethod
     def processes(host):
         seen = inventory(cluster, host)
         return {key: seen[key] for key in ("shims", "containers", "leases", "images", "links", "netns")}
 
     def test_nobody_notices(self):
-        self.requests = 0
         down = 0
-        clients = self.clients()
-        self.check_clients(clients, "begin", "before")
+        clients = LoadClients(self, ways_in(cluster, "count-2", "h2", self.vip, self.cluster_ip), RATE, IDLE)
+        clients.check("begin", "before")
         for round_number in range(KILLS):
             announcer = self.announcer()
             # The announcer, then one that is not, then the next announcer; every other one stays down until the
@@ -256,14 +223,14 @@ class UnderLoad(unittest.TestCase):
             if long:
                 down += 1
                 cluster.wait_members(other, set(cluster.hosts) - {victim}, 30)
-                self.check_clients(clients, f"down-{round_number}", what + " is down")
+                clients.check(f"down-{round_number}", what + " is down")
             cluster.start_daemon(victim)
             cluster.wait_members(other, set(cluster.hosts), 30)
             wait_settled(victim)
-            self.check_clients(clients, f"back-{round_number}", what + " is back")
+            clients.check(f"back-{round_number}", what + " is back")
             with self.subTest(what):
                 self.check_taken_up(victim, before)
-        print(f"{KILLS} kills ({down} of them until declared dead): {self.requests} requests, 0 failed; "
+        print(f"{KILLS} kills ({down} of them until declared dead): {clients.requests} requests, 0 failed; "
               f"{3 * IDLE} idle connections, 0 broken")
 
     def check_taken_up(self, host, before):

@@ -181,8 +181,7 @@ Result<> check_node(const IpPrefix& cidr, const model::NodeEntry& entry) {
 
 Error map_full(std::string_view map, std::string_view config_key, std::uint64_t entries) {
   return Error(Errc::kExhausted,
-               fmt::format("the BPF map {} is full ({} entries); raise data_plane.{} and restart "
-                           "with the maps made anew",
+               fmt::format("the BPF map {} is full ({} entries); raise data_plane.{} and restart",
                            map, entries, config_key));
 }
 

@@ -32,8 +32,7 @@
 
 namespace shoal::kernel {
 
-// Entries of each map. A pinned map of another size is replaced only when the agent is told to
-// (loader.h).
+// Entries of each map. The entries of a pinned map of another size are taken over (loader.h).
 struct MapSizes {
   std::uint32_t services = 65'536;
   std::uint32_t frontends = 131'072;

@@ -21,6 +21,7 @@ constexpr std::uint32_t kFilterPriority = 0xc5;
 constexpr std::uint32_t kFilterHandle = 0x53;  // 'S'
 
 struct LinkInfo {
+  std::uint32_t program_id = 0;
   std::uint32_t ifindex = 0;    // TCX, XDP: 0 when the device is gone
   std::uint64_t cgroup_id = 0;  // cgroup: 0 when the cgroup is gone
 };
@@ -33,6 +34,7 @@ Result<LinkInfo> link_info(int fd) {
   if (bpf_obj_get_info_by_fd(fd, &info, &bytes) != 0)
     return fail_errno("read a BPF link's description");
   LinkInfo out;
+  out.program_id = info.prog_id;
   std::memcpy(&out.ifindex, &info.xdp.ifindex, sizeof(out.ifindex));
   out.cgroup_id = info.cgroup.cgroup_id;
   return out;
@@ -82,7 +84,8 @@ Result<std::vector<std::string>> names_in(const std::filesystem::path& folder) {
   std::error_code error;
   for (auto it = std::filesystem::directory_iterator(folder, error);
        !error && it != std::filesystem::directory_iterator(); it.increment(error))
-    out.push_back(it->path().filename().string());
+    if (std::string name = it->path().filename().string(); !name.starts_with(kNewPinPrefix))
+      out.push_back(std::move(name));
   if (error && error != std::errc::no_such_file_or_directory)
     return fail_errno(error.value(), fmt::format("list {}", folder.string()));
   return out;
@@ -194,7 +197,7 @@ Result<> Links::detach_xdp_but(std::uint32_t ifindex) {
   return {};
 }
 
-Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
+Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) const {
   bpf_tc_hook hook = hook_of(ifindex, side);
   if (int rc = bpf_tc_hook_create(&hook); rc != 0 && rc != -EEXIST)
     return fail_errno(-rc, "create a clsact qdisc");
@@ -203,9 +206,7 @@ Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) {
   opts.flags = BPF_TC_F_REPLACE;
   if (int rc = bpf_tc_attach(&hook, &opts); rc != 0)
     return fail_errno(-rc, "install a clsact filter");
-  const std::filesystem::path pin = filter_pin(ifindex, side);
-  SHOAL_TRY(remove_pin(pin));
-  return pin_fd(prog_fd, pin);
+  return replace_pin(prog_fd, filter_pin(ifindex, side));
 }
 
 Result<> Links::detach_filter(std::uint32_t ifindex, TcSide side) {
@@ -239,13 +240,49 @@ Result<> Links::attach_cgroup(std::string_view hook, bpf_attach_type type, int c
   UniqueFd link(bpf_link_create(prog_fd, cgroup_fd, type, nullptr));
   if (!link)
     return fail_errno(fmt::format("attach {} to the cgroup", hook));
-  if (old)  // elsewhere, or its cgroup is gone: it goes once the new one stands
-    SHOAL_TRY(remove_link(pin));
-  return pin_fd(link.get(), pin);
+  SHOAL_TRY(replace_pin(link.get(), pin));
+  // Elsewhere, or its cgroup is gone: it goes now that the new one stands.
+  if (old && bpf_link_detach(old.get()) != 0)
+    return fail_errno(fmt::format("detach what was {} before", pin.string()));
+  return {};
 }
 
 Result<> Links::detach_cgroup(std::string_view hook) {
   return remove_link(folder_ / fmt::format("cgroup-{}", hook));
+}
+
+Result<std::vector<HookedProgram>> Links::hooked() const {
+  std::vector<HookedProgram> out;
+  for (const std::string& name : SHOAL_TRY(names_in(folder_))) {
+    if (SHOAL_TRY(is_defunct(name)))
+      continue;
+    const auto device = parse_device_name(name);
+    if (!device || device->kind != Kind::kFilter) {
+      const UniqueFd link = SHOAL_TRY(open_pin(folder_ / name));
+      out.push_back({name, SHOAL_TRY_WRAP(link_info(link.get()), name).program_id});
+      continue;
+    }
+    bpf_tc_hook hook = hook_of(device->ifindex, device->side);
+    bpf_tc_opts opts = filter_opts();
+    if (bpf_tc_query(&hook, &opts) == 0)
+      out.push_back({name, opts.prog_id});
+  }
+  return out;
+}
+
+Result<> Links::swap(const std::string& pin, int prog_fd) const {
+  const auto device = parse_device_name(pin);
+  Result<> done;
+  if (device && device->kind == Kind::kFilter) {
+    done = attach_filter(device->ifindex, device->side, prog_fd);
+  } else {
+    const UniqueFd link = SHOAL_TRY(open_pin(folder_ / pin));
+    if (bpf_link_update(link.get(), prog_fd, nullptr) != 0)
+      done = fail_errno(fmt::format("swap the program of {}", pin));
+  }
+  if (!done && is_defunct(pin).value_or(false))
+    return {};
+  return done;
 }
 
 Result<std::set<std::uint32_t>> Links::interfaces() const {

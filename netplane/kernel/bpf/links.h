@@ -33,6 +33,12 @@ inline constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 enum class TcSide : std::uint8_t { kIngress, kEgress };
 std::string_view to_string(TcSide side);
 
+// An attachment that works, and its program.
+struct HookedProgram {
+  std::string pin;  // its name in the folder
+  std::uint32_t program_id = 0;
+};
+
 class Links {
 public:
   // `folder` exists, on bpffs. With tcx false, clsact filters are used.
@@ -49,6 +55,10 @@ public:
                          std::uint64_t cgroup_id, int prog_fd);
   Result<> detach_cgroup(std::string_view hook);
 
+  // Every attachment whose target is there.
+  Result<std::vector<HookedProgram>> hooked() const;
+  // Gives one of them another program in place. One whose target is gone by now is left alone.
+  Result<> swap(const std::string& pin, int prog_fd) const;
   // Interfaces that have attachments, by their pins.
   Result<std::set<std::uint32_t>> interfaces() const;
   // Removes pins whose target is gone. Returns their names.
@@ -62,7 +72,7 @@ private:
   std::filesystem::path filter_pin(std::uint32_t ifindex, TcSide side) const;
   Result<bool> swap_link(const std::filesystem::path& pin, std::uint32_t ifindex, int prog_fd);
   Result<> attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd);
-  Result<> attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd);
+  Result<> attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) const;
   Result<> detach_filter(std::uint32_t ifindex, TcSide side);
   Result<bool> is_defunct(const std::string& name) const;
 

@@ -4,6 +4,8 @@
 #include "bpf/abi/shoal_abi.h"
 #include "netplane/base/fs.h"
 #include "netplane/kernel/bpf/bpf_maps.h"
+#include "netplane/kernel/bpf/map_sets.h"
+#include "netplane/kernel/bpf/skeleton.h"
 #include "netplane/kernel/bpf/syscalls.h"
 
 #include <algorithm>
@@ -63,23 +65,7 @@ std::string libbpf_said() {
   return log.size() > kVerifierLogBytesMax ? log.substr(log.size() - kVerifierLogBytesMax) : log;
 }
 
-// ---- the skeletons ------------------------------------------------------------------------------
-
-template <class S, void (*Destroy)(S*)>
-struct SkeletonDeleter {
-  void operator()(S* skeleton) const { Destroy(skeleton); }
-};
-template <class S, void (*Destroy)(S*)>
-using Skeleton = std::unique_ptr<S, SkeletonDeleter<S, Destroy>>;
-
-template <class S>
-void set_features(S& skeleton, const Features& f) {
-  skeleton.rodata->shoal_has_redirect_peer = f.redirect_peer;
-  skeleton.rodata->shoal_has_redirect_neigh = f.redirect_neigh;
-  skeleton.rodata->shoal_has_set_retval = f.set_retval;
-  skeleton.rodata->shoal_has_sk_storage = f.sk_storage;
-  skeleton.rodata->shoal_has_coarse_clock = f.coarse_clock;
-}
+// ---- the objects --------------------------------------------------------------------------------
 
 // The size that the options give to a map, and the config key behind it, where there is one.
 struct Sizing {
@@ -112,38 +98,9 @@ Sizing sizing_of(std::string_view map, const MapSizes& s) {
   return {map, 0, ""};
 }
 
-// A pin is used as it is, thrown away, or in the way.
-Result<> admit_pin(const std::filesystem::path& pin, const bpf_map* map,
-                   std::string_view config_key, bool remake) {
-  auto fd = open_pin(pin);
-  if (!fd) {
-    if (fd.error().code() == Errc::kNotFound)
-      return {};
-    return fail(std::move(fd).error());
-  }
-  MapInfo info = SHOAL_TRY(map_info(fd->get()));
-  if (info.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
-      info.key_bytes == bpf_map__key_size(map) && info.value_bytes == bpf_map__value_size(map) &&
-      info.entries_max == bpf_map__max_entries(map) && info.flags == bpf_map__map_flags(map))
-    return {};
-  if (remake)
-    return remove_pin(pin);
-  return fail(
-      Errc::kConflict,
-      fmt::format(
-          "{} holds {} entries of {} + {} bytes (flags {:#x}), this agent wants {} of {} + {} "
-          "(flags {:#x}); put {} back "
-          "to what it was, or have the data plane made anew: stop shoald, rm -r {}, start "
-          "shoald (until then this host balances nothing, and its flows begin afresh)",
-          pin.string(), info.entries_max, info.key_bytes, info.value_bytes, info.flags,
-          bpf_map__max_entries(map), bpf_map__key_size(map), bpf_map__value_size(map),
-          bpf_map__map_flags(map), config_key.empty() ? "the earlier version" : config_key,
-          pin.parent_path().parent_path().string()));
-}
-
-// Sizes and pins of an object's maps. Reuse of what is pinned is libbpf's part.
-Result<> prepare_maps(bpf_object* object, const LoaderOptions& options, const Features& features,
-                      const std::filesystem::path& folder) {
+// Sizes and features of an object's maps; what is wanted of them goes into `wanted`.
+Result<> declare_maps(bpf_object* object, const LoaderOptions& options, const Features& features,
+                      WantedMaps& wanted) {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     if (bpf_map__is_internal(map))
@@ -156,22 +113,32 @@ Result<> prepare_maps(bpf_object* object, const LoaderOptions& options, const Fe
     const Sizing sizing = sizing_of(name, options.sizes);
     if (sizing.entries != 0)
       bpf_map__set_max_entries(map, sizing.entries);
-    const std::filesystem::path pin = folder / name;
-    SHOAL_TRY(admit_pin(pin, map, sizing.config_key, options.remake_maps));
-    if (int rc = bpf_map__set_pin_path(map, pin.c_str()); rc != 0)
-      return fail_errno(-rc, fmt::format("set the pin of {}", name));
+    wanted[name] = {SHOAL_TRY(ShapeReader::of_declaration(object, map)),
+                    std::string(sizing.config_key)};
   }
   return {};
 }
 
 template <class S>
-Result<> load_skeleton(S* skeleton, int (*load)(S*), std::string_view name,
-                       const LoaderOptions& options, const Features& features,
-                       const std::filesystem::path& folder) {
+Result<> open_skeleton(S* skeleton, std::string_view name, const LoaderOptions& options,
+                       const Features& features, WantedMaps& wanted) {
   if (skeleton == nullptr)
     return fail_errno(fmt::format("open the BPF object {}", name));
   set_features(*skeleton, features);
-  SHOAL_TRY(prepare_maps(skeleton->obj, options, features, folder));
+  return declare_maps(skeleton->obj, options, features, wanted);
+}
+
+// Reuse of what is pinned in the folder, and pins of what is not, are libbpf's part.
+template <class S>
+Result<> load_skeleton(S* skeleton, int (*load)(S*), std::string_view name,
+                       const WantedMaps& wanted, const std::filesystem::path& folder) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton->obj) {
+    if (!wanted.contains(bpf_map__name(map)))
+      continue;
+    if (int rc = bpf_map__set_pin_path(map, (folder / bpf_map__name(map)).c_str()); rc != 0)
+      return fail_errno(-rc, fmt::format("set the pin of {}", bpf_map__name(map)));
+  }
   t_libbpf_log.clear();
   if (int rc = load(skeleton); rc != 0)
     return fail(
@@ -223,8 +190,9 @@ Result<shoal_uplink> read_mac(std::uint32_t ifindex) {
 
 class Loader::Impl {
 public:
-  Impl(const LoaderOptions& wanted, const Features& present)
-      : options(wanted), features(present), links(wanted.root / "links", present.tcx) {}
+  Impl(const LoaderOptions& chosen, const Features& present)
+      : options(chosen), features(present), links(chosen.root / "links", present.tcx),
+        sets(chosen.root) {}
 
   LoaderOptions options;
   Features features;
@@ -235,33 +203,211 @@ public:
   Skeleton<overlay_bpf, overlay_bpf__destroy> overlay;
   Skeleton<uplink_xdp_bpf, uplink_xdp_bpf__destroy> xdp;  // none without features.xdp
 
-  std::filesystem::path maps_folder() const {
-    return options.root / fmt::format("v{}", SHOAL_ABI_VERSION);
+  MapSets sets;
+  unsigned set = 0;  // the current one
+  WantedMaps wanted;
+  ShapeReader shapes;
+  std::vector<std::string> losses;
+  std::unique_ptr<Handover> handover;  // begun with a new set
+
+  std::filesystem::path maps_folder() const { return sets.folder(set); }
+
+  void step(const std::string& what) const {
+    if (options.on_step)
+      options.on_step(what);
   }
 
   Result<> load() {
-    const auto folder = maps_folder();
-    SHOAL_TRY(make_dirs(folder, 0700));
     SHOAL_TRY(make_dirs(options.root / "links", 0700));
     sock.reset(sock_lb_bpf__open());
-    SHOAL_TRY(load_skeleton(sock.get(), sock_lb_bpf__load, "sock_lb", options, features, folder));
+    SHOAL_TRY(open_skeleton(sock.get(), "sock_lb", options, features, wanted));
     pod.reset(pod_bpf__open());
-    SHOAL_TRY(load_skeleton(pod.get(), pod_bpf__load, "pod", options, features, folder));
+    SHOAL_TRY(open_skeleton(pod.get(), "pod", options, features, wanted));
     uplink.reset(uplink_bpf__open());
-    SHOAL_TRY(load_skeleton(uplink.get(), uplink_bpf__load, "uplink", options, features, folder));
+    SHOAL_TRY(open_skeleton(uplink.get(), "uplink", options, features, wanted));
     overlay.reset(overlay_bpf__open());
-    SHOAL_TRY(
-        load_skeleton(overlay.get(), overlay_bpf__load, "overlay", options, features, folder));
+    SHOAL_TRY(open_skeleton(overlay.get(), "overlay", options, features, wanted));
     if (features.xdp) {
       xdp.reset(uplink_xdp_bpf__open());
-      SHOAL_TRY(
-          load_skeleton(xdp.get(), uplink_xdp_bpf__load, "uplink_xdp", options, features, folder));
+      SHOAL_TRY(open_skeleton(xdp.get(), "uplink_xdp", options, features, wanted));
     }
+
+    const std::vector<unsigned> numbers = SHOAL_TRY(sets.numbers());
+    SetPlan plan;
+    plan.anew = numbers.empty();
+    if (!numbers.empty()) {
+      set = numbers.back();
+      plan = SHOAL_TRY(plan_set(maps_folder(), wanted, shapes));
+      losses = plan.losses;
+    }
+    SHOAL_TRY(plan.keep ? load_on(maps_folder()) : make_set(plan));
     // What an earlier agent has set of devices stays until they are attached anew.
     return edit_config([this](shoal_config& config) {
       config.abi_version = SHOAL_ABI_VERSION;
       config.hash_seed = options.hash_seed;
     });
+  }
+
+  Result<> load_on(const std::filesystem::path& folder) {
+    SHOAL_TRY(load_skeleton(sock.get(), sock_lb_bpf__load, "sock_lb", wanted, folder));
+    SHOAL_TRY(load_skeleton(pod.get(), pod_bpf__load, "pod", wanted, folder));
+    SHOAL_TRY(load_skeleton(uplink.get(), uplink_bpf__load, "uplink", wanted, folder));
+    if (xdp)
+      SHOAL_TRY(load_skeleton(xdp.get(), uplink_xdp_bpf__load, "uplink_xdp", wanted, folder));
+    return load_skeleton(overlay.get(), overlay_bpf__load, "overlay", wanted, folder);
+  }
+
+  // The next set, from what the current one holds where that can be. It becomes the current one by
+  // a rename, when all that the agent wrote is in it.
+  Result<> make_set(const SetPlan& plan) {
+    const std::filesystem::path before = maps_folder();
+    const std::filesystem::path staged = SHOAL_TRY(sets.stage());
+    step("staged");
+    for (const std::string& name : plan.reused) {
+      const UniqueFd fd = SHOAL_TRY(open_pin(before / name));
+      SHOAL_TRY(pin_fd(fd.get(), staged / name));
+      step("took over " + name);
+    }
+    SHOAL_TRY(load_on(staged));
+    if (!plan.anew)
+      handover = SHOAL_TRY(Handover::open(staged, features));
+    step("loaded");
+    for (const auto& [name, copy] : plan.converted)
+      if (!wanted[name].shape.written_by_programs()) {
+        SHOAL_TRY(convert(name, copy, before, staged));
+        step("converted " + name);
+      }
+    set = SHOAL_TRY(sets.commit());
+    step("made current");
+    return {};
+  }
+
+  // What does not fit is refused: the rest of the maps names it.
+  Result<> convert(const std::string& name, const MapCopy& copy,
+                   const std::filesystem::path& before, const std::filesystem::path& staged) {
+    const UniqueFd from = SHOAL_TRY(open_pin(before / name));
+    const UniqueFd to = SHOAL_TRY(open_pin(staged / name));
+    const auto count = copy.copy(from.get(), to.get());
+    if (count && count->lost == 0)
+      return {};
+    if (!count && count.error().code() != Errc::kExhausted)
+      return fail(Error(count.error()).wrap(fmt::format("convert {}", name)));
+    const std::string& key = wanted[name].config_key;
+    return fail(
+        Errc::kConflict,
+        fmt::format("{}/{} holds more than the {} entries that this agent wants it to have: put {} "
+                    "back to what it was, or have the data plane made anew: stop shoald, rm -r {}, "
+                    "start shoald (until then this host balances nothing, and its flows begin "
+                    "afresh)",
+                    before.string(), name, wanted[name].shape.entries_max,
+                    key.empty() ? "the earlier version" : key, options.root.string()));
+  }
+
+  Result<> remove_lower_sets() {
+    for (const unsigned number : SHOAL_TRY(sets.numbers()))
+      if (number < set) {
+        step(fmt::format("removing v{}", number));
+        SHOAL_TRY(sets.remove(number));
+      }
+    return {};
+  }
+
+  // ---- taking over from former programs
+
+  using Counters = std::map<std::pair<unsigned, std::string>, CopiedCounters>;
+
+  // Calls visit(map, its set, what copies, from, to) for what programs write to, of each set that
+  // programs have been using.
+  template <class F>
+  Result<> each_lower_map(F&& visit) {
+    for (const unsigned number : SHOAL_TRY(sets.numbers())) {
+      if (number >= set || SHOAL_TRY(Handover::is_waiting(sets.folder(number))))
+        continue;
+      const std::uint32_t version = SHOAL_TRY(version_of(sets.folder(number), shapes));
+      for (const auto& [name, map] : wanted) {
+        if (!map.shape.written_by_programs())
+          continue;
+        const auto from = open_pin(sets.folder(number) / name);
+        if (!from)
+          continue;  // of an earlier build, or swept by an agent that ended
+        const UniqueFd to = SHOAL_TRY(open_pin(maps_folder() / name));
+        if (SHOAL_TRY(map_info(from->get())).id == SHOAL_TRY(map_info(to.get())).id)
+          continue;
+        if (const auto copy =
+                copy_from(version, name, SHOAL_TRY(shapes.of_map(from->get())), map.shape)) {
+          SHOAL_TRY_WRAP(visit(name, number, *copy, from->get(), to.get()), name);
+          step("carried over " + name);
+        }
+      }
+    }
+    return {};
+  }
+
+  Result<> take_over() {
+    if (!xdp)
+      SHOAL_TRY(links.detach_xdp_but(0));
+    const bool made_from_another = Handover::is_pinned(maps_folder());
+    if (!made_from_another && SHOAL_TRY(sets.numbers()).size() == 1)
+      return {};
+    std::map<std::string, int> by_name;
+    for (const ProgramInfo& program : programs())
+      by_name[program.name] = program.fd;
+    const StepObserver observer = [this](std::string_view what) { step(std::string(what)); };
+    if (made_from_another) {
+      if (!handover)
+        handover = SHOAL_TRY(Handover::open(maps_folder(), features));
+      SHOAL_TRY(hand_over(by_name, observer));
+    }
+    // Before their maps, and stand-ins' tables, lose their pins.
+    SHOAL_TRY(give_to_hooks(links, by_name, observer));
+    SHOAL_TRY(remove_lower_sets());
+    step("lower sets removed");
+    handover.reset();
+    return Handover::remove_pins(maps_folder());
+  }
+
+  // Not from a set that the current one was not made from.
+  Result<> hand_over(const std::map<std::string, int>& programs, const StepObserver& observer) {
+    Counters counters;
+    if (!handover->turned()) {
+      SHOAL_TRY(handover->stand_in(links, programs, observer));
+      SHOAL_TRY(each_lower_map([&](const std::string& name, unsigned number, const MapCopy& copy,
+                                   int from, int to) -> Result<> {
+        SHOAL_TRY(copy.copy(from, to, &counters[{number, name}]));
+        return {};
+      }));
+      step("turning");
+      SHOAL_TRY(handover->turn());
+      step("turned");
+    }
+    // What former programs wrote between the copy and the turn.
+    return each_lower_map([&](const std::string& name, unsigned number, const MapCopy& copy,
+                              int from, int to) -> Result<> {
+      if (!wanted[name].shape.per_cpu()) {
+        SHOAL_TRY(copy.merge(from, to));
+      } else if (const auto before = counters.find({number, name}); before != counters.end()) {
+        SHOAL_TRY(copy.add_since(from, to, before->second));
+      }
+      return {};
+    });
+  }
+
+  std::vector<ProgramInfo> programs() const {
+    std::vector<ProgramInfo> out;
+    std::vector<bpf_object*> objects = {sock->obj, pod->obj, uplink->obj, overlay->obj};
+    if (xdp)
+      objects.push_back(xdp->obj);
+    for (bpf_object* object : objects) {
+      bpf_program* program = nullptr;
+      bpf_object__for_each_program(program, object) {
+        bpf_prog_info info{};
+        __u32 bytes = sizeof(info);
+        const int fd = bpf_program__fd(program);
+        if (bpf_obj_get_info_by_fd(fd, &info, &bytes) == 0)
+          out.push_back({bpf_program__name(program), fd, info.verified_insns});
+      }
+    }
+    return out;
   }
 
   template <class Edit>
@@ -335,23 +481,13 @@ std::filesystem::path Loader::maps_folder() const { return impl_->maps_folder();
 
 Result<std::unique_ptr<DataMaps>> Loader::maps() const { return open_bpf_maps(maps_folder()); }
 
-std::vector<ProgramInfo> Loader::programs() const {
-  std::vector<ProgramInfo> out;
-  std::vector<bpf_object*> objects = {impl_->sock->obj, impl_->pod->obj, impl_->uplink->obj,
-                                      impl_->overlay->obj};
-  if (impl_->xdp)
-    objects.push_back(impl_->xdp->obj);
-  for (bpf_object* object : objects) {
-    bpf_program* program = nullptr;
-    bpf_object__for_each_program(program, object) {
-      bpf_prog_info info{};
-      __u32 bytes = sizeof(info);
-      const int fd = bpf_program__fd(program);
-      if (bpf_obj_get_info_by_fd(fd, &info, &bytes) == 0)
-        out.push_back({bpf_program__name(program), fd, info.verified_insns});
-    }
-  }
-  return out;
+std::vector<ProgramInfo> Loader::programs() const { return impl_->programs(); }
+
+const std::vector<std::string>& Loader::losses() const { return impl_->losses; }
+
+Result<> Loader::take_over() {
+  SHOAL_TRY_WRAP(impl_->take_over(), "take over from the former programs");
+  return {};
 }
 
 Result<> Loader::attach_cgroup(const std::filesystem::path& cgroup) {
@@ -418,7 +554,7 @@ Result<> Loader::attach_xdp(std::uint32_t ifindex, const IpAddress& underlay,
   SHOAL_TRY(impl_->links.detach_xdp_but(ifindex));
   SHOAL_TRY(impl_->set_xdp(ifindex, uplink, underlay, vxlan_port));
   Result<> attached =
-      impl_->links.attach_xdp(ifindex, bpf_program__fd(impl_->xdp->progs.shoal_uplink_xdp));
+      impl_->links.attach_xdp(ifindex, bpf_program__fd(impl_->xdp->progs.shoal_xdp));
   if (!attached)
     SHOAL_TRY(impl_->set_xdp(0, {}, {}, 0));
   return attached;
@@ -449,22 +585,6 @@ Result<std::set<std::uint32_t>> Loader::attached_interfaces() const {
 }
 
 Result<std::vector<std::string>> Loader::remove_defunct() { return impl_->links.remove_defunct(); }
-
-Result<> Loader::remove_old_versions() {
-  std::error_code error;
-  std::vector<std::filesystem::path> old;
-  for (const auto& entry : std::filesystem::directory_iterator(impl_->options.root, error)) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("v") && entry.path() != maps_folder())
-      old.push_back(entry.path());
-  }
-  for (const auto& path : old)
-    std::filesystem::remove_all(path, error);
-  if (error)
-    return fail_errno(error.value(),
-                      fmt::format("remove old maps below {}", impl_->options.root.string()));
-  return {};
-}
 
 Result<std::vector<std::string>> list_data_plane(const std::filesystem::path& root) {
   std::vector<std::string> out;

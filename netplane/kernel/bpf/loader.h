@@ -2,15 +2,21 @@
 // Loader: the BPF programs of this host, from their skeletons to the hooks that they run at.
 //
 // Everything that must outlive the agent is pinned under one folder of a bpffs:
-//   <root>/v<ABI>/<map>   the maps; programs of this ABI version only ever see these
+//   <root>/v<n>/<map>     the maps, set by set (map_sets.h): the highest is the current one
+//   <root>/next/<map>     a set in the making
 //   <root>/links/<name>   the attachments (links.h)
-// open() loads this build's programs onto the pinned maps; each attach_*() then swaps the program
-// of an existing attachment in place or makes the attachment. Until then the former agent's
-// programs go on running, so a restart, however often, has no gap and leaves nothing double.
+// open() loads this build's programs onto the current set; take_over() and each attach_*() then
+// swap the programs of existing attachments in place, or make attachments. Until then the former
+// agent's programs go on running, so a restart, however often, has no gap and leaves nothing
+// double.
 //
-// Maps of another size are refused with kConflict unless remake_maps is set; maps of another ABI
-// version lie in a folder of their own and are removed by remove_old_versions(), once all
-// attachments have been made. Fresh maps are empty: fill them before attaching.
+// Where this build wants maps of another layout or size, or other maps, open() makes the next set:
+// what is alike is pinned in both, what the agent writes is converted entry by entry (layout.h),
+// and a rename makes it the current set. What programs write (flows, affinity, counters) is carried
+// over by take_over(), which then gives all hooks to the new programs at once (handover.h). Killed
+// at any point, what was there goes on serving, and the next agent, of whichever build, goes on
+// from there. What cannot be converted is made anew, and losses() says so. Fresh maps are empty:
+// fill them before attaching. A limit below what a map holds is refused with kConflict.
 //
 // Errors carry the verifier's last lines. Network devices are those of the calling thread's
 // namespace. One loader a root folder; not thread-safe.
@@ -18,6 +24,7 @@
 
 #include "netplane/base/result.h"
 #include "netplane/kernel/bpf/data_maps.h"
+#include "netplane/kernel/bpf/handover.h"
 #include "netplane/kernel/bpf/links.h"
 #include "netplane/kernel/bpf/probes.h"
 
@@ -34,8 +41,9 @@ struct LoaderOptions {
   MapSizes sizes;
   Features allowed;             // switch one off to test its fallback
   std::uint64_t hash_seed = 0;  // the same on every host of a cluster
-  bool remake_maps =
-      false;  // pinned maps of other sizes: throw away (flows too) instead of failing
+  // Told before or after each step of a change of sets and programs, for whoever wants to see what
+  // an end at that point leaves.
+  StepObserver on_step;
 };
 
 // One loaded program, for `shoal status` and tests.
@@ -55,9 +63,15 @@ public:
   const Features& features() const;
   std::vector<std::string> limitations() const;
   std::vector<ProgramInfo> programs() const;
+  // What of an earlier build's maps could not be taken over, a sentence each.
+  const std::vector<std::string>& losses() const;
   std::filesystem::path maps_folder() const;
   Result<std::unique_ptr<DataMaps>> maps() const;  // bpf_maps.h on maps_folder()
 
+  // From former programs, where there are any: carries over what they have written, gives their
+  // hooks to this build's programs, and removes the sets of maps that were theirs. Repeating it is
+  // cheap.
+  Result<> take_over();
   // The socket hooks of a cgroup2 folder and all below it. detach: sockets go back to plain
   // addresses.
   Result<> attach_cgroup(const std::filesystem::path& cgroup);
@@ -87,7 +101,6 @@ public:
   Result<std::set<std::uint32_t>> attached_interfaces() const;
   // Pins whose device or cgroup is gone; returns their names.
   Result<std::vector<std::string>> remove_defunct();
-  Result<> remove_old_versions();
 
 private:
   class Impl;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bpf/bpf.h>
 #include <cerrno>
+#include <cstdio>
 #include <fmt/format.h>
 #include <unistd.h>
 #include <vector>
@@ -59,6 +60,16 @@ Result<> remove_pin(const std::filesystem::path& path) {
   return {};
 }
 
+Result<> replace_pin(int fd, const std::filesystem::path& path) {
+  const std::filesystem::path fresh =
+      path.parent_path() / fmt::format("{}{}", kNewPinPrefix, path.filename().string());
+  SHOAL_TRY(remove_pin(fresh));
+  SHOAL_TRY(pin_fd(fd, fresh));
+  if (std::rename(fresh.c_str(), path.c_str()) != 0)
+    return fail_errno(fmt::format("rename {} to {}", fresh.string(), path.filename().string()));
+  return {};
+}
+
 Result<MapInfo> map_info(int fd) {
   bpf_map_info info{};
   __u32 bytes = sizeof(info);
@@ -69,7 +80,10 @@ Result<MapInfo> map_info(int fd) {
                  .key_bytes = info.key_size,
                  .value_bytes = info.value_size,
                  .entries_max = info.max_entries,
-                 .flags = info.map_flags};
+                 .flags = info.map_flags,
+                 .btf_id = info.btf_id,
+                 .btf_key_type = info.btf_key_type_id,
+                 .btf_value_type = info.btf_value_type_id};
 }
 
 Result<> update_entries(int fd, const void* keys, std::size_t key_bytes, const void* values,

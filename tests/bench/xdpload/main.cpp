@@ -250,8 +250,7 @@ public:
   Result<double> measure(bool floor, const Case& c) {
     const __u32 zero = 0;
     SHOAL_TRY(have_services(c));
-    const int tested =
-        floor ? bpf_program__fd(floor_->progs.shoal_floor) : program("shoal_uplink_xdp");
+    const int tested = floor ? bpf_program__fd(floor_->progs.shoal_floor) : program("shoal_xdp");
     if (bpf_map_update_elem(bpf_map__fd(rewind_->maps.tested), &zero, &tested, BPF_ANY) != 0)
       return fail_errno("choose the program");
     shoal_config config{};

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("SHOAL_BUILD_DIR", ROOT / "build/release"))
 SHOALD = BUILD / "agent/shoald"
 SHOAL = BUILD / "agent/shoal"
+VARIANT = BUILD / "tests/lab/variant/shoald-variant"  # shoald with maps of other layouts
 SHIM = BUILD / "runtime/shim/shoal-shim"
 LOADGEN = BUILD / "tests/bench/loadgen/shoal-loadgen"
 LAB = ROOT / "scripts/lab"
@@ -154,10 +155,10 @@ class Cluster:
                 f"  level: {config.get('log_level', 'info')}\n" + self.config_text + extra)
         self.run(host, "sh", "-c", "mkdir -p /etc/shoal && cat > /etc/shoal/shoald.yaml", input=text)
 
-    def start_daemon(self, host):
+    def start_daemon(self, host, program=SHOALD):
         """Starts shoald the way a service manager would: in the background, its log in a file of the host."""
         self.run(host, "sh", "-c",
-                 f"setsid {SHOALD} >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid")
+                 f"setsid {program} >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid")
         wait_for(f"shoald on {host} to answer", lambda: self.status(host), 15, on_timeout=lambda: self.log_tail(host))
 
     def kill_daemon(self, host, signal="KILL"):

@@ -87,6 +87,15 @@ TEST_F(NftDataPlaneTest, TheKernelHoldsWhatIsAskedFor) {
   EXPECT_THAT(held(), testing::Not(testing::HasSubstr("198.18.0.209")));
 }
 
+TEST_F(NftDataPlaneTest, NoAddressIsAnnouncedBeforeTheViewIsComplete) {
+  EXPECT_TRUE(plane_->apply(desired_, false).ok());
+  EXPECT_THAT(held(), testing::Not(testing::HasSubstr("198.18.0.209 dev eth0 proxy")));
+  apply();
+  EXPECT_THAT(held(), testing::HasSubstr("198.18.0.209 dev eth0 proxy"));
+  EXPECT_TRUE(plane_->apply(desired_, false).ok());
+  EXPECT_THAT(held(), testing::HasSubstr("198.18.0.209 dev eth0 proxy"));
+}
+
 TEST_F(NftDataPlaneTest, AChangeOfBackendsIsOneElement) {
   apply();
   desired_.services[0].backends.edit()[1].ip = ip("10.244.2.9");

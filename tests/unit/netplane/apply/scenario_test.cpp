@@ -517,6 +517,25 @@ TEST_F(DataPlaneScenario, AVipIsAnnouncedAFewTimesAndThenNowAndThen) {
   EXPECT_EQ(sent(), 3 + config.announce_repeats);
 }
 
+TEST_F(DataPlaneScenario, AddressesStayWhereTheyAreUntilTheViewIsComplete) {
+  apply(cluster());
+  const auto sent = plane_->counters()->announcements;
+  open();  // an agent that does not know yet who else is alive
+  model::Desired desired = cluster();
+  const IpAddress other = ip("198.18.100.9");
+  desired.announced_vips = {other};
+  desired.services[1].frontends.push_back(
+      {.ip = other, .port = 53, .kind = model::FrontendKind::kLoadBalancer});
+  EXPECT_TRUE(plane_->apply(desired, false).ok());
+  EXPECT_TRUE(host_->maps().vips.at(kVip).announced);
+  EXPECT_FALSE(host_->maps().vips.at(other).announced);
+  EXPECT_EQ(plane_->counters()->announcements, 0U);
+  EXPECT_TRUE(plane_->apply(desired, true).ok());
+  EXPECT_FALSE(host_->maps().vips.at(kVip).announced);
+  EXPECT_TRUE(host_->maps().vips.at(other).announced);
+  EXPECT_EQ(plane_->counters()->announcements, sent);
+}
+
 TEST_F(DataPlaneScenario, AnAuditFindsAndMends) {
   apply(cluster());
   EXPECT_THAT(plane_->audit().findings, testing::IsEmpty());
