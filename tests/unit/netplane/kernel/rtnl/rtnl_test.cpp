@@ -8,6 +8,8 @@
 
 #include <arpa/inet.h>
 #include <chrono>
+#include <fcntl.h>
+#include <fstream>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
@@ -164,6 +166,39 @@ TEST_F(KernelOnly, GratuitousArpArrivesAtTheOtherEnd) {
   }
   ASSERT_TRUE(host_->set_link_up(link.index, false));
   EXPECT_FAILS(announcer->announce(ip("198.18.0.210")), Errc::kUnavailable);
+}
+
+// More than one socket is let join: many announced IPv6 addresses.
+TEST_F(KernelOnly, AnyNumberOfSolicitedNodeGroupsIsListenedTo) {
+  constexpr unsigned kGroups = 3000;
+  const auto link = host_->create_veth({.name = "v0", .peer_name = "v1"});
+  ASSERT_TRUE(link);
+  ASSERT_TRUE(host_->set_link_up(link->index, true));
+  const auto joined = [&] {
+    const auto scope = NetnsScope::enter(host_->netns_fd());
+    std::ifstream file("/proc/thread-self/net/igmp6");
+    std::size_t lines = 0;
+    for (std::string line; std::getline(file, line);)
+      lines += line.find(" v0 ") != std::string::npos &&
+               line.find("ff0200000000000000000001ff") != std::string::npos;
+    return lines;
+  };
+  const std::size_t before = joined();
+  SolicitedGroups groups(UniqueFd(::fcntl(host_->netns_fd(), F_DUPFD_CLOEXEC, 0)), link->index);
+  const auto group = [](unsigned n) { return solicited_node_group(ip("2001:db8::").plus(n)); };
+  for (unsigned n = 1; n <= kGroups; n++)
+    EXPECT_OK(groups.join(group(n)));
+  EXPECT_EQ(joined() - before, kGroups);
+  EXPECT_EQ(groups.sockets(),
+            (kGroups + SolicitedGroups::kGroupsPerSocket - 1) / SolicitedGroups::kGroupsPerSocket);
+  // Two users of one group; room that is made is used again.
+  EXPECT_OK(groups.join(group(1)));
+  EXPECT_FALSE(groups.leave(group(1)));
+  EXPECT_TRUE(groups.leave(group(1)));
+  EXPECT_FALSE(groups.leave(group(1)));
+  EXPECT_EQ(joined() - before, kGroups - 1);
+  EXPECT_OK(groups.join(group(kGroups + 1)));
+  EXPECT_EQ(joined() - before, kGroups);
 }
 
 TEST_F(KernelOnly, TheHostIsMadeToForward) {
