@@ -66,6 +66,8 @@ void set_prefixes(Config& config, const Value& value) {
   config.*Member = value.prefixes;
 }
 
+void set_uplinks(Config& config, const Value& value) { config.uplinks = value.words; }
+
 void set_node_port_range(Config& config, const Value& value) {
   config.node_port_range = value.ports;
 }
@@ -95,8 +97,9 @@ constexpr Key kKeys[] = {
      "The cgroup2 mount whose subtree the socket hooks cover. auto: found from the mount table.",
      set_cgroup_root},
     {"underlay", Type::kUplink, "auto", "auto", 0, 0, "",
-     "The device or the address that faces the other hosts. auto: the device of the default route, "
-     "or the only one.",
+     "The device or the address that faces the other hosts: the main uplink. A bond, bridge or "
+     "VLAN "
+     "is one, its ports are not. auto: the device of the default route, or the only one.",
      set_underlay},
     {"proxy", Type::kChoice, "ebpf", "", 0, 0, "ebpf nftables",
      "How Services and the pods' network are made: by BPF programs, or, where the kernel has no "
@@ -161,9 +164,14 @@ constexpr Key kKeys[] = {
      set_node_port_range},
     {"network.node_port_addresses", Type::kPrefixes, "auto", "auto", 0, 0, "",
      "NodePorts and hostPorts are served on this host's addresses that are in these prefixes. "
-     "auto: on all addresses of the device that faces the other hosts. IPv6 ones count where "
-     "pod_cidr has that family.",
+     "auto: on all addresses of the uplinks. IPv6 ones count where pod_cidr has that family.",
      set_prefixes<&Config::node_port_addresses>},
+    {"network.uplinks", Type::kUplinks, "auto", "auto", 0, 0, "",
+     "The devices by which clients reach this host: node ports are served and LoadBalancer "
+     "addresses answered for on each of them, and an address is announced on the one whose subnet "
+     "holds it, else on that of the default route. The main uplink (underlay) is always one. auto: "
+     "it, and the devices of all default routes.",
+     set_uplinks},
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
      set_number<&Config::vxlan_port>},
@@ -174,7 +182,8 @@ constexpr Key kKeys[] = {
      "sees that host's address.",
      set_snat},
     {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
-     "MTU of pods. auto: the uplink's less what the overlay adds.", set_mtu},
+     "MTU of pods. auto: what the main uplink and its routes carry, less what the overlay adds.",
+     set_mtu},
 
     {"runtime.oci_runtime", Type::kProgram, "crun", "", 0, 0, "",
      "The OCI runtime: crun or runc, by name or path.", set_text<&Config::oci_runtime>},
@@ -335,6 +344,9 @@ std::string allowed(const Key& key) {
   case Type::kUplink:
     text = "a device's name or an IP address";
     break;
+  case Type::kUplinks:
+    text = "devices' names such as eth0, bond0, eno1.100 or eth*, as a list or joined by commas";
+    break;
   case Type::kNotYet:
     text = "available in this version";
     break;
@@ -396,6 +408,13 @@ Result<Value> read_value(const Key& key, std::string_view text) {
   case Type::kUplink:
     if (!IpAddress::parse(text) && !is_device(text))
       return wrong(key, text);
+    break;
+  case Type::kUplinks:
+    for (const std::string_view part : split(text, ',')) {
+      if (!is_device(trim(part)))
+        return wrong(key, text);
+      value.words.emplace_back(trim(part));
+    }
     break;
   case Type::kNotYet:
     break;

@@ -300,8 +300,11 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   inputs.node_addresses = [this, ipv6 = config.ipv6] {
     if (!node_reported.empty() && own_addresses() != node_reported)
       report_node(node_ready, node_message);
-    return node_port_addresses(list_host_addresses(ipv6), data_plane->uplink().name,
-                               *options.underlay, options.node_port_addresses);
+    std::vector<std::string> uplinks;
+    for (const kernel::Uplink& uplink : data_plane->uplinks())
+      uplinks.push_back(uplink.name);
+    return node_port_addresses(list_host_addresses(ipv6), uplinks, *options.underlay,
+                               options.node_port_addresses);
   };
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);

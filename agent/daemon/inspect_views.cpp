@@ -136,6 +136,25 @@ Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_vi
   return query;
 }
 
+json::object network_view(const apply::NetworkView& network) {
+  json::array uplinks;
+  for (const kernel::Uplink& uplink : network.uplinks) {
+    json::object& out = uplinks.emplace_back(json::object()).as_object();
+    out["name"] = uplink.name;
+    if (!uplink.address.is_unspecified())
+      out["address"] = uplink.address.to_string();
+    if (uplink.address_v6)
+      out["addressV6"] = uplink.address_v6->to_string();
+    out["mtu"] = uplink.mtu;
+    json::array& subnets = out["subnets"].emplace_array();
+    for (const IpPrefix& subnet : uplink.subnets)
+      subnets.emplace_back(subnet.to_string());
+  }
+  return {{"uplinks", std::move(uplinks)},
+          {"podMTU", network.pod_mtu},
+          {"overlayMTU", network.overlay_mtu}};
+}
+
 json::array tables_view(const std::vector<apply::LruUse>& tables) {
   json::array out;
   for (const apply::LruUse& use : tables)

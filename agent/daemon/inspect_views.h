@@ -32,6 +32,10 @@ boost::json::object trace_view(const apply::TraceQuery& query, const apply::Trac
 Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_view to,
                                            std::string_view source_port);
 
+// {"uplinks": [{"name", "address", "addressV6", "mtu", "subnets"}], "podMTU", "overlayMTU"}; the
+// main uplink first.
+boost::json::object network_view(const apply::NetworkView& network);
+
 // [{"table", "entries", "active", "closing", "size", "pressure", "ageSeconds"}]
 boost::json::array tables_view(const std::vector<apply::LruUse>& tables);
 // A sentence for each table that is nearly full of what is active.

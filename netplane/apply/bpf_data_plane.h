@@ -8,6 +8,7 @@
 #include "netplane/apply/announcements.h"
 #include "netplane/apply/apply_log.h"
 #include "netplane/apply/data_plane.h"
+#include "netplane/apply/host_links.h"
 #include "netplane/apply/kernel_ports.h"
 #include "netplane/apply/masquerade.h"
 #include "netplane/apply/plan_runner.h"
@@ -59,8 +60,8 @@ public:
   Result<Trace> trace(TraceQuery query) const override;
   Result<std::string> dump() const override;
 
-  const kernel::Uplink& uplink() const override { return uplink_; }
-  std::uint32_t pod_mtu() const { return pod_mtu_; }
+  const std::vector<kernel::Uplink>& uplinks() const override { return links_.uplinks; }
+  NetworkView network() const override;
   std::vector<std::string> limitations() const override;
 
 private:
@@ -101,9 +102,7 @@ private:
   Config config_;
   KernelPorts kernel_;
   const Clock& clock_;
-  kernel::Uplink uplink_;
-  kernel::Link overlay_;
-  std::uint32_t pod_mtu_ = 0;
+  HostLinks links_;
   bool programs_attached_ = false;
   bool nftables_left_ = true;  // what a data plane of that kind may have left is not yet swept
 

@@ -13,7 +13,7 @@ namespace shoal::apply {
 kernel::Route BpfDataPlane::kernel_route(const plan::OverlayRoute& route) const {
   kernel::Route out;
   out.destination = route.destination;
-  out.link = overlay_.index;
+  out.link = links_.overlay.index;
   out.gateway = plan::overlay_gateway(route.destination.family());
   out.metric = kernel::default_metric(route.destination.family());
   if (!route.source.is_unspecified())

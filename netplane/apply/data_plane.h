@@ -104,7 +104,10 @@ public:
   virtual Result<Trace> trace(TraceQuery query) const = 0;
   virtual Result<std::string> dump() const = 0;  // what the kernel holds, as sorted text
 
-  virtual const kernel::Uplink& uplink() const = 0;
+  // The devices towards the other hosts and clients, as last looked at; the main one first.
+  virtual const std::vector<kernel::Uplink>& uplinks() const = 0;
+  const kernel::Uplink& uplink() const { return uplinks().front(); }
+  virtual NetworkView network() const = 0;
   // What this data plane, this kernel or this config cannot do, and what that costs; for the log at
   // start and `shoal status`.
   virtual std::vector<std::string> limitations() const = 0;

@@ -3,15 +3,16 @@
 
 #include "netplane/plan/routes.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
 
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   HostLinks links;
-  kernel::Uplink& uplink = links.uplink;
-  uplink =
-      SHOAL_TRY_WRAP(kernel::find_uplink(rtnl, config.uplink, config.underlay), "find the uplink");
+  links.uplinks =
+      SHOAL_TRY_WRAP(kernel::find_uplinks(rtnl, config.uplink_wish()), "find the uplinks");
+  const kernel::Uplink& uplink = links.uplink();
   const std::uint32_t mtu_min = config.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
   if (uplink.mtu < mtu_min + kOverlayOverheadBytes)
     return fail(Errc::kInvalid,
@@ -32,7 +33,7 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   spec.mtu = links.pod_mtu;
   links.overlay = SHOAL_TRY_WRAP(kernel::ensure_overlay(rtnl, spec, config.ipv6),
                                  fmt::format("make the device {}", kOverlayLink));
-  SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, uplink, config.ipv6),
+  SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, links.uplinks, config.ipv6),
                  "prepare the host for forwarding");
   for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
     if (family == IpFamily::kV6 && !config.ipv6)
@@ -44,6 +45,37 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
     SHOAL_TRY(rtnl.replace_neighbour(gateway));
   }
   return links;
+}
+
+bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now) {
+  return !std::ranges::equal(before, now, [](const kernel::Uplink& a, const kernel::Uplink& b) {
+    return a.index == b.index && a.mac == b.mac && a.subnets == b.subnets &&
+           a.leads_out_v4 == b.leads_out_v4 && a.leads_out_v6 == b.leads_out_v6;
+  });
+}
+
+std::string describe(const std::vector<kernel::Uplink>& uplinks) {
+  std::string out;
+  for (const kernel::Uplink& uplink : uplinks)
+    out += fmt::format("{}{} at {}", out.empty() ? "" : ", ", uplink.name, uplink.mac.to_string());
+  return out;
+}
+
+void note_links(const HostLinks& before, const HostLinks& now, AuditReport& report) {
+  if (describe(before.uplinks) != describe(now.uplinks) ||
+      before.uplink().index != now.uplink().index)
+    report.findings.push_back(fmt::format("the uplinks are {} now, and were {}",
+                                          describe(now.uplinks), describe(before.uplinks)));
+  if (before.pod_mtu != now.pod_mtu)
+    report.findings.push_back(fmt::format("the MTU of pods is {} now, and was {}: those that run "
+                                          "keep theirs until they are made anew",
+                                          now.pod_mtu, before.pod_mtu));
+  if (before.overlay.index != now.overlay.index)
+    report.findings.push_back(fmt::format("the device {} was gone", now.overlay.name));
+}
+
+NetworkView network_view(const HostLinks& links) {
+  return {links.uplinks, links.pod_mtu, links.overlay.mtu};
 }
 
 model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every data plane stands on: the uplink, the overlay's device with the neighbour that stands
+// What every data plane stands on: the uplinks, the overlay's device with the neighbour that stands
 // for all other hosts, and a host that forwards.
 #pragma once
 
@@ -9,18 +9,30 @@
 #include "netplane/kernel/rtnl/rtnl.h"
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace shoal::apply {
 
 struct HostLinks {
-  kernel::Uplink uplink;
+  std::vector<kernel::Uplink> uplinks;  // the main one first; once made never empty
   kernel::Link overlay;
   std::uint32_t pod_mtu = 0;
+  const kernel::Uplink& uplink() const { return uplinks.front(); }
 };
+
+// Whether what is attached to the uplinks, and what the LAN was told on them, has to be looked at
+// anew: another device, MAC or subnet.
+bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now);
+std::string describe(const std::vector<kernel::Uplink>& uplinks);  // "eth0 at MAC, eth1 at MAC"
 
 // Makes what is missing and mends what is not as it should be; repeating it is cheap. kInvalid: the
 // MTUs do not fit together.
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config);
+
+// What an audit tells of links that are not as they were.
+void note_links(const HostLinks& before, const HostLinks& now, AuditReport& report);
+NetworkView network_view(const HostLinks& links);
 
 // The pod that `attachment` asked for, as it was wired.
 model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link);

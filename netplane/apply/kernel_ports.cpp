@@ -5,6 +5,9 @@
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
 
+#include <map>
+#include <set>
+
 namespace shoal::apply {
 namespace {
 
@@ -14,10 +17,17 @@ public:
       : loader_(std::move(loader)), cgroup_(config.cgroup_root),
         socket_hooks_(config.socket_hooks) {}
 
-  Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
+  Result<> attach_host(const std::vector<kernel::Uplink>& uplinks,
+                       const kernel::Link& overlay) override {
     // The receiving side first: what the others are sent must be understood.
     SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
-    SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
+    std::set<std::uint32_t> former = SHOAL_TRY(loader_->uplinks());
+    for (const kernel::Uplink& uplink : uplinks) {
+      SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
+      former.erase(uplink.index);
+    }
+    for (const std::uint32_t index : former)
+      SHOAL_TRY_WRAP(loader_->detach_uplink(index), "detach from a former uplink");
     if (socket_hooks_)
       SHOAL_TRY_WRAP(loader_->attach_cgroup(cgroup_),
                      "attach the socket hooks to " + cgroup_.string());
@@ -44,21 +54,31 @@ private:
 
 class LanAnnouncer final : public VipAnnouncer {
 public:
-  explicit LanAnnouncer(kernel::Announcer announcer) : announcer_(std::move(announcer)) {}
-  Result<> announce(const IpAddress& ip) override { return announcer_.announce(ip); }
-  Result<> listen_for(const IpAddress& ip) override { return announcer_.listen_for(ip); }
-  void ignore(const IpAddress& ip) override { announcer_.ignore(ip); }
+  LanAnnouncer(std::vector<kernel::Uplink> uplinks,
+               std::map<std::uint32_t, kernel::Announcer> announcers)
+      : uplinks_(std::move(uplinks)), announcers_(std::move(announcers)) {}
+  Result<> announce(const IpAddress& ip) override { return towards(ip).announce(ip); }
+  Result<> listen_for(const IpAddress& ip) override { return towards(ip).listen_for(ip); }
+  void ignore(const IpAddress& ip) override { towards(ip).ignore(ip); }
 
 private:
-  kernel::Announcer announcer_;
+  kernel::Announcer& towards(const IpAddress& ip) {
+    return announcers_.at(kernel::uplink_towards(uplinks_, ip).index);
+  }
+  std::vector<kernel::Uplink> uplinks_;
+  std::map<std::uint32_t, kernel::Announcer> announcers_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<VipAnnouncer>> open_lan_announcer(const kernel::Uplink& uplink) {
-  return std::make_unique<LanAnnouncer>(
-      SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
-                     "open a packet socket on " + uplink.name));
+Result<std::unique_ptr<VipAnnouncer>>
+open_lan_announcer(const std::vector<kernel::Uplink>& uplinks) {
+  std::map<std::uint32_t, kernel::Announcer> announcers;
+  for (const kernel::Uplink& uplink : uplinks)
+    announcers.emplace(uplink.index,
+                       SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
+                                      "open a packet socket on " + uplink.name));
+  return std::make_unique<LanAnnouncer>(uplinks, std::move(announcers));
 }
 
 Result<KernelPorts> open_kernel_ports(const Config& config) {

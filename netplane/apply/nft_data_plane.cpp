@@ -37,8 +37,8 @@ model::FrontendKey key_of(const model::Frontend& frontend) {
 // -----------------------------------------------------------------------------------
 
 model::NftSetup NftDataPlane::setup() const {
-  return {.host_v4 = links_.uplink.address,
-          .host_v6 = links_.uplink.address_v6.value_or(IpAddress()),
+  return {.host_v4 = links_.uplink().address,
+          .host_v6 = links_.uplink().address_v6.value_or(IpAddress()),
           .tunnel_port = config_.vxlan_port};
 }
 
@@ -164,7 +164,7 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
   for (const IpAddress& ip : desired.announced_vips)
     // What is not routed elsewhere the kernel would not answer for.
     if (actual_.held.vips.contains(ip) && routes_.contains(IpPrefix::host(ip)))
-      wanted.insert({links_.uplink.index, ip});
+      wanted.insert({kernel::uplink_towards(links_.uplinks, ip).index, ip});
   for (const kernel::Proxy& proxy : wanted) {
     if (proxies_.contains(proxy))
       continue;
@@ -178,7 +178,7 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
   std::set<IpAddress> announced;
   if (prune_allowed_)
     std::erase_if(proxies_, [&](const kernel::Proxy& proxy) {
-      if (wanted.contains(proxy) || proxy.link != links_.uplink.index)
+      if (wanted.contains(proxy) || !is_uplink(proxy.link))
         return false;
       Result<> done = kernel_.rtnl->delete_proxy(proxy);
       if (!done && done.error().code() != Errc::kNotFound) {

@@ -36,6 +36,8 @@ std::vector<std::string> NftDataPlane::limitations() const {
   return out;
 }
 
+NetworkView NftDataPlane::network() const { return network_view(links_); }
+
 // Places stand for slots: each backend of a pool has one, and an even part of the pool's share.
 Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
   ServiceView view;

@@ -70,6 +70,7 @@ public:
   // carry: call again when it has changed.
   Result<> attach_uplink(std::uint32_t ifindex);
   Result<> detach_uplink(std::uint32_t ifindex);
+  Result<std::set<std::uint32_t>> uplinks() const;  // attached, by this agent or an earlier one
   // Both sides of the VXLAN device, which must be in collect-metadata mode; other hosts are reached
   // through it. Reads the device's MTU, which balanced packets are held against: call again when it
   // has changed.

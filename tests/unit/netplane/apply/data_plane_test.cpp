@@ -98,7 +98,7 @@ TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
   const unsigned before = host.host_attachments;
   host.move_uplink();
   const AuditReport report = plane->audit();
-  EXPECT_THAT(report.findings, testing::Contains(testing::HasSubstr("the uplink is eth0")));
+  EXPECT_THAT(report.findings, testing::Contains(testing::HasSubstr("the uplinks are eth0")));
   EXPECT_EQ(host.host_attachments, before + 1);
 }
 

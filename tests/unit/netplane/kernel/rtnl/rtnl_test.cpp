@@ -203,7 +203,7 @@ TEST_F(KernelOnly, AnyNumberOfSolicitedNodeGroupsIsListenedTo) {
 
 TEST_F(KernelOnly, TheHostIsMadeToForward) {
   ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}));
   EXPECT_EQ(*host_->sysctl("ipv4/ip_forward"), "1");
   EXPECT_EQ(*host_->sysctl("ipv4/conf/up0/rp_filter"), "2");
   EXPECT_EQ(*pod_->sysctl("ipv4/ip_forward"), "0");
@@ -217,12 +217,12 @@ TEST_F(KernelOnly, AHostThatForwardsIpv6GoesOnListeningToRouters) {
   ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "1"));
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up1/accept_ra", "1"));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}, true));
   EXPECT_EQ(*host_->sysctl("ipv6/conf/all/forwarding"), "1");
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "2");
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up1/accept_ra"), "2");
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "0"));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}, true));
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "0");  // who does not listen is not made to
 }
 
