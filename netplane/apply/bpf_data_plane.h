@@ -45,7 +45,7 @@ public:
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
   Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
   // Frees what has had its grace, and counts the flow table bit by bit.
-  void tick() override;
+  bool tick() override;
   AuditReport audit() override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
@@ -121,6 +121,7 @@ private:
   plan::Stamp round_ = 0;
   std::deque<std::pair<plan::Stamp, MonoTime>> rounds_;
 
+  UplinkWatch uplink_watch_;
   TableCensus census_;
   Masquerade masquerade_;
   Announcements announcements_;

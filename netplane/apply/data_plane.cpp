@@ -234,13 +234,14 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
-void BpfDataPlane::tick() {
+bool BpfDataPlane::tick() {
   release_after_grace();
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
   log_.failed(errors.size());
   if (!census_.tick(*kernel_.maps, clock_.now()))
     log_.failed(1);
+  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
 }
 
 }  // namespace shoal::apply

@@ -84,8 +84,9 @@ public:
   virtual Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) = 0;
 
   // To be called a few times a second: repeats gratuitous ARP, and does a bit of what waits for its
-  // time (about a millisecond).
-  virtual void tick() = 0;
+  // time (about a millisecond). True: the uplinks, their addresses or MTUs are not what they were,
+  // and audit() is to be called soon.
+  virtual bool tick() = 0;
 
   // Compares what the kernel holds with what it should, and mends it: somebody may have deleted a
   // route, a device, an entry or a table. Reads all of it: for every minute or so.

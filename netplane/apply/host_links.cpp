@@ -47,6 +47,19 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   return links;
 }
 
+bool UplinkWatch::changed(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
+                          const HostLinks& known, MonoTime now) {
+  constexpr auto kLookInterval = std::chrono::seconds(1);
+  look_ = stirred() || look_;
+  if (!look_ || now < next_)
+    return false;
+  look_ = false;
+  next_ = now + kLookInterval;
+  // An uplink that is gone is the audit's to tell.
+  const auto uplinks = kernel::find_uplinks(rtnl, config.uplink_wish());
+  return !uplinks || *uplinks != known.uplinks;
+}
+
 bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now) {
   return !std::ranges::equal(before, now, [](const kernel::Uplink& a, const kernel::Uplink& b) {
     return a.index == b.index && a.mac == b.mac && a.subnets == b.subnets &&

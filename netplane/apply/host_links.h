@@ -5,6 +5,8 @@
 
 #include "netplane/apply/config.h"
 #include "netplane/apply/data_plane.h"
+#include "netplane/apply/kernel_ports.h"
+#include "netplane/base/clock.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 #include "netplane/kernel/rtnl/rtnl.h"
 
@@ -19,6 +21,18 @@ struct HostLinks {
   kernel::Link overlay;
   std::uint32_t pod_mtu = 0;
   const kernel::Uplink& uplink() const { return uplinks.front(); }
+};
+
+// Finds out that the uplinks are not what they were: looks at them when something has changed, once
+// a second at most.
+class UplinkWatch {
+public:
+  bool changed(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
+               const HostLinks& known, MonoTime now);
+
+private:
+  bool look_ = false;
+  MonoTime next_{};
 };
 
 // Whether what is attached to the uplinks, and what the LAN was told on them, has to be looked at

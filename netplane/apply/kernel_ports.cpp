@@ -4,6 +4,7 @@
 #include "netplane/kernel/bpf/loader.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
+#include "netplane/kernel/rtnl/link_watch.h"
 
 #include <map>
 #include <set>
@@ -81,6 +82,11 @@ open_lan_announcer(const std::vector<kernel::Uplink>& uplinks) {
   return std::make_unique<LanAnnouncer>(uplinks, std::move(announcers));
 }
 
+Result<LinksStirred> watch_links() {
+  auto watch = std::make_shared<kernel::LinkWatch>(SHOAL_TRY(kernel::LinkWatch::open()));
+  return LinksStirred([watch] { return watch->stirred(); });
+}
+
 Result<KernelPorts> open_kernel_ports(const Config& config) {
   KernelPorts ports;
   ports.rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
@@ -95,6 +101,7 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
   ports.open_announcer = open_lan_announcer;
+  ports.links_stirred = SHOAL_TRY(watch_links());
   ports.open_pod_rtnl = [](int netns_fd) { return kernel::open_rtnl(netns_fd); };
   ports.remove_nftables = []() -> Result<> {
     const auto rtnl = SHOAL_TRY(kernel::open_rtnl());

@@ -48,12 +48,17 @@ public:
 using OpenAnnouncer =
     std::function<Result<std::unique_ptr<VipAnnouncer>>(const std::vector<kernel::Uplink>&)>;
 
+// Whether links, addresses or routes of this host have changed since it was asked last.
+using LinksStirred = std::function<bool()>;
+Result<LinksStirred> watch_links();
+
 struct KernelPorts {
   std::unique_ptr<kernel::Rtnl> rtnl;
   std::unique_ptr<kernel::DataMaps> maps;
   std::unique_ptr<kernel::Nft> nft;
   std::unique_ptr<Programs> programs;
   OpenAnnouncer open_announcer;
+  LinksStirred links_stirred;
   // The network of a pod's namespace.
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
   // Takes away what a data plane of nftables left; none is success.

@@ -295,11 +295,12 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
-void NftDataPlane::tick() {
+bool NftDataPlane::tick() {
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
   forget_stale_udp(errors);
   log_.failed(errors.size());
+  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
 }
 
 }  // namespace shoal::apply

@@ -46,7 +46,7 @@ public:
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
   Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
   // Also forgets UDP flows to backends that are gone.
-  void tick() override;
+  bool tick() override;
   AuditReport audit() override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
@@ -98,6 +98,7 @@ private:
   bool prune_allowed_ = false;
   bool uplinks_used_ = false;  // they are prepared, and announced on
   bool bpf_removed_ = false;   // nothing of the other kind is left
+  UplinkWatch uplink_watch_;
   MonoTime next_udp_look_{};
   bool udp_stale_ = true;  // some UDP service has lost a backend since the last look
   std::set<model::FrontendKey> udp_gone_;  // frontends of UDP that are nobody's any more

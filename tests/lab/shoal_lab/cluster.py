@@ -132,7 +132,8 @@ class Cluster:
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
                 f"  load_balancer_mode: {config.get('load_balancer_mode', 'dsr')}\n"
-                + (DUAL_STACK if self.dual_stack else f"  lb_pool: {LB_POOL}\n") +
+                + (DUAL_STACK if self.dual_stack else f"  lb_pool: {config.get('lb_pool', LB_POOL)}\n")
+                + config.get("network", "") +  # more lines of that section
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"

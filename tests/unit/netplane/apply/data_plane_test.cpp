@@ -102,6 +102,31 @@ TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
   EXPECT_EQ(host.host_attachments, before + 1);
 }
 
+TEST(DataPlane, AnUplinkThatCarriesLessIsSeenByTheNextTickAndItsMtusFollow) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  (void)plane->apply(alone(), true);
+  EXPECT_FALSE(plane->tick());
+  host.links_stirred = true;
+  EXPECT_FALSE(plane->tick()) << "nothing that concerns the uplinks";
+  kernel::Link& eth0 = std::ranges::find_if(host.namespaces[FakeHost::kHostFd].links, [](auto& at) {
+                         return at.second.name == "eth0";
+                       })->second;
+  eth0.mtu = 1400;
+  host.links_stirred = true;
+  EXPECT_FALSE(plane->tick()) << "once a second at most";
+  clock.advance(std::chrono::seconds(1));
+  EXPECT_TRUE(plane->tick());
+  EXPECT_THAT(plane->audit().findings,
+              testing::Contains(testing::HasSubstr("MTU of pods is 1350")));
+  EXPECT_EQ(plane->network().pod_mtu, 1350U);
+  EXPECT_EQ(plane->network().overlay_mtu, 1350U);
+  EXPECT_EQ(plane->network().uplinks[0].mtu, 1400U);
+  clock.advance(std::chrono::seconds(1));
+  EXPECT_FALSE(plane->tick());
+}
+
 TEST(DataPlane, AFailingProgramUndoesTheWire) {
   FakeHost host;
   FakeClock clock;
