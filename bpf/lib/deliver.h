@@ -250,12 +250,18 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
 	return drop(SHOAL_DROP_FIB);
 }
 
+enum known_pod {
+	POD_DECIDED, /* with a verdict */
+	POD_NATIVE, /* of another host, which the routing table leads to */
+	POD_NOBODY, /* none, or its hop limit runs out: the stack tells the sender */
+};
+
 /*
- * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
- * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
+ * Pods here and pods of other hosts. `tunnel`: by the overlay, however other packets go there: what carries a VIP as its
+ * source is nothing for a network that knows its hosts' addresses.
  */
-static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
-					 int *verdict)
+static __always_inline enum known_pod to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+						   const bool tunnel, int *verdict)
 {
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;
@@ -263,17 +269,17 @@ static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct sho
 	pod = pod_by_addr(&p->key.daddr);
 	if (!pod) {
 		node = node_by_addr(&p->key.daddr);
-		if (!node || !node->node)
-			return false;
-		if (p->ttl <= 1)
-			return false;
+		if (!node || !node->node || p->ttl <= 1)
+			return POD_NOBODY;
+		if (!tunnel && node->flags & SHOAL_NODE_NATIVE)
+			return POD_NATIVE;
 		*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
-		return true;
+		return POD_DECIDED;
 	}
 	if (p->ttl <= 1)
-		return false;
+		return POD_NOBODY;
 	*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
-	return true;
+	return POD_DECIDED;
 }
 
 #endif
