@@ -117,6 +117,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.data_plane.proxy =
       config.proxy_nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf;
   options.data_plane.uplinks = config.uplinks;
+  options.data_plane.native_routes = config.native_routes;
   options.data_plane.mtu = config.mtu.value_or(0);
   options.data_plane.bpffs = config.bpffs_dir;
   options.data_plane.snat = config.snat;

@@ -136,9 +136,11 @@ std::vector<std::pair<std::string, std::string>> network_lines(const json::objec
         line += " " + address;
     lines.emplace_back("uplink:", fmt::format("{}, MTU {}", line, number_at(uplink, "mtu")));
   }
-  if (network.contains("podMTU"))
-    lines.emplace_back("MTU:", fmt::format("pods {}, overlay {}", number_at(network, "podMTU"),
-                                           number_at(network, "overlayMTU")));
+  if (!network.contains("mode"))
+    return lines;
+  lines.emplace_back("network mode:", text_at(network, "mode"));
+  lines.emplace_back("MTU:", fmt::format("pods {}, overlay {}", number_at(network, "podMTU"),
+                                         number_at(network, "overlayMTU")));
   return lines;
 }
 

@@ -52,7 +52,8 @@ struct Config {
   PortRange node_port_range;
   std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplinks
   std::uint16_t vxlan_port = 0;
-  std::optional<std::uint32_t> mtu;  // none: the uplink's less the overlay's overhead
+  bool native_routes = false;        // network.mode: native; otherwise vxlan
+  std::optional<std::uint32_t> mtu;  // none: what the network's mode carries
   std::string oci_runtime;
   std::filesystem::path shim;
   bool snat = false;

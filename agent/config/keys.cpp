@@ -38,6 +38,10 @@ void set_switch(Config& config, const Value& value) {
   config.*Member = value.text != "off";
 }
 
+void set_network_mode(Config& config, const Value& value) {
+  config.native_routes = value.text == "native";
+}
+
 void set_snat(Config& config, const Value& value) { config.snat = value.text == "snat"; }
 
 void set_cgroup_root(Config& config, const Value& value) {
@@ -175,6 +179,12 @@ constexpr Key kKeys[] = {
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
      set_number<&Config::vxlan_port>},
+    {"network.mode", Type::kChoice, "vxlan", "", 0, 0, "vxlan native",
+     "How pods reach pods of other hosts. vxlan: through a tunnel, over any network. native: by a "
+     "route to their host, which is to be in a subnet of this host's uplinks, with the MTU of the "
+     "uplink; what is balanced to a pod elsewhere still takes the tunnel. The same on every host: "
+     "while it is changed both ways are understood.",
+     set_network_mode},
     {"network.load_balancer_mode", Type::kChoice, "dsr", "", 0, 0, "dsr snat",
      "How clients outside reach a pod of another host than the one that they asked. dsr: the pod's "
      "host replies directly and the pod sees the client's address; the network must let hosts send "
@@ -182,7 +192,8 @@ constexpr Key kKeys[] = {
      "sees that host's address.",
      set_snat},
     {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
-     "MTU of pods. auto: what the main uplink and its routes carry, less what the overlay adds.",
+     "MTU of pods. auto: what the main uplink and its routes carry, less what the overlay adds "
+     "where network.mode is vxlan.",
      set_mtu},
 
     {"runtime.oci_runtime", Type::kProgram, "crun", "", 0, 0, "",

@@ -95,6 +95,7 @@ Result<> Agent::Impl::make_gossip() {
   config.protocol.meta.gossip_address = reachable(options.gossip, underlay);
   config.protocol.meta.api_address = reachable(options.api, underlay);
   config.protocol.meta.underlay = underlay;
+  config.protocol.meta.native_routes = options.data_plane.native_routes;
   config.protocol.meta.version = kVersion;
   gossip::set_probing(config.protocol, options.gossip_probe_interval, options.gossip_probe_timeout);
   // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not

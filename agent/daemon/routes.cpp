@@ -173,7 +173,10 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
   json::array tables;
   json::object network;
   if (data_plane) {
-    network = network_view(data_plane->network());
+    const apply::NetworkView seen = data_plane->network();
+    network = network_view(seen);
+    for (const std::string& warning : network_warnings(seen, gossip->members()))
+      limits.emplace_back(warning);
     for (const std::string& limit : data_plane->limitations())
       limits.emplace_back(limit);
     const auto use = data_plane->lru_use();

@@ -89,7 +89,7 @@ private:
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
   void release_after_grace();
-  kernel::Route kernel_route(const plan::OverlayRoute& route) const;
+  plan::OverlayPlan overlay_plan(const model::Desired& desired) const;
 
   // data_plane_audit.cpp
   void audit_links(AuditReport& report);

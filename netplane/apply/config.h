@@ -38,7 +38,9 @@ struct Config {
                                       // characters; none: those of default routes
   bool ipv6 = false;                  // pods have addresses of that, too
   std::uint16_t vxlan_port = 4789;
-  std::uint32_t mtu = 0;  // of pods; 0: the main uplink's less the overlay's overhead
+  bool native_routes = false;  // pods of other hosts are reached by routes, not by the overlay
+  std::uint32_t mtu = 0;  // of pods; 0: the main uplink's, without native routes less the overlay's
+                          // overhead
   std::filesystem::path bpffs = "/sys/fs/bpf/shoal";
   std::filesystem::path cgroup_root =
       "/sys/fs/cgroup";  // a cgroup2 folder: it and all below is hooked

@@ -74,8 +74,7 @@ void BpfDataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& repo
   if (!desired_)
     return;
   ApplyReport mended;
-  const plan::OverlayPlan plan =
-      plan::plan_overlay(*desired_, overlay_actual_, prune_allowed_, !config_.socket_hooks);
+  const plan::OverlayPlan plan = overlay_plan(*desired_);
   set_overlay(plan, mended);
   delete_overlay(plan, mended);
   log_.mended(mended.operations);

@@ -72,14 +72,17 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
   std::set<plan::OverlayRoute> routes;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6})
     for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family))) {
-      if (route.link != links_.overlay.index || route.protocol != kernel::kRouteProtocolShoal)
+      if (!is_between_hosts(route))
         continue;
       // One that leads elsewhere than ours would is known by another source, and so replaced.
-      const plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress())};
-      if (kernel_route(ours) == route)
-        routes.insert(ours);
-      else
-        routes.insert({route.destination, elsewhere()});
+      plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress()), {}, 0};
+      if (route.link != links_.overlay.index) {
+        ours.via = *route.gateway;
+        ours.link = route.link;
+      }
+      if (kernel_route(ours, links_) != route)
+        ours.source = elsewhere();
+      routes.insert(ours);
     }
   return routes;
 }
@@ -90,7 +93,8 @@ Result<> BpfDataPlane::set_host() {
   const model::HostEntry wanted{.v4 = uplink().address,
                                 .v6 = uplink().address_v6.value_or(IpAddress()),
                                 .stack_backends = stack_backends_,
-                                .snat = config_.snat};
+                                .snat = config_.snat,
+                                .native = config_.native_routes};
   if (host_ == wanted)
     return {};
   SHOAL_TRY_WRAP(kernel_.maps->put_host(wanted), "tell the programs about this host");

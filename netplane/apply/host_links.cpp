@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/host_links.h"
 
-#include "netplane/plan/routes.h"
-
 #include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
+namespace {
+
+constexpr std::uint32_t kMainTable = 254;
+
+}  // namespace
 
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   HostLinks links;
@@ -18,19 +21,22 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
     return fail(Errc::kInvalid,
                 fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink.name,
                             uplink.mtu, mtu_min + kOverlayOverheadBytes));
-  links.pod_mtu = config.mtu != 0 ? config.mtu : uplink.mtu - kOverlayOverheadBytes;
-  if (links.pod_mtu < mtu_min || links.pod_mtu + kOverlayOverheadBytes > uplink.mtu)
+  const std::uint32_t overlay_mtu_max = uplink.mtu - kOverlayOverheadBytes;
+  const std::uint32_t pod_mtu_max = config.native_routes ? uplink.mtu : overlay_mtu_max;
+  links.pod_mtu = config.mtu != 0 ? config.mtu : pod_mtu_max;
+  if (links.pod_mtu < mtu_min || links.pod_mtu > pod_mtu_max)
     return fail(Errc::kInvalid,
                 fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
-                            "uplink {} has {} "
-                            "and the overlay adds {}",
-                            links.pod_mtu, mtu_min, uplink.mtu - kOverlayOverheadBytes, uplink.name,
-                            uplink.mtu, kOverlayOverheadBytes));
+                            "uplink {} has {}{}",
+                            links.pod_mtu, mtu_min, pod_mtu_max, uplink.name, uplink.mtu,
+                            config.native_routes
+                                ? ""
+                                : fmt::format(" and the overlay adds {}", kOverlayOverheadBytes)));
   kernel::VxlanSpec spec;
   spec.name = kOverlayLink;
   spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config.node_name));
   spec.port = config.vxlan_port;
-  spec.mtu = links.pod_mtu;
+  spec.mtu = std::min(links.pod_mtu, overlay_mtu_max);
   links.overlay = SHOAL_TRY_WRAP(kernel::ensure_overlay(rtnl, spec, config.ipv6),
                                  fmt::format("make the device {}", kOverlayLink));
   SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, links.uplinks, config.ipv6),
@@ -87,8 +93,42 @@ void note_links(const HostLinks& before, const HostLinks& now, AuditReport& repo
     report.findings.push_back(fmt::format("the device {} was gone", now.overlay.name));
 }
 
-NetworkView network_view(const HostLinks& links) {
-  return {links.uplinks, links.pod_mtu, links.overlay.mtu};
+NetworkView network_view(const Config& config, const HostLinks& links,
+                         const std::optional<model::Desired>& desired) {
+  return {.native_routes = config.native_routes,
+          .uplinks = links.uplinks,
+          .pod_mtu = links.pod_mtu,
+          .overlay_mtu = links.overlay.mtu,
+          .detours = desired ? plan::overlay_detours(*desired, overlay_options(config, links))
+                             : std::vector<std::string>()};
+}
+
+plan::OverlayOptions overlay_options(const Config& config, const HostLinks& links) {
+  plan::OverlayOptions options{.vips = !config.socket_hooks, .native = {}};
+  if (!config.native_routes)
+    return options;
+  options.native.emplace();
+  for (const kernel::Uplink& uplink : links.uplinks)
+    options.native->push_back({uplink.index, uplink.subnets});
+  return options;
+}
+
+kernel::Route kernel_route(const plan::OverlayRoute& route, const HostLinks& links) {
+  const bool native = route.link != 0;
+  kernel::Route out;
+  out.destination = route.destination;
+  out.link = native ? route.link : links.overlay.index;
+  out.gateway = native ? route.via : plan::overlay_gateway(route.destination.family());
+  out.metric = kernel::default_metric(route.destination.family());
+  if (!route.source.is_unspecified())
+    out.source = route.source;
+  out.onlink = !native && route.destination.is_v4();  // a link-local gateway is so by itself
+  return out;
+}
+
+bool is_between_hosts(const kernel::Route& route) {
+  return route.protocol == kernel::kRouteProtocolShoal && route.table == kMainTable &&
+         route.gateway.has_value();
 }
 
 model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link) {

@@ -9,8 +9,10 @@
 #include "netplane/base/clock.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 #include "netplane/kernel/rtnl/rtnl.h"
+#include "netplane/plan/routes.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,7 +48,14 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config);
 
 // What an audit tells of links that are not as they were.
 void note_links(const HostLinks& before, const HostLinks& now, AuditReport& report);
-NetworkView network_view(const HostLinks& links);
+NetworkView network_view(const Config& config, const HostLinks& links,
+                         const std::optional<model::Desired>& desired);
+
+plan::OverlayOptions overlay_options(const Config& config, const HostLinks& links);
+kernel::Route kernel_route(const plan::OverlayRoute& route, const HostLinks& links);
+// Of those that Shoal makes: to other hosts or to services, on whichever device. A pod's has no
+// gateway.
+bool is_between_hosts(const kernel::Route& route);
 
 // The pod that `attachment` asked for, as it was wired.
 model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link);

@@ -88,40 +88,35 @@ bool NftDataPlane::only_backends(const model::Desired& desired,
 NftDataPlane::Routes NftDataPlane::wanted_routes(const model::Desired& desired,
                                                  ApplyReport& report) const {
   std::vector<plan::Issue> issues;
-  const plan::Overlay overlay = plan::desired_overlay(desired, false, issues);
+  plan::OverlayOptions options = overlay_options(config_, links_);
+  options.vips = false;  // those that are served are added below
+  const plan::Overlay overlay = plan::desired_overlay(desired, options, issues);
   for (const plan::Issue& issue : issues)
     report.errors.push_back({issue.object, issue.error});
   IpAddress source_v4, source_v6;
-  for (const plan::OverlayRoute& route : overlay.routes)
-    (route.destination.is_v4() ? source_v4 : source_v6) = route.source;
   Routes routes;
-  const auto add = [&](const IpPrefix& destination, const IpAddress& remote) {
-    const auto [at, added] = routes.try_emplace(destination);
-    if (!added)
-      return;
-    kernel::Route& route = at->second;
-    const IpAddress& source = destination.is_v4() ? source_v4 : source_v6;
-    route.destination = destination;
-    route.link = links_.overlay.index;
-    route.gateway = plan::overlay_gateway(destination.family());
-    route.metric = kernel::default_metric(destination.family());
-    if (!source.is_unspecified())
-      route.source = source;
-    route.onlink = destination.is_v4();  // a link-local gateway is so by itself
-    if (!remote.is_unspecified())
-      route.encap = kernel::RouteEncap{kPodVni, remote};
+  for (const plan::OverlayRoute& route : overlay.routes) {
+    (route.destination.is_v4() ? source_v4 : source_v6) = route.source;
+    kernel::Route& to = routes[route.destination] = kernel_route(route, links_);
+    const auto node = overlay.nodes.find(route.destination);
+    if (node != overlay.nodes.end() && !node->second.native &&
+        !node->second.underlay.is_unspecified())
+      to.encap = kernel::RouteEncap{kPodVni, node->second.underlay};
+  }
+  const auto add = [&](const IpPrefix& destination) {
+    routes.try_emplace(
+        destination,
+        kernel_route({destination, destination.is_v4() ? source_v4 : source_v6, {}, 0}, links_));
   };
-  for (const auto& [cidr, node] : overlay.nodes)
-    add(cidr, node.underlay);
   const bool ipv6 = config_.ipv6;
   const auto& ranges = desired.cluster_cidrs;
   for (const IpPrefix& range : ranges)
     if (range.is_v4() || ipv6)
-      add(range, IpAddress());
+      add(range);
   for (const IpAddress& vip : actual_.held.vips)
     if ((vip.is_v4() || ipv6) &&
         std::ranges::none_of(ranges, [&](const IpPrefix& range) { return range.contains(vip); }))
-      add(IpPrefix::host(vip), IpAddress());
+      add(IpPrefix::host(vip));
   return routes;
 }
 

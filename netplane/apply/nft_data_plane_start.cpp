@@ -75,7 +75,7 @@ Result<NftDataPlane::Routes> NftDataPlane::read_routes() const {
   Routes routes;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6})
     for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family)))
-      if (route.link == links_.overlay.index && route.protocol == kernel::kRouteProtocolShoal)
+      if (is_between_hosts(route))
         routes[route.destination] = route;
   return routes;
 }

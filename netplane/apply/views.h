@@ -51,9 +51,11 @@ struct ServiceView {
 
 // The devices and sizes that the pods' network stands on.
 struct NetworkView {
+  bool native_routes = false;
   std::vector<kernel::Uplink> uplinks;  // the main one first
   std::uint32_t pod_mtu = 0;
   std::uint32_t overlay_mtu = 0;
+  std::vector<std::string> detours;  // hosts that native routes do not lead to, a sentence each
 };
 
 struct ServiceCounters {

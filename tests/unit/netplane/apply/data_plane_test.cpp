@@ -54,6 +54,68 @@ TEST(DataPlane, WhatIsSwitchedOffIsALimitation) {
                                    testing::HasSubstr("features.masquerade is off")));
 }
 
+model::Desired with_others() {
+  model::Desired desired = alone();
+  desired.nodes.push_back(
+      {"h2", *IpAddress::parse("198.18.0.12"), {*IpPrefix::parse("10.244.2.0/24")}, true});
+  desired.nodes.push_back(
+      {"h3", *IpAddress::parse("203.0.113.13"), {*IpPrefix::parse("10.244.3.0/24")}, true});
+  return desired;
+}
+
+// "10.244.2.0/24 via 198.18.0.12 dev eth0", of Shoal's routes with a gateway.
+std::vector<std::string> routes_of(const FakeHost& host) {
+  std::vector<std::string> out;
+  const FakeNetns& net = host.namespaces.at(FakeHost::kHostFd);
+  for (const kernel::Route& route : net.routes)
+    if (is_between_hosts(route))
+      out.push_back(fmt::format("{} via {} dev {}", route.destination.to_string(),
+                                route.gateway->to_string(), net.links.at(route.link).name));
+  return out;
+}
+
+TEST(DataPlane, NativeRoutesLeadToHostsOnALinkAndAreTakenAwayWithThem) {
+  FakeHost host;
+  FakeClock clock;
+  Config native = config();
+  native.native_routes = true;
+  const std::vector<std::string> overlay = {"10.244.1.0/24 via 169.254.1.2 dev shoal-vxlan",
+                                            "10.244.2.0/24 via 169.254.1.2 dev shoal-vxlan",
+                                            "10.244.3.0/24 via 169.254.1.2 dev shoal-vxlan"};
+  std::vector<std::string> routed = overlay;
+  routed[1] = "10.244.2.0/24 via 198.18.0.12 dev eth0";
+  {
+    auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+    EXPECT_TRUE(plane->apply(with_others(), true).ok());
+    EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(overlay));
+    EXPECT_EQ(plane->network().pod_mtu, 1450U);
+    EXPECT_THAT(plane->network().detours, testing::IsEmpty());
+  }
+  {
+    auto plane = *BpfDataPlane::open_with(native, fake_ports(host), clock);
+    const ApplyReport report = plane->apply(with_others(), true);
+    EXPECT_TRUE(report.ok()) << "a host that needs the overlay is told of, and is no error";
+    EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(routed));
+    EXPECT_EQ(plane->network().pod_mtu, 1500U);
+    EXPECT_EQ(plane->network().overlay_mtu, 1450U);
+    EXPECT_THAT(plane->network().detours,
+                testing::ElementsAre(testing::HasSubstr("host h3 (203.0.113.13)")));
+    const model::DataPlane maps = *host.maps.read();
+    EXPECT_TRUE(maps.host.native);
+    EXPECT_TRUE(maps.nodes.at(*IpPrefix::parse("10.244.2.0/24")).native);
+    EXPECT_FALSE(maps.nodes.at(*IpPrefix::parse("10.244.3.0/24")).native);
+    EXPECT_THAT(plane->audit().findings, testing::IsEmpty());
+    EXPECT_TRUE(plane->apply(alone(), true).ok());
+    EXPECT_THAT(routes_of(host), testing::ElementsAre(overlay[0]));
+    EXPECT_TRUE(plane->apply(with_others(), true).ok());
+  }
+  // Found again by the next agent, of the other mode.
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  EXPECT_TRUE(plane->apply(with_others(), true).ok());
+  EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(overlay));
+  EXPECT_FALSE(host.maps.read()->host.native);
+}
+
 TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
   FakeHost host;
   FakeClock clock;
