@@ -250,6 +250,22 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
 	return drop(SHOAL_DROP_FIB);
 }
 
+/*
+ * A pod whose MTU is larger than the overlay's, since it has native routes to others, or is older than the overlay's
+ * MTU, is told so: the tunnel would split its packets without a word.
+ */
+static __always_inline bool too_big_for_overlay(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+						int *verdict)
+{
+	const struct shoal_config *cfg = config();
+	__u32 mtu = cfg ? cfg->overlay_mtu : 0;
+
+	if (!is_too_big(skb, p, mtu))
+		return false;
+	*verdict = refuse_too_big(skb, p, v6, mtu, FROM_POD);
+	return true;
+}
+
 enum known_pod {
 	POD_DECIDED, /* with a verdict */
 	POD_NATIVE, /* of another host, which the routing table leads to */
@@ -273,6 +289,8 @@ static __always_inline enum known_pod to_known_pod(struct __sk_buff *skb, const 
 			return POD_NOBODY;
 		if (!tunnel && node->flags & SHOAL_NODE_NATIVE)
 			return POD_NATIVE;
+		if (!tunnel && too_big_for_overlay(skb, p, v6, verdict))
+			return POD_DECIDED;
 		*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
 		return POD_DECIDED;
 	}

@@ -42,6 +42,20 @@ TEST_P(NativeTest, WhatAPodSendsToOneOfAnotherHostLeavesByTheRouteThere) {
             "02:53:48:4f:41:4c > 02:73:68:6f:61:6c");
 }
 
+TEST_P(NativeTest, WhatDoesNotFitIntoTheOverlayIsToldToThePod) {
+  Packet large = from_pod(udp(web, far));
+  large.dont_fragment = true;
+  large.payload = v6 ? 1500 - 48 : 1500 - 28;
+  EXPECT_EQ(text(at_pod(large).out).substr(0, 14), "UDP web > far ");
+  // The tunnel's frame would not fit into one of the LAN's.
+  ASSERT_TRUE(host.maps().put_node(pod_cidr(far), {kOtherHost}));
+  Outcome run = at_pod(large);
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(text(run.out), "ICMP too-big mtu=1450 far > web (web > far)");
+  EXPECT_EQ(macs(run.out), "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+  EXPECT_EQ(host.drops("TOO_BIG"), 1U);
+}
+
 TEST_P(NativeTest, AReplyWithTheVipGoesByTheOverlay) {
   const Frame asked = dsr(tcp(far, cluster, kSyn), web, kWebGeneration);
   ASSERT_EQ(from(kOtherHost, kVniDsr, asked).verdict, kRedirect);
