@@ -53,7 +53,8 @@ std::vector<const Route*> default_routes(const HostNetwork& host, IpFamily famil
         is_default(route) && route.destination.family() == family && link != nullptr &&
         !leads_inward(*link))
       out.push_back(&route);
-  std::ranges::stable_sort(out, {}, &Route::metric);
+  std::ranges::sort(out, {},
+                    [](const Route* route) { return std::pair(route->metric, route->link); });
   return out;
 }
 
