@@ -40,7 +40,9 @@ void BpfDataPlane::audit_links(AuditReport& report) {
     report.errors.push_back({"links", std::move(done).error()});
     return;
   }
-  note_links(before, links_, report);
+  note_uplinks(before, links_, report);
+  if (before.overlay.index != links_.overlay.index)
+    report.findings.push_back(fmt::format("the device {} was gone", links_.overlay.name));
   if (moved(before.uplinks, links_.uplinks)) {
     if (auto opened = kernel_.open_announcer(links_.uplinks))
       announcements_.use(*std::move(opened), report.errors);

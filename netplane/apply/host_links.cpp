@@ -80,7 +80,7 @@ std::string describe(const std::vector<kernel::Uplink>& uplinks) {
   return out;
 }
 
-void note_links(const HostLinks& before, const HostLinks& now, AuditReport& report) {
+void note_uplinks(const HostLinks& before, const HostLinks& now, AuditReport& report) {
   if (describe(before.uplinks) != describe(now.uplinks) ||
       before.uplink().index != now.uplink().index)
     report.findings.push_back(fmt::format("the uplinks are {} now, and were {}",
@@ -89,8 +89,6 @@ void note_links(const HostLinks& before, const HostLinks& now, AuditReport& repo
     report.findings.push_back(fmt::format("the MTU of pods is {} now, and was {}: those that run "
                                           "keep theirs until they are made anew",
                                           now.pod_mtu, before.pod_mtu));
-  if (before.overlay.index != now.overlay.index)
-    report.findings.push_back(fmt::format("the device {} was gone", now.overlay.name));
 }
 
 NetworkView network_view(const Config& config, const HostLinks& links,

@@ -46,8 +46,8 @@ std::string describe(const std::vector<kernel::Uplink>& uplinks);  // "eth0 at M
 // MTUs do not fit together.
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config);
 
-// What an audit tells of links that are not as they were.
-void note_links(const HostLinks& before, const HostLinks& now, AuditReport& report);
+// What an audit tells of uplinks and MTUs that are not as they were.
+void note_uplinks(const HostLinks& before, const HostLinks& now, AuditReport& report);
 NetworkView network_view(const Config& config, const HostLinks& links,
                          const std::optional<model::Desired>& desired);
 

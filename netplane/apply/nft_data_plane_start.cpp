@@ -162,8 +162,8 @@ AuditReport NftDataPlane::audit() {
     report.errors.push_back({"links", Error(mended.error())});
   else if (*mended)
     report.findings.push_back(
-        fmt::format("the table of the device {} was gone", links_.overlay.name));
-  note_links(before, links_, report);
+        fmt::format("the device {} or its table was gone", links_.overlay.name));
+  note_uplinks(before, links_, report);
   if (moved(before.uplinks, links_.uplinks) || !uplinks_used_) {
     if (Result<> done = use_uplinks(report.errors); !done)
       report.errors.push_back({"uplinks", std::move(done).error()});
