@@ -95,8 +95,9 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.shim = SHOAL_TRY(find_program(config.shim.string(), "runtime.shim"));
   options.oci_runtime = SHOAL_TRY(find_program(config.oci_runtime, "runtime.oci_runtime"));
   options.cgroup_root = SHOAL_TRY(cgroup_root(config));
-  const apply::HostUplink uplink = SHOAL_TRY_WRAP(
-      apply::find_host_uplink(config.uplink, config.underlay), "config key underlay");
+  const apply::HostUplink uplink =
+      SHOAL_TRY_WRAP(apply::find_host_uplink(config.uplink, config.underlay, config.uplinks),
+                     "config keys underlay and network.uplinks");
   options.uplink = uplink.name;
   options.underlay = uplink.address;
   options.api = config.api;
@@ -115,6 +116,8 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.proxy =
       config.proxy_nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf;
+  options.data_plane.uplinks = config.uplinks;
+  options.data_plane.native_routes = config.native_routes;
   options.data_plane.mtu = config.mtu.value_or(0);
   options.data_plane.bpffs = config.bpffs_dir;
   options.data_plane.snat = config.snat;

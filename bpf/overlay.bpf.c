@@ -56,7 +56,7 @@ static __always_inline int stale(struct __sk_buff *skb, struct shoal_pkt *p, con
 	p->key.sport = p->key.dport;
 	p->key.dport = port;
 	p->ttl = REPLY_TTL;
-	if (to_known_pod(skb, p, v6, &verdict))
+	if (to_known_pod(skb, p, v6, true, &verdict) == POD_DECIDED)
 		return verdict;
 	return by_fib(skb, p, v6);
 }

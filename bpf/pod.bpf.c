@@ -68,6 +68,7 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 {
 	const struct shoal_pod *self;
 	int verdict, translated;
+	enum known_pod known;
 	struct shoal_pkt p;
 
 	if (parse_l3(skb, &p, v6) != PARSE_OK)
@@ -87,9 +88,10 @@ static __always_inline int from_pod(struct __sk_buff *skb, const bool v6)
 		return drop(SHOAL_DROP_REWRITE);
 	if (!translated && balance(skb, &p, v6, FROM_POD, &verdict))
 		return verdict;
-	if (to_known_pod(skb, &p, v6, &verdict))
+	known = to_known_pod(skb, &p, v6, translated, &verdict);
+	if (known == POD_DECIDED)
 		return verdict;
-	if (!translated)
+	if (known == POD_NOBODY && !translated)
 		return SHOAL_PASS;
 	return is_self(&p.key.daddr, v6) ? to_host(skb) : by_fib(skb, &p, v6);
 }

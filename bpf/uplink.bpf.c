@@ -9,9 +9,12 @@
  *                       +-- no pod:        address rewritten, to the stack
  *                       +-- none, or no such port: refused at once
  *
+ * With native routes, what pods of other hosts send comes here, too, and goes straight to the pod.
+ *
  * Egress: replies that the stack has for the LAN, of backends that are no pods, get the VIP back.
  */
 #include "lib/balance.h"
+#include "lib/native.h"
 #include "lib/ndp.h"
 #include "lib/return.h"
 
@@ -81,8 +84,13 @@ static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 	}
 	if (balance(skb, &p, v6, FROM_LAN, &verdict))
 		return verdict;
-	/* A machine outside that answers a process of this host, which asked a Service by its packets. */
 	cfg = config();
+	if (cfg && cfg->flags & SHOAL_CONFIG_NATIVE) {
+		verdict = from_native_pod(skb, &p);
+		if (verdict != SHOAL_PASS)
+			return verdict;
+	}
+	/* A machine outside that answers a process of this host, which asked a Service by its packets. */
 	if (cfg && unlikely(cfg->flags & SHOAL_CONFIG_STACK_BACKENDS) && is_self(&p.key.daddr, v6) &&
 	    from_backend(skb, &p, v6) < 0)
 		return drop(SHOAL_DROP_REWRITE);

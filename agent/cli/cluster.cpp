@@ -125,6 +125,25 @@ std::string table_load(const json::object& table) {
                      number_at(table, "ageSeconds"));
 }
 
+// "eth0 198.18.0.11 2001:db8:1::11, MTU 1500", a line an uplink, and what packets may be large.
+std::vector<std::pair<std::string, std::string>> network_lines(const json::object& network) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  for (const json::value& item : list_at(network, "uplinks")) {
+    const json::object& uplink = object_of(item);
+    std::string line = text_at(uplink, "name");
+    for (const std::string_view key : {"address", "addressV6"})
+      if (const std::string address = text_at(uplink, key); !address.empty())
+        line += " " + address;
+    lines.emplace_back("uplink:", fmt::format("{}, MTU {}", line, number_at(uplink, "mtu")));
+  }
+  if (!network.contains("mode"))
+    return lines;
+  lines.emplace_back("network mode:", text_at(network, "mode"));
+  lines.emplace_back("MTU:", fmt::format("pods {}, overlay {}", number_at(network, "podMTU"),
+                                         number_at(network, "overlayMTU")));
+  return lines;
+}
+
 TextTable image_table(const json::array& images) {
   TextTable table({"IMAGE", "DIGEST", "PLATFORM", "LAYERS", "SIZE"});
   for (const json::value& item : images) {
@@ -193,6 +212,11 @@ Exit run_status(const Context& context, bool as_json) {
       for (const json::value& line : field.value().get_array())
         context.streams.out(
             fmt::format("{:<{}}{}\n", fmt::format("{}:", key), kNameWidth, cell(line)));
+      continue;
+    }
+    if (key == "network") {
+      for (const auto& [name, line] : network_lines(object_of(field.value())))
+        context.streams.out(fmt::format("{:<{}}{}\n", name, kNameWidth, line));
       continue;
     }
     if (key == "tables") {

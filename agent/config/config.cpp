@@ -136,7 +136,7 @@ private:
     const Key* key = find_key(path);
     if (!key)
       return problem(mark, printable(path), unknown_key(path));
-    if (key->type == Type::kPrefixes && value.IsSequence() && value.size() > 0 &&
+    if (key->is_list() && value.IsSequence() && value.size() > 0 &&
         std::ranges::all_of(value, [](const auto& item) { return item.IsScalar(); }))
       return set(*key, joined(value), at(value.Mark()));
     if (!value.IsScalar())

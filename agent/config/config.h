@@ -37,6 +37,7 @@ struct Config {
   bool proxy_nftables = false;                       // proxy: nftables; otherwise ebpf
   std::string uplink;                                // device named by `underlay`; empty: found
   std::optional<IpAddress> underlay;                 // address named by `underlay`
+  std::vector<std::string> uplinks;                  // '*' for any characters; empty: found
   SocketAddress api;
   SocketAddress gossip;
   std::uint32_t gossip_probe_interval_ms = 0;
@@ -49,9 +50,10 @@ struct Config {
   std::vector<IpPrefix> service_cidrs;  // of the same families
   std::vector<IpPrefix> lb_pools;
   PortRange node_port_range;
-  std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplink
+  std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplinks
   std::uint16_t vxlan_port = 0;
-  std::optional<std::uint32_t> mtu;  // none: the uplink's less the overlay's overhead
+  bool native_routes = false;        // network.mode: native; otherwise vxlan
+  std::optional<std::uint32_t> mtu;  // none: what the network's mode carries
   std::string oci_runtime;
   std::filesystem::path shim;
   bool snat = false;

@@ -43,6 +43,10 @@ void set_xdp(Config& config, const Value& value) {
   config.xdp_on_veth = value.text == "on";
 }
 
+void set_network_mode(Config& config, const Value& value) {
+  config.native_routes = value.text == "native";
+}
+
 void set_snat(Config& config, const Value& value) { config.snat = value.text == "snat"; }
 
 void set_cgroup_root(Config& config, const Value& value) {
@@ -70,6 +74,8 @@ template <auto Member>
 void set_prefixes(Config& config, const Value& value) {
   config.*Member = value.prefixes;
 }
+
+void set_uplinks(Config& config, const Value& value) { config.uplinks = value.words; }
 
 void set_node_port_range(Config& config, const Value& value) {
   config.node_port_range = value.ports;
@@ -100,8 +106,9 @@ constexpr Key kKeys[] = {
      "The cgroup2 mount whose subtree the socket hooks cover. auto: found from the mount table.",
      set_cgroup_root},
     {"underlay", Type::kUplink, "auto", "auto", 0, 0, "",
-     "The device or the address that faces the other hosts. auto: the device of the default route, "
-     "or the only one.",
+     "The device or the address that faces the other hosts: the main uplink. A bond, bridge or "
+     "VLAN "
+     "is one, its ports are not. auto: the device of the default route, or the only one.",
      set_underlay},
     {"proxy", Type::kChoice, "ebpf", "", 0, 0, "ebpf nftables",
      "How Services and the pods' network are made: by BPF programs, or, where the kernel has no "
@@ -166,12 +173,23 @@ constexpr Key kKeys[] = {
      set_node_port_range},
     {"network.node_port_addresses", Type::kPrefixes, "auto", "auto", 0, 0, "",
      "NodePorts and hostPorts are served on this host's addresses that are in these prefixes. "
-     "auto: on all addresses of the device that faces the other hosts. IPv6 ones count where "
-     "pod_cidr has that family.",
+     "auto: on all addresses of the uplinks. IPv6 ones count where pod_cidr has that family.",
      set_prefixes<&Config::node_port_addresses>},
+    {"network.uplinks", Type::kUplinks, "auto", "auto", 0, 0, "",
+     "The devices by which clients reach this host: node ports are served and LoadBalancer "
+     "addresses answered for on each of them, and an address is announced on the one whose subnet "
+     "holds it, else on that of the default route. The main uplink (underlay) is always one. auto: "
+     "it, and the devices of all default routes.",
+     set_uplinks},
     {"network.vxlan_port", Type::kNumber, "4789", "", 1, kPortMax, "",
      "UDP port of the overlay between hosts. Read by `shoal init` only.",
      set_number<&Config::vxlan_port>},
+    {"network.mode", Type::kChoice, "vxlan", "", 0, 0, "vxlan native",
+     "How pods reach pods of other hosts. vxlan: through a tunnel, over any network. native: by a "
+     "route to their host, which is to be in a subnet of this host's uplinks, with the MTU of the "
+     "uplink; what is balanced to a pod elsewhere still takes the tunnel. The same on every host: "
+     "while it is changed both ways are understood.",
+     set_network_mode},
     {"network.load_balancer_mode", Type::kChoice, "dsr", "", 0, 0, "dsr snat",
      "How clients outside reach a pod of another host than the one that they asked. dsr: the pod's "
      "host replies directly and the pod sees the client's address; the network must let hosts send "
@@ -179,7 +197,9 @@ constexpr Key kKeys[] = {
      "sees that host's address.",
      set_snat},
     {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
-     "MTU of pods. auto: the uplink's less what the overlay adds.", set_mtu},
+     "MTU of pods. auto: what the main uplink and its routes carry, less what the overlay adds "
+     "where network.mode is vxlan.",
+     set_mtu},
 
     {"runtime.oci_runtime", Type::kProgram, "crun", "", 0, 0, "",
      "The OCI runtime: crun or runc, by name or path.", set_text<&Config::oci_runtime>},
@@ -346,6 +366,9 @@ std::string allowed(const Key& key) {
   case Type::kUplink:
     text = "a device's name or an IP address";
     break;
+  case Type::kUplinks:
+    text = "devices' names such as eth0, bond0, eno1.100 or eth*, as a list or joined by commas";
+    break;
   case Type::kNotYet:
     text = "available in this version";
     break;
@@ -407,6 +430,13 @@ Result<Value> read_value(const Key& key, std::string_view text) {
   case Type::kUplink:
     if (!IpAddress::parse(text) && !is_device(text))
       return wrong(key, text);
+    break;
+  case Type::kUplinks:
+    for (const std::string_view part : split(text, ',')) {
+      if (!is_device(trim(part)))
+        return wrong(key, text);
+      value.words.emplace_back(trim(part));
+    }
     break;
   case Type::kNotYet:
     break;

@@ -21,8 +21,9 @@ enum class Type : std::uint8_t {
   kPrefixes,   // one or more, joined by commas or as a YAML list
   kPortRange,  // "30000-32767"
   kChoice,
-  kUplink,  // a device's name or an IP address
-  kNotYet,  // known, and refused by name
+  kUplink,   // a device's name or an IP address
+  kUplinks,  // devices' names, '*' for any characters; joined by commas or as a YAML list
+  kNotYet,   // known, and refused by name
 };
 
 // What a setter gets: the text of the scalar, checked against the type; numbers also as such.
@@ -32,6 +33,7 @@ struct Value {
   std::uint64_t number = 0;
   IpAddress address;
   std::vector<IpPrefix> prefixes;
+  std::vector<std::string> words;
   PortRange ports;
 };
 
@@ -45,6 +47,7 @@ struct Key {
   std::string_view choices;  // kChoice: "auto off"
   std::string_view help;     // sentences; lines are broken for the example
   void (*set)(Config&, const Value&);
+  bool is_list() const { return type == Type::kPrefixes || type == Type::kUplinks; }
 };
 
 bool is_node_name(std::string_view text);

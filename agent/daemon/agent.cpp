@@ -95,6 +95,7 @@ Result<> Agent::Impl::make_gossip() {
   config.protocol.meta.gossip_address = reachable(options.gossip, underlay);
   config.protocol.meta.api_address = reachable(options.api, underlay);
   config.protocol.meta.underlay = underlay;
+  config.protocol.meta.native_routes = options.data_plane.native_routes;
   config.protocol.meta.version = kVersion;
   gossip::set_probing(config.protocol, options.gossip_probe_interval, options.gossip_probe_timeout);
   // Nobody may be there to confirm a suspicion (two hosts, or the third is gone too): it must not
@@ -314,8 +315,11 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   inputs.node_addresses = [this, ipv6 = config.ipv6] {
     if (!node_reported.empty() && own_addresses() != node_reported)
       report_node(node_ready, node_message);
-    return node_port_addresses(list_host_addresses(ipv6), data_plane->uplink().name,
-                               *options.underlay, options.node_port_addresses);
+    std::vector<std::string> uplinks;
+    for (const kernel::Uplink& uplink : data_plane->uplinks())
+      uplinks.push_back(uplink.name);
+    return node_port_addresses(list_host_addresses(ipv6), uplinks, *options.underlay,
+                               options.node_port_addresses);
   };
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);

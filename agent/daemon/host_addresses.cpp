@@ -46,14 +46,15 @@ std::vector<HostAddress> list_host_addresses(bool ipv6) {
 }
 
 std::vector<IpAddress> node_port_addresses(const std::vector<HostAddress>& all,
-                                           std::string_view uplink, const IpAddress& underlay,
+                                           const std::vector<std::string>& uplinks,
+                                           const IpAddress& underlay,
                                            const std::vector<IpPrefix>& prefixes) {
   std::set<IpAddress> out;
   if (prefixes.empty())
     out.insert(underlay);
   for (const HostAddress& address : all) {
     const bool wanted =
-        prefixes.empty() ? address.device == uplink
+        prefixes.empty() ? std::ranges::find(uplinks, address.device) != uplinks.end()
                          : std::any_of(prefixes.begin(), prefixes.end(),
                                        [&](const IpPrefix& p) { return p.contains(address.ip); });
     if (wanted && !address.ip.is_loopback())

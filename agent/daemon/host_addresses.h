@@ -19,10 +19,11 @@ struct HostAddress {
 // those of one link only left out.
 std::vector<HostAddress> list_host_addresses(bool ipv6);
 
-// Those in `prefixes`; without prefixes those of the uplink, and the underlay address in any case:
+// Those in `prefixes`; without prefixes those of the uplinks, and the underlay address in any case:
 // it is how the other hosts know this one. Loopback is never among them: each pod has its own.
 std::vector<IpAddress> node_port_addresses(const std::vector<HostAddress>& all,
-                                           std::string_view uplink, const IpAddress& underlay,
+                                           const std::vector<std::string>& uplinks,
+                                           const IpAddress& underlay,
                                            const std::vector<IpPrefix>& prefixes);
 
 }  // namespace shoal::daemon

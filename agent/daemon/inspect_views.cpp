@@ -3,6 +3,8 @@
 
 #include "netplane/base/strings.h"
 
+#include <algorithm>
+
 namespace shoal::daemon {
 namespace {
 
@@ -20,6 +22,9 @@ json::object share_view(const apply::TraceShare& share) {
           {"way", share.way},        {"id", share.id},
           {"slots", share.slots},    {"share", share.share}};
 }
+
+// As the key network.mode has it.
+std::string_view mode_name(bool native_routes) { return native_routes ? "native" : "vxlan"; }
 
 // An IPv6 address may stand in brackets, as it does before a port.
 Result<IpAddress> parse_client(std::string_view text) {
@@ -134,6 +139,45 @@ Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_vi
     query.source_port = static_cast<std::uint16_t>(*port);
   }
   return query;
+}
+
+std::vector<std::string> network_warnings(const apply::NetworkView& network,
+                                          const std::vector<gossip::Member>& members) {
+  std::vector<std::string> out = network.detours;
+  std::vector<std::string> others;
+  for (const gossip::Member& member : members)
+    if (member.is_live() && member.meta.native_routes != network.native_routes)
+      others.push_back(member.name);
+  if (others.empty())
+    return out;
+  std::ranges::sort(others);
+  out.push_back(fmt::format(
+      "network.mode is {} on this host and {} on {}: pods reach each other, but each way by the "
+      "sender's mode and with the smaller MTU; firewalls on hosts with vxlan see one way of such "
+      "connections only. Set the same mode on all hosts and restart shoald there",
+      mode_name(network.native_routes), mode_name(!network.native_routes),
+      fmt::join(others, ", ")));
+  return out;
+}
+
+json::object network_view(const apply::NetworkView& network) {
+  json::array uplinks;
+  for (const kernel::Uplink& uplink : network.uplinks) {
+    json::object& out = uplinks.emplace_back(json::object()).as_object();
+    out["name"] = uplink.name;
+    if (!uplink.address.is_unspecified())
+      out["address"] = uplink.address.to_string();
+    if (uplink.address_v6)
+      out["addressV6"] = uplink.address_v6->to_string();
+    out["mtu"] = uplink.mtu;
+    json::array& subnets = out["subnets"].emplace_array();
+    for (const IpPrefix& subnet : uplink.subnets)
+      subnets.emplace_back(subnet.to_string());
+  }
+  return {{"mode", mode_name(network.native_routes)},
+          {"uplinks", std::move(uplinks)},
+          {"podMTU", network.pod_mtu},
+          {"overlayMTU", network.overlay_mtu}};
 }
 
 json::array tables_view(const std::vector<apply::LruUse>& tables) {

@@ -3,12 +3,14 @@
 // drops, flows, trace, the load of the flow tables. Like views.h: fields are only ever added.
 #pragma once
 
+#include "agent/gossip/core/types.h"
 #include "netplane/apply/data_plane.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace shoal::daemon {
 
@@ -31,6 +33,13 @@ boost::json::object trace_view(const apply::TraceQuery& query, const apply::Trac
 // from: "NAMESPACE/POD", "host", "outside" or "outside:IP"; to: "ADDR:PORT", "ADDR:PORT/udp".
 Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_view to,
                                            std::string_view source_port);
+
+// {"mode", "uplinks": [{"name", "address", "addressV6", "mtu", "subnets"}], "podMTU",
+// "overlayMTU"}; the main uplink first.
+boost::json::object network_view(const apply::NetworkView& network);
+// Sentences: hosts whose network.mode is another, and those that this host's mode does not lead to.
+std::vector<std::string> network_warnings(const apply::NetworkView& network,
+                                          const std::vector<gossip::Member>& members);
 
 // [{"table", "entries", "active", "closing", "size", "pressure", "ageSeconds"}]
 boost::json::array tables_view(const std::vector<apply::LruUse>& tables);

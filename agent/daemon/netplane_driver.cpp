@@ -155,13 +155,16 @@ void NetplaneDriver::look_at_addresses() {
 }
 
 void NetplaneDriver::tick() {
-  data_plane_.tick();
+  // Soon, and not with every change of many.
+  if (data_plane_.tick())
+    next_audit_ = std::min(next_audit_, std::max(clock_.now(), last_audit_ + kAuditPause));
   const bool was_settled = settled_;
   check_settled();
   if (builder_.dirty(inputs_.members()) || settled_ != was_settled)
     mark_dirty();
   if (const MonoTime now = clock_.now(); settled_ && now >= next_audit_) {
     next_audit_ = now + kAuditInterval;
+    last_audit_ = now;
     const apply::AuditReport report = data_plane_.audit();
     look_at_addresses();  // as the audit has found them
     if (builder_.dirty(inputs_.members()))

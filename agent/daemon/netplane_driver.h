@@ -26,6 +26,7 @@ inline constexpr std::chrono::milliseconds kApplyRetryFirst{500};
 inline constexpr std::chrono::milliseconds kApplyRetryMax{10'000};
 inline constexpr std::chrono::milliseconds kTickInterval{200};
 inline constexpr std::chrono::seconds kAuditInterval{30};
+inline constexpr std::chrono::seconds kAuditPause{3};           // at least, when links ask for one
 inline constexpr std::chrono::milliseconds kSettleHold{1'000};  // after all statuses were there
 inline constexpr std::chrono::seconds kSettleMax{20};           // after the replica has synced
 
@@ -86,6 +87,7 @@ private:
   std::vector<std::string> errors_;
   bool drains_held_ = false;
   MonoTime next_audit_;
+  MonoTime last_audit_{};
   std::optional<MonoTime> synced_at_;
   std::optional<MonoTime> complete_since_;
   bool pods_settled_ = false;

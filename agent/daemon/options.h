@@ -22,9 +22,9 @@ struct Options {
   std::filesystem::path oci_runtime = "crun";
   std::filesystem::path cgroup_root;  // the cgroup2 mount whose subtree is hooked
 
-  std::string uplink;                         // device; empty: found
-  std::optional<IpAddress> underlay;          // this host's address; empty: the uplink's
-  std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplink
+  std::string uplink;                         // the main device; empty: found
+  std::optional<IpAddress> underlay;          // this host's address; empty: the main uplink's
+  std::vector<IpPrefix> node_port_addresses;  // empty: those of the uplinks
   SocketAddress api{IpAddress::v4(0), 6443};
   SocketAddress gossip{IpAddress::v4(0), 7946};
   SocketAddress metrics{IpAddress::v4(0), 9464};

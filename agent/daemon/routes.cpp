@@ -171,7 +171,12 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
       errors.emplace_back(error);
   }
   json::array tables;
+  json::object network;
   if (data_plane) {
+    const apply::NetworkView seen = data_plane->network();
+    network = network_view(seen);
+    for (const std::string& warning : network_warnings(seen, gossip->members()))
+      limits.emplace_back(warning);
     for (const std::string& limit : data_plane->limitations())
       limits.emplace_back(limit);
     const auto use = data_plane->lru_use();
@@ -194,6 +199,7 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
                              {"settled", driver && driver->settled()},
                              {"podCIDRs", std::move(cidrs)},
                              {"announced_vips", std::move(vips)},
+                             {"network", std::move(network)},
                              {"membersAlive", bridge->members().live().size()},
                              {"tables", std::move(tables)},
                              {"limitations", std::move(limits)},

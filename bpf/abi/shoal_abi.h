@@ -181,9 +181,13 @@ struct shoal_node_key {
 	struct shoal_addr addr;
 };
 
+enum shoal_node_flags {
+	SHOAL_NODE_NATIVE = 1, /* pod to pod goes by the host's routes, not by the overlay */
+};
+
 struct shoal_node {
 	__be32 node; /* VXLAN endpoint, IPv4; 0: this host's own CIDR */
-	__u32 flags;
+	__u32 flags; /* enum shoal_node_flags */
 };
 
 /*
@@ -222,6 +226,8 @@ enum shoal_config_flags {
 	SHOAL_CONFIG_SNAT = 1,
 	/* There are backends that are no pods: what leaves the stack is looked at for their replies. */
 	SHOAL_CONFIG_STACK_BACKENDS = 2,
+	/* Pods of other hosts send by the LAN. */
+	SHOAL_CONFIG_NATIVE = 4,
 };
 
 /* On packets that netfilter shall masquerade: their backend's reply would not come back to the client otherwise. */

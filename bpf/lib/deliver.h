@@ -238,11 +238,33 @@ static __always_inline int by_fib(struct __sk_buff *skb, const struct shoal_pkt 
 }
 
 /*
- * Pods here and pods of other hosts. Returns true when it has decided, with the verdict in
- * *verdict. A hop limit that runs out is left to the stack, which tells the sender.
+ * A pod whose MTU is larger than the overlay's, since it has native routes to others, or is older than the overlay's
+ * MTU, is told so: the tunnel would split its packets without a word.
  */
-static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
-					 int *verdict)
+static __always_inline bool too_big_for_overlay(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+						int *verdict)
+{
+	const struct shoal_config *cfg = config();
+	__u32 mtu = cfg ? cfg->overlay_mtu : 0;
+
+	if (!is_too_big(skb, p, mtu))
+		return false;
+	*verdict = refuse_too_big(skb, p, v6, mtu, FROM_POD);
+	return true;
+}
+
+enum known_pod {
+	POD_DECIDED, /* with a verdict */
+	POD_NATIVE, /* of another host, which the routing table leads to */
+	POD_NOBODY, /* none, or its hop limit runs out: the stack tells the sender */
+};
+
+/*
+ * Pods here and pods of other hosts. `tunnel`: by the overlay, however other packets go there: what carries a VIP as its
+ * source is nothing for a network that knows its hosts' addresses.
+ */
+static __always_inline enum known_pod to_known_pod(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6,
+						   const bool tunnel, int *verdict)
 {
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;
@@ -250,17 +272,19 @@ static __always_inline bool to_known_pod(struct __sk_buff *skb, const struct sho
 	pod = pod_by_addr(&p->key.daddr);
 	if (!pod) {
 		node = node_by_addr(&p->key.daddr);
-		if (!node || !node->node)
-			return false;
-		if (p->ttl <= 1)
-			return false;
+		if (!node || !node->node || p->ttl <= 1)
+			return POD_NOBODY;
+		if (!tunnel && node->flags & SHOAL_NODE_NATIVE)
+			return POD_NATIVE;
+		if (!tunnel && too_big_for_overlay(skb, p, v6, verdict))
+			return POD_DECIDED;
 		*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_node(skb, node->node);
-		return true;
+		return POD_DECIDED;
 	}
 	if (p->ttl <= 1)
-		return false;
+		return POD_NOBODY;
 	*verdict = ttl_decrement(skb, v6) ? drop(SHOAL_DROP_REWRITE) : to_pod(skb, pod);
-	return true;
+	return POD_DECIDED;
 }
 
 #endif

@@ -98,7 +98,7 @@ static __always_inline bool has_stack_replies(void)
 {
 	const struct shoal_config *cfg = config();
 
-	return cfg && cfg->flags;
+	return cfg && cfg->flags & (SHOAL_CONFIG_SNAT | SHOAL_CONFIG_STACK_BACKENDS);
 }
 
 /* On a packet's way out of the stack, to the LAN, to another host or to a pod. */

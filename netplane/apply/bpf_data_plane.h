@@ -8,6 +8,7 @@
 #include "netplane/apply/announcements.h"
 #include "netplane/apply/apply_log.h"
 #include "netplane/apply/data_plane.h"
+#include "netplane/apply/host_links.h"
 #include "netplane/apply/kernel_ports.h"
 #include "netplane/apply/masquerade.h"
 #include "netplane/apply/plan_runner.h"
@@ -44,7 +45,7 @@ public:
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
   Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
   // Frees what has had its grace, and counts the flow table bit by bit.
-  void tick() override;
+  bool tick() override;
   AuditReport audit() override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
@@ -59,8 +60,8 @@ public:
   Result<Trace> trace(TraceQuery query) const override;
   Result<std::string> dump() const override;
 
-  const kernel::Uplink& uplink() const override { return uplink_; }
-  std::uint32_t pod_mtu() const { return pod_mtu_; }
+  const std::vector<kernel::Uplink>& uplinks() const override { return links_.uplinks; }
+  NetworkView network() const override;
   std::vector<std::string> limitations() const override;
 
 private:
@@ -88,7 +89,7 @@ private:
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
   void release_after_grace();
-  kernel::Route kernel_route(const plan::OverlayRoute& route) const;
+  plan::OverlayPlan overlay_plan(const model::Desired& desired) const;
 
   // data_plane_audit.cpp
   void audit_links(AuditReport& report);
@@ -101,9 +102,7 @@ private:
   Config config_;
   KernelPorts kernel_;
   const Clock& clock_;
-  kernel::Uplink uplink_;
-  kernel::Link overlay_;
-  std::uint32_t pod_mtu_ = 0;
+  HostLinks links_;
   bool programs_attached_ = false;
   bool nftables_left_ = true;  // what a data plane of that kind may have left is not yet swept
 
@@ -122,6 +121,7 @@ private:
   plan::Stamp round_ = 0;
   std::deque<std::pair<plan::Stamp, MonoTime>> rounds_;
 
+  UplinkWatch uplink_watch_;
   TableCensus census_;
   Masquerade masquerade_;
   Announcements announcements_;

@@ -6,6 +6,7 @@
 #include "netplane/base/ip.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/kernel/bpf/probes.h"
+#include "netplane/kernel/rtnl/rtnl.h"
 
 #include <chrono>
 #include <cstdint>
@@ -31,11 +32,15 @@ enum class ProxyMode : std::uint8_t {
 struct Config {
   ProxyMode proxy = ProxyMode::kEbpf;
   std::string node_name;
-  std::string uplink;  // device; empty: found by `underlay`, then by the default route
+  std::string uplink;  // the main device; empty: found by `underlay`, then by the default route
   std::optional<IpAddress> underlay;  // this host's address towards the others
+  std::vector<std::string> uplinks;   // names of all devices towards clients, '*' for any
+                                      // characters; none: those of default routes
   bool ipv6 = false;                  // pods have addresses of that, too
   std::uint16_t vxlan_port = 4789;
-  std::uint32_t mtu = 0;  // of pods; 0: the uplink's less the overlay's overhead
+  bool native_routes = false;  // pods of other hosts are reached by routes, not by the overlay
+  std::uint32_t mtu = 0;  // of pods; 0: the main uplink's, without native routes less the overlay's
+                          // overhead
   std::filesystem::path bpffs = "/sys/fs/bpf/shoal";
   std::filesystem::path cgroup_root =
       "/sys/fs/cgroup";  // a cgroup2 folder: it and all below is hooked
@@ -58,6 +63,8 @@ struct Config {
   unsigned announce_repeats = 5;
   Duration announce_interval = std::chrono::milliseconds(300);
   Duration announce_refresh = std::chrono::seconds(60);
+
+  kernel::UplinkWish uplink_wish() const { return {uplink, underlay, uplinks}; }
 };
 
 }  // namespace shoal::apply

@@ -10,16 +10,9 @@ namespace shoal::apply {
 // --- The overlay: hosts first, then routes to them; removed in reverse
 // ------------------------------
 
-kernel::Route BpfDataPlane::kernel_route(const plan::OverlayRoute& route) const {
-  kernel::Route out;
-  out.destination = route.destination;
-  out.link = overlay_.index;
-  out.gateway = plan::overlay_gateway(route.destination.family());
-  out.metric = kernel::default_metric(route.destination.family());
-  if (!route.source.is_unspecified())
-    out.source = route.source;
-  out.onlink = route.destination.is_v4();  // a link-local gateway is so by itself
-  return out;
+plan::OverlayPlan BpfDataPlane::overlay_plan(const model::Desired& desired) const {
+  return plan::plan_overlay(desired, overlay_actual_, prune_allowed_,
+                            overlay_options(config_, links_));
 }
 
 void BpfDataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
@@ -39,7 +32,7 @@ void BpfDataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& repor
   for (const plan::OverlayRoute& route : plan.set_routes) {
     if (failed.contains(route.destination))
       continue;
-    if (Result<> done = kernel_.rtnl->replace_route(kernel_route(route)); !done) {
+    if (Result<> done = kernel_.rtnl->replace_route(kernel_route(route, links_)); !done) {
       report.errors.push_back({"route " + route.destination.to_string(), std::move(done).error()});
       continue;
     }
@@ -53,7 +46,7 @@ void BpfDataPlane::set_overlay(const plan::OverlayPlan& plan, ApplyReport& repor
 void BpfDataPlane::delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report) {
   std::set<IpPrefix> failed;
   for (const plan::OverlayRoute& route : plan.delete_routes) {
-    Result<> done = kernel_.rtnl->delete_route(kernel_route(route));
+    Result<> done = kernel_.rtnl->delete_route(kernel_route(route, links_));
     if (!done && done.error().code() != Errc::kNotFound) {
       failed.insert(route.destination);
       report.errors.push_back({"route " + route.destination.to_string(), std::move(done).error()});
@@ -213,8 +206,7 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   desired_ = desired;
   prune_allowed_ = prune_allowed;
 
-  const plan::OverlayPlan overlay =
-      plan::plan_overlay(desired, overlay_actual_, prune_allowed, !config_.socket_hooks);
+  const plan::OverlayPlan overlay = overlay_plan(desired);
   set_overlay(overlay, report);
   apply_pods(desired, prune_allowed, report);
   apply_services(desired, prune_allowed, report);
@@ -234,13 +226,14 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
-void BpfDataPlane::tick() {
+bool BpfDataPlane::tick() {
   release_after_grace();
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
   log_.failed(errors.size());
   if (!census_.tick(*kernel_.maps, clock_.now()))
     log_.failed(1);
+  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
 }
 
 }  // namespace shoal::apply

@@ -84,8 +84,9 @@ public:
   virtual Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) = 0;
 
   // To be called a few times a second: repeats gratuitous ARP, and does a bit of what waits for its
-  // time (about a millisecond).
-  virtual void tick() = 0;
+  // time (about a millisecond). True: the uplinks, their addresses or MTUs are not what they were,
+  // and audit() is to be called soon.
+  virtual bool tick() = 0;
 
   // Compares what the kernel holds with what it should, and mends it: somebody may have deleted a
   // route, a device, an entry or a table. Reads all of it: for every minute or so.
@@ -104,7 +105,10 @@ public:
   virtual Result<Trace> trace(TraceQuery query) const = 0;
   virtual Result<std::string> dump() const = 0;  // what the kernel holds, as sorted text
 
-  virtual const kernel::Uplink& uplink() const = 0;
+  // The devices towards the other hosts and clients, as last looked at; the main one first.
+  virtual const std::vector<kernel::Uplink>& uplinks() const = 0;
+  const kernel::Uplink& uplink() const { return uplinks().front(); }
+  virtual NetworkView network() const = 0;
   // What this data plane, this kernel or this config cannot do, and what that costs; for the log at
   // start and `shoal status`.
   virtual std::vector<std::string> limitations() const = 0;

@@ -35,29 +35,25 @@ AuditReport BpfDataPlane::audit() {
 
 // The device, its neighbour and the programs: made again by the same steps as at the start.
 void BpfDataPlane::audit_links(AuditReport& report) {
-  const kernel::Uplink uplink = uplink_;
-  const kernel::Link overlay = overlay_;
+  const HostLinks before = links_;
   if (Result<> done = ensure_links(); !done) {
     report.errors.push_back({"links", std::move(done).error()});
     return;
   }
-  const bool moved = uplink.index != uplink_.index || uplink.mac != uplink_.mac;
-  if (moved) {
-    report.findings.push_back(fmt::format("the uplink is {} at {} now, and was {} at {}",
-                                          uplink_.name, uplink_.mac.to_string(), uplink.name,
-                                          uplink.mac.to_string()));
-    if (auto opened = kernel_.open_announcer(uplink_))
+  note_uplinks(before, links_, report);
+  if (before.overlay.index != links_.overlay.index)
+    report.findings.push_back(fmt::format("the device {} was gone", links_.overlay.name));
+  if (moved(before.uplinks, links_.uplinks)) {
+    if (auto opened = kernel_.open_announcer(links_.uplinks))
       announcements_.use(*std::move(opened), report.errors);
     else
-      report.errors.push_back({"uplink " + uplink_.name, std::move(opened).error()});
+      report.errors.push_back({"uplinks", std::move(opened).error()});
   }
-  if (overlay.index != overlay_.index)
-    report.findings.push_back(fmt::format("the device {} was gone", overlay_.name));
   if (Result<> done = set_host(); !done)
     report.errors.push_back({"host " + config_.node_name, std::move(done).error()});
   if (!programs_attached_)
     return;
-  if (Result<> done = kernel_.programs->attach_host(uplink_, overlay_); !done)
+  if (Result<> done = kernel_.programs->attach_host(links_.uplinks, links_.overlay); !done)
     report.errors.push_back({"BPF programs", std::move(done).error()});
 }
 
@@ -80,8 +76,7 @@ void BpfDataPlane::audit_overlay(const model::DataPlane& maps, AuditReport& repo
   if (!desired_)
     return;
   ApplyReport mended;
-  const plan::OverlayPlan plan =
-      plan::plan_overlay(*desired_, overlay_actual_, prune_allowed_, !config_.socket_hooks);
+  const plan::OverlayPlan plan = overlay_plan(*desired_);
   set_overlay(plan, mended);
   delete_overlay(plan, mended);
   log_.mended(mended.operations);

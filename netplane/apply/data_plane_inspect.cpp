@@ -147,7 +147,7 @@ Result<Trace> BpfDataPlane::trace(TraceQuery query) const {
   world.hash_seed = config_.hash_seed;
   world.socket_hooks = config_.socket_hooks;
   world.masquerade = config_.masquerade;
-  world.host = query.to.ip.is_v4() ? uplink_.address : uplink_.address_v6.value_or(IpAddress());
+  world.host = query.to.ip.is_v4() ? uplink().address : uplink().address_v6.value_or(IpAddress());
   world.cluster = desired_->cluster_cidrs;
   world.service_cidrs = desired_->service_cidrs;
   for (const auto& [id, index] : index_of_)

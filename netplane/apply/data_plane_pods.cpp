@@ -39,7 +39,7 @@ Result<model::LocalPod> BpfDataPlane::attach_pod(const PodAttachment& attachment
     ips.push_back(address.ip);
   const std::string what = fmt::format("attach pod {} ({})", attachment.pod, text_of(ips));
   const kernel::PodNetSpec spec =
-      kernel::make_pod_net_spec(attachment.uid, std::move(ips), pod_mtu_);
+      kernel::make_pod_net_spec(attachment.uid, std::move(ips), links_.pod_mtu);
   const bool wired_before = kernel_.rtnl->link(spec.host_link).has_value();
   auto pod_rtnl = SHOAL_TRY_WRAP(kernel_.open_pod_rtnl(attachment.netns_fd), what);
   const kernel::AttachedPod link =
@@ -75,7 +75,7 @@ Result<model::LocalPod> BpfDataPlane::attach_pod(const PodAttachment& attachment
 }
 
 Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
-  const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, pod_mtu_);
+  const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, links_.pod_mtu);
   const std::string what = fmt::format("detach pod {} ({})", uid, text_of(ips));
   Result<> first;
   const auto keep_first = [&](Result<> done) {

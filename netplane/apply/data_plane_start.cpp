@@ -2,7 +2,6 @@
 // Opening: devices, programs, and finding again what an earlier agent left.
 #include "netplane/apply/bpf_data_plane.h"
 
-#include "netplane/apply/host_links.h"
 #include "netplane/kernel/rtnl/pod_net.h"
 
 #include <fmt/format.h>
@@ -41,7 +40,7 @@ Result<> BpfDataPlane::start() {
   SHOAL_TRY_WRAP(recover(), "read what the kernel holds");
   SHOAL_TRY(set_host());
   std::vector<ObjectError> told_by_apply;
-  announcements_.use(SHOAL_TRY(kernel_.open_announcer(uplink_)), told_by_apply);
+  announcements_.use(SHOAL_TRY(kernel_.open_announcer(links_.uplinks)), told_by_apply);
   // Maps that are new while earlier programs serve from others: those go on until these are filled.
   const bool empty = actual_.frontends().empty() && pods_.empty();
   if (empty && SHOAL_TRY(kernel_.programs->attached_before()))
@@ -50,10 +49,7 @@ Result<> BpfDataPlane::start() {
 }
 
 Result<> BpfDataPlane::ensure_links() {
-  HostLinks links = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
-  uplink_ = std::move(links.uplink);
-  overlay_ = std::move(links.overlay);
-  pod_mtu_ = links.pod_mtu;
+  links_ = SHOAL_TRY(ensure_host_links(*kernel_.rtnl, config_));
   return {};
 }
 
@@ -76,14 +72,17 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
   std::set<plan::OverlayRoute> routes;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6})
     for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family))) {
-      if (route.link != overlay_.index || route.protocol != kernel::kRouteProtocolShoal)
+      if (!is_between_hosts(route))
         continue;
       // One that leads elsewhere than ours would is known by another source, and so replaced.
-      const plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress())};
-      if (kernel_route(ours) == route)
-        routes.insert(ours);
-      else
-        routes.insert({route.destination, elsewhere()});
+      plan::OverlayRoute ours{route.destination, route.source.value_or(IpAddress()), {}, 0};
+      if (route.link != links_.overlay.index) {
+        ours.via = *route.gateway;
+        ours.link = route.link;
+      }
+      if (kernel_route(ours, links_) != route)
+        ours.source = elsewhere();
+      routes.insert(ours);
     }
   return routes;
 }
@@ -91,10 +90,11 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
 // Before the first backend that is no pod is published, and never back: replies of its flows may
 // still come.
 Result<> BpfDataPlane::set_host() {
-  const model::HostEntry wanted{.v4 = uplink_.address.is_v4() ? uplink_.address : IpAddress(),
-                                .v6 = uplink_.address_v6.value_or(IpAddress()),
+  const model::HostEntry wanted{.v4 = uplink().address,
+                                .v6 = uplink().address_v6.value_or(IpAddress()),
                                 .stack_backends = stack_backends_,
-                                .snat = config_.snat};
+                                .snat = config_.snat,
+                                .native = config_.native_routes};
   if (host_ == wanted)
     return {};
   SHOAL_TRY_WRAP(kernel_.maps->put_host(wanted), "tell the programs about this host");
@@ -103,7 +103,7 @@ Result<> BpfDataPlane::set_host() {
 }
 
 Result<> BpfDataPlane::attach_programs() {
-  SHOAL_TRY(kernel_.programs->attach_host(uplink_, overlay_));
+  SHOAL_TRY(kernel_.programs->attach_host(links_.uplinks, links_.overlay));
   for (const kernel::Link& link : SHOAL_TRY(kernel::pod_links(*kernel_.rtnl)))
     SHOAL_TRY_WRAP(kernel_.programs->attach_pod(link.index), "attach to " + link.name);
   SHOAL_TRY(kernel_.programs->sweep());

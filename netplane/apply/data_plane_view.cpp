@@ -137,6 +137,8 @@ Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
   return view;
 }
 
+NetworkView BpfDataPlane::network() const { return network_view(config_, links_, desired_); }
+
 std::vector<std::string> BpfDataPlane::service_names() const {
   return desired_ ? sorted_ids(desired_->services) : std::vector<std::string>();
 }

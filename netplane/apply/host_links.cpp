@@ -1,38 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/host_links.h"
 
-#include "netplane/plan/routes.h"
-
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
+namespace {
+
+constexpr std::uint32_t kMainTable = 254;
+
+}  // namespace
 
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   HostLinks links;
-  kernel::Uplink& uplink = links.uplink;
-  uplink =
-      SHOAL_TRY_WRAP(kernel::find_uplink(rtnl, config.uplink, config.underlay), "find the uplink");
+  links.uplinks =
+      SHOAL_TRY_WRAP(kernel::find_uplinks(rtnl, config.uplink_wish()), "find the uplinks");
+  const kernel::Uplink& uplink = links.uplink();
   const std::uint32_t mtu_min = config.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
   if (uplink.mtu < mtu_min + kOverlayOverheadBytes)
     return fail(Errc::kInvalid,
                 fmt::format("the uplink {} has an MTU of {}; the overlay needs {}", uplink.name,
                             uplink.mtu, mtu_min + kOverlayOverheadBytes));
-  links.pod_mtu = config.mtu != 0 ? config.mtu : uplink.mtu - kOverlayOverheadBytes;
-  if (links.pod_mtu < mtu_min || links.pod_mtu + kOverlayOverheadBytes > uplink.mtu)
+  const std::uint32_t overlay_mtu_max = uplink.mtu - kOverlayOverheadBytes;
+  const std::uint32_t pod_mtu_max = config.native_routes ? uplink.mtu : overlay_mtu_max;
+  links.pod_mtu = config.mtu != 0 ? config.mtu : pod_mtu_max;
+  if (links.pod_mtu < mtu_min || links.pod_mtu > pod_mtu_max)
     return fail(Errc::kInvalid,
                 fmt::format("pod MTU {} (network.mtu) does not fit: it must be {} to {}, since the "
-                            "uplink {} has {} "
-                            "and the overlay adds {}",
-                            links.pod_mtu, mtu_min, uplink.mtu - kOverlayOverheadBytes, uplink.name,
-                            uplink.mtu, kOverlayOverheadBytes));
+                            "uplink {} has {}{}",
+                            links.pod_mtu, mtu_min, pod_mtu_max, uplink.name, uplink.mtu,
+                            config.native_routes
+                                ? ""
+                                : fmt::format(" and the overlay adds {}", kOverlayOverheadBytes)));
   kernel::VxlanSpec spec;
   spec.name = kOverlayLink;
   spec.mac = MacAddress::from_name(fmt::format("{}/{}", kOverlayLink, config.node_name));
   spec.port = config.vxlan_port;
-  spec.mtu = links.pod_mtu;
+  spec.mtu = std::min(links.pod_mtu, overlay_mtu_max);
   links.overlay = SHOAL_TRY_WRAP(kernel::ensure_overlay(rtnl, spec, config.ipv6),
                                  fmt::format("make the device {}", kOverlayLink));
-  SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, uplink, config.ipv6),
+  SHOAL_TRY_WRAP(kernel::prepare_host(rtnl, links.uplinks, config.ipv6),
                  "prepare the host for forwarding");
   for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
     if (family == IpFamily::kV6 && !config.ipv6)
@@ -44,6 +51,82 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
     SHOAL_TRY(rtnl.replace_neighbour(gateway));
   }
   return links;
+}
+
+bool UplinkWatch::changed(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
+                          const HostLinks& known, MonoTime now) {
+  constexpr auto kLookInterval = std::chrono::seconds(1);
+  look_ = stirred() || look_;
+  if (!look_ || now < next_)
+    return false;
+  look_ = false;
+  next_ = now + kLookInterval;
+  // An uplink that is gone is the audit's to tell.
+  const auto uplinks = kernel::find_uplinks(rtnl, config.uplink_wish());
+  return !uplinks || *uplinks != known.uplinks;
+}
+
+bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now) {
+  return !std::ranges::equal(before, now, [](const kernel::Uplink& a, const kernel::Uplink& b) {
+    return a.index == b.index && a.mac == b.mac && a.subnets == b.subnets &&
+           a.leads_out_v4 == b.leads_out_v4 && a.leads_out_v6 == b.leads_out_v6;
+  });
+}
+
+std::string describe(const std::vector<kernel::Uplink>& uplinks) {
+  std::string out;
+  for (const kernel::Uplink& uplink : uplinks)
+    out += fmt::format("{}{} at {}", out.empty() ? "" : ", ", uplink.name, uplink.mac.to_string());
+  return out;
+}
+
+void note_uplinks(const HostLinks& before, const HostLinks& now, AuditReport& report) {
+  if (describe(before.uplinks) != describe(now.uplinks) ||
+      before.uplink().index != now.uplink().index)
+    report.findings.push_back(fmt::format("the uplinks are {} now, and were {}",
+                                          describe(now.uplinks), describe(before.uplinks)));
+  if (before.pod_mtu != now.pod_mtu)
+    report.findings.push_back(fmt::format("the MTU of pods is {} now, and was {}: those that run "
+                                          "keep theirs until they are made anew",
+                                          now.pod_mtu, before.pod_mtu));
+}
+
+NetworkView network_view(const Config& config, const HostLinks& links,
+                         const std::optional<model::Desired>& desired) {
+  return {.native_routes = config.native_routes,
+          .uplinks = links.uplinks,
+          .pod_mtu = links.pod_mtu,
+          .overlay_mtu = links.overlay.mtu,
+          .detours = desired ? plan::overlay_detours(*desired, overlay_options(config, links))
+                             : std::vector<std::string>()};
+}
+
+plan::OverlayOptions overlay_options(const Config& config, const HostLinks& links) {
+  plan::OverlayOptions options{.vips = !config.socket_hooks, .native = {}};
+  if (!config.native_routes)
+    return options;
+  options.native.emplace();
+  for (const kernel::Uplink& uplink : links.uplinks)
+    options.native->push_back({uplink.index, uplink.subnets});
+  return options;
+}
+
+kernel::Route kernel_route(const plan::OverlayRoute& route, const HostLinks& links) {
+  const bool native = route.link != 0;
+  kernel::Route out;
+  out.destination = route.destination;
+  out.link = native ? route.link : links.overlay.index;
+  out.gateway = native ? route.via : plan::overlay_gateway(route.destination.family());
+  out.metric = kernel::default_metric(route.destination.family());
+  if (!route.source.is_unspecified())
+    out.source = route.source;
+  out.onlink = !native && route.destination.is_v4();  // a link-local gateway is so by itself
+  return out;
+}
+
+bool is_between_hosts(const kernel::Route& route) {
+  return route.protocol == kernel::kRouteProtocolShoal && route.table == kMainTable &&
+         route.gateway.has_value();
 }
 
 model::LocalPod wired_pod(const PodAttachment& attachment, const kernel::AttachedPod& link) {

@@ -5,6 +5,10 @@
 #include "netplane/kernel/bpf/loader.h"
 #include "netplane/kernel/nft/nft_service_table.h"
 #include "netplane/kernel/rtnl/garp.h"
+#include "netplane/kernel/rtnl/link_watch.h"
+
+#include <map>
+#include <set>
 
 namespace shoal::apply {
 namespace {
@@ -14,12 +18,19 @@ public:
   BpfPrograms(std::unique_ptr<kernel::Loader> loader, const Config& config)
       : loader_(std::move(loader)), config_(config) {}
 
-  Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) override {
+  Result<> attach_host(const std::vector<kernel::Uplink>& uplinks,
+                       const kernel::Link& overlay) override {
     SHOAL_TRY(loader_->take_over());
     // The receiving side first: what the others are sent must be understood.
     SHOAL_TRY_WRAP(loader_->attach_overlay(overlay.index), "attach to " + overlay.name);
-    SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
-    SHOAL_TRY(attach_xdp(uplink));
+    std::set<std::uint32_t> former = SHOAL_TRY(loader_->uplinks());
+    for (const kernel::Uplink& uplink : uplinks) {
+      SHOAL_TRY_WRAP(loader_->attach_uplink(uplink.index), "attach to the uplink " + uplink.name);
+      former.erase(uplink.index);
+    }
+    for (const std::uint32_t index : former)
+      SHOAL_TRY_WRAP(loader_->detach_uplink(index), "detach from a former uplink");
+    SHOAL_TRY(attach_xdp(uplinks.front()));
     if (config_.socket_hooks)
       SHOAL_TRY_WRAP(loader_->attach_cgroup(config_.cgroup_root),
                      "attach the socket hooks to " + config_.cgroup_root.string());
@@ -67,21 +78,36 @@ private:
 
 class LanAnnouncer final : public VipAnnouncer {
 public:
-  explicit LanAnnouncer(kernel::Announcer announcer) : announcer_(std::move(announcer)) {}
-  Result<> announce(const IpAddress& ip) override { return announcer_.announce(ip); }
-  Result<> listen_for(const IpAddress& ip) override { return announcer_.listen_for(ip); }
-  void ignore(const IpAddress& ip) override { announcer_.ignore(ip); }
+  LanAnnouncer(std::vector<kernel::Uplink> uplinks,
+               std::map<std::uint32_t, kernel::Announcer> announcers)
+      : uplinks_(std::move(uplinks)), announcers_(std::move(announcers)) {}
+  Result<> announce(const IpAddress& ip) override { return towards(ip).announce(ip); }
+  Result<> listen_for(const IpAddress& ip) override { return towards(ip).listen_for(ip); }
+  void ignore(const IpAddress& ip) override { towards(ip).ignore(ip); }
 
 private:
-  kernel::Announcer announcer_;
+  kernel::Announcer& towards(const IpAddress& ip) {
+    return announcers_.at(kernel::uplink_towards(uplinks_, ip).index);
+  }
+  std::vector<kernel::Uplink> uplinks_;
+  std::map<std::uint32_t, kernel::Announcer> announcers_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<VipAnnouncer>> open_lan_announcer(const kernel::Uplink& uplink) {
-  return std::make_unique<LanAnnouncer>(
-      SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
-                     "open a packet socket on " + uplink.name));
+Result<std::unique_ptr<VipAnnouncer>>
+open_lan_announcer(const std::vector<kernel::Uplink>& uplinks) {
+  std::map<std::uint32_t, kernel::Announcer> announcers;
+  for (const kernel::Uplink& uplink : uplinks)
+    announcers.emplace(uplink.index,
+                       SHOAL_TRY_WRAP(kernel::Announcer::open(-1, uplink.index, uplink.mac),
+                                      "open a packet socket on " + uplink.name));
+  return std::make_unique<LanAnnouncer>(uplinks, std::move(announcers));
+}
+
+Result<LinksStirred> watch_links() {
+  auto watch = std::make_shared<kernel::LinkWatch>(SHOAL_TRY(kernel::LinkWatch::open()));
+  return LinksStirred([watch] { return watch->stirred(); });
 }
 
 Result<KernelPorts> open_kernel_ports(const Config& config) {
@@ -97,6 +123,7 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
   ports.open_announcer = open_lan_announcer;
+  ports.links_stirred = SHOAL_TRY(watch_links());
   ports.open_pod_rtnl = [](int netns_fd) { return kernel::open_rtnl(netns_fd); };
   ports.remove_nftables = []() -> Result<> {
     const auto rtnl = SHOAL_TRY(kernel::open_rtnl());

@@ -20,10 +20,11 @@ namespace shoal::apply {
 class Programs {
 public:
   virtual ~Programs() = default;
-  // The uplink, both sides of the overlay device, and the cgroup. Replaces what an earlier agent
-  // left there without a gap, and takes over what its programs have written; repeating it is cheap
-  // and mends.
-  virtual Result<> attach_host(const kernel::Uplink& uplink, const kernel::Link& overlay) = 0;
+  // The uplinks, both sides of the overlay device, and the cgroup; XDP on the first. Replaces what an
+  // earlier agent left there without a gap, takes over what its programs have written, and leaves no
+  // other uplink; repeating it is cheap and mends.
+  virtual Result<> attach_host(const std::vector<kernel::Uplink>& uplinks,
+                               const kernel::Link& overlay) = 0;
   virtual Result<> attach_pod(std::uint32_t host_ifindex) = 0;
   virtual Result<> detach_pod(std::uint32_t host_ifindex) = 0;
   // Programs of an earlier agent are at work somewhere.
@@ -45,20 +46,30 @@ public:
   virtual void ignore(const IpAddress& ip) = 0;
 };
 
+// Each address is told of on one of the uplinks (kernel::uplink_towards).
+using OpenAnnouncer =
+    std::function<Result<std::unique_ptr<VipAnnouncer>>(const std::vector<kernel::Uplink>&)>;
+
+// Whether links, addresses or routes of this host have changed since it was asked last.
+using LinksStirred = std::function<bool()>;
+Result<LinksStirred> watch_links();
+
 struct KernelPorts {
   std::unique_ptr<kernel::Rtnl> rtnl;
   std::unique_ptr<kernel::DataMaps> maps;
   std::unique_ptr<kernel::Nft> nft;
   std::unique_ptr<Programs> programs;
-  std::function<Result<std::unique_ptr<VipAnnouncer>>(const kernel::Uplink&)> open_announcer;
+  OpenAnnouncer open_announcer;
+  LinksStirred links_stirred;
   // The network of a pod's namespace.
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
   // Takes away what a data plane of nftables left; none is success.
   std::function<Result<>()> remove_nftables;
 };
 
-// Through a packet socket on the uplink.
-Result<std::unique_ptr<VipAnnouncer>> open_lan_announcer(const kernel::Uplink& uplink);
+// Through a packet socket on each uplink.
+Result<std::unique_ptr<VipAnnouncer>>
+open_lan_announcer(const std::vector<kernel::Uplink>& uplinks);
 
 // In the calling thread's network and mount namespace.
 Result<KernelPorts> open_kernel_ports(const Config& config);

@@ -37,8 +37,8 @@ model::FrontendKey key_of(const model::Frontend& frontend) {
 // -----------------------------------------------------------------------------------
 
 model::NftSetup NftDataPlane::setup() const {
-  return {.host_v4 = links_.uplink.address,
-          .host_v6 = links_.uplink.address_v6.value_or(IpAddress()),
+  return {.host_v4 = links_.uplink().address,
+          .host_v6 = links_.uplink().address_v6.value_or(IpAddress()),
           .tunnel_port = config_.vxlan_port};
 }
 
@@ -88,40 +88,35 @@ bool NftDataPlane::only_backends(const model::Desired& desired,
 NftDataPlane::Routes NftDataPlane::wanted_routes(const model::Desired& desired,
                                                  ApplyReport& report) const {
   std::vector<plan::Issue> issues;
-  const plan::Overlay overlay = plan::desired_overlay(desired, false, issues);
+  plan::OverlayOptions options = overlay_options(config_, links_);
+  options.vips = false;  // those that are served are added below
+  const plan::Overlay overlay = plan::desired_overlay(desired, options, issues);
   for (const plan::Issue& issue : issues)
     report.errors.push_back({issue.object, issue.error});
   IpAddress source_v4, source_v6;
-  for (const plan::OverlayRoute& route : overlay.routes)
-    (route.destination.is_v4() ? source_v4 : source_v6) = route.source;
   Routes routes;
-  const auto add = [&](const IpPrefix& destination, const IpAddress& remote) {
-    const auto [at, added] = routes.try_emplace(destination);
-    if (!added)
-      return;
-    kernel::Route& route = at->second;
-    const IpAddress& source = destination.is_v4() ? source_v4 : source_v6;
-    route.destination = destination;
-    route.link = links_.overlay.index;
-    route.gateway = plan::overlay_gateway(destination.family());
-    route.metric = kernel::default_metric(destination.family());
-    if (!source.is_unspecified())
-      route.source = source;
-    route.onlink = destination.is_v4();  // a link-local gateway is so by itself
-    if (!remote.is_unspecified())
-      route.encap = kernel::RouteEncap{kPodVni, remote};
+  for (const plan::OverlayRoute& route : overlay.routes) {
+    (route.destination.is_v4() ? source_v4 : source_v6) = route.source;
+    kernel::Route& to = routes[route.destination] = kernel_route(route, links_);
+    const auto node = overlay.nodes.find(route.destination);
+    if (node != overlay.nodes.end() && !node->second.native &&
+        !node->second.underlay.is_unspecified())
+      to.encap = kernel::RouteEncap{kPodVni, node->second.underlay};
+  }
+  const auto add = [&](const IpPrefix& destination) {
+    routes.try_emplace(
+        destination,
+        kernel_route({destination, destination.is_v4() ? source_v4 : source_v6, {}, 0}, links_));
   };
-  for (const auto& [cidr, node] : overlay.nodes)
-    add(cidr, node.underlay);
   const bool ipv6 = config_.ipv6;
   const auto& ranges = desired.cluster_cidrs;
   for (const IpPrefix& range : ranges)
     if (range.is_v4() || ipv6)
-      add(range, IpAddress());
+      add(range);
   for (const IpAddress& vip : actual_.held.vips)
     if ((vip.is_v4() || ipv6) &&
         std::ranges::none_of(ranges, [&](const IpPrefix& range) { return range.contains(vip); }))
-      add(IpPrefix::host(vip), IpAddress());
+      add(IpPrefix::host(vip));
   return routes;
 }
 
@@ -164,7 +159,7 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
   for (const IpAddress& ip : desired.announced_vips)
     // What is not routed elsewhere the kernel would not answer for.
     if (actual_.held.vips.contains(ip) && routes_.contains(IpPrefix::host(ip)))
-      wanted.insert({links_.uplink.index, ip});
+      wanted.insert({kernel::uplink_towards(links_.uplinks, ip).index, ip});
   // While the view is incomplete, who else is alive is not known: each address stays where it is.
   for (const kernel::Proxy& proxy : wanted) {
     if (proxies_.contains(proxy) || !prune_allowed_)
@@ -179,7 +174,7 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
   std::set<IpAddress> announced;
   if (prune_allowed_)
     std::erase_if(proxies_, [&](const kernel::Proxy& proxy) {
-      if (wanted.contains(proxy) || proxy.link != links_.uplink.index)
+      if (wanted.contains(proxy) || !is_uplink(proxy.link))
         return false;
       Result<> done = kernel_.rtnl->delete_proxy(proxy);
       if (!done && done.error().code() != Errc::kNotFound) {
@@ -296,11 +291,12 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
-void NftDataPlane::tick() {
+bool NftDataPlane::tick() {
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
   forget_stale_udp(errors);
   log_.failed(errors.size());
+  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
 }
 
 }  // namespace shoal::apply

@@ -46,7 +46,7 @@ public:
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
   Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
   // Also forgets UDP flows to backends that are gone.
-  void tick() override;
+  bool tick() override;
   AuditReport audit() override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
@@ -57,7 +57,8 @@ public:
   Result<FlowList> flows(const FlowFilter& filter) const override;
   Result<Trace> trace(TraceQuery query) const override;
   Result<std::string> dump() const override;
-  const kernel::Uplink& uplink() const override { return links_.uplink; }
+  const std::vector<kernel::Uplink>& uplinks() const override { return links_.uplinks; }
+  NetworkView network() const override;
   std::vector<std::string> limitations() const override;
 
 private:
@@ -66,7 +67,8 @@ private:
   NftDataPlane(const Config& config, NftPorts kernel, const Clock& clock);
   Result<> start();
   Result<bool> ensure_links();  // true when something had to be mended
-  Result<> use_uplink(std::vector<ObjectError>& errors);
+  Result<> use_uplinks(std::vector<ObjectError>& errors);
+  bool is_uplink(std::uint32_t link) const;
   Result<Routes> read_routes() const;
 
   // nft_data_plane.cpp
@@ -94,8 +96,9 @@ private:
   std::set<IpAddress> attached_;           // pods wired by this process
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;
-  bool uplink_used_ = false;  // it is prepared, and announced on
-  bool bpf_removed_ = false;  // nothing of the other kind is left
+  bool uplinks_used_ = false;  // they are prepared, and announced on
+  bool bpf_removed_ = false;   // nothing of the other kind is left
+  UplinkWatch uplink_watch_;
   MonoTime next_udp_look_{};
   bool udp_stale_ = true;  // some UDP service has lost a backend since the last look
   std::set<model::FrontendKey> udp_gone_;  // frontends of UDP that are nobody's any more

@@ -30,30 +30,36 @@ Result<> NftDataPlane::start() {
   actual_.held = SHOAL_TRY_WRAP(kernel_.services->read(), "read the service table");
   routes_ = SHOAL_TRY(read_routes());
   for (const kernel::Proxy& proxy : SHOAL_TRY(kernel_.rtnl->proxies())) {
-    if (proxy.link != links_.uplink.index)
+    if (!is_uplink(proxy.link))
       continue;
     proxies_.insert(proxy);
     announcements_.known(proxy.ip);
   }
   std::vector<ObjectError> told_by_apply;
-  return use_uplink(told_by_apply);
+  return use_uplinks(told_by_apply);
 }
 
 // The kernel answers for announced addresses, and at once: its pause is for hosts that answer for
 // others that may answer themselves.
-Result<> NftDataPlane::use_uplink(std::vector<ObjectError>& errors) {
-  uplink_used_ = false;
-  const std::string& name = links_.uplink.name;
-  SHOAL_TRY_WRAP(kernel_.rtnl->set_sysctl(fmt::format("ipv4/neigh/{}/proxy_delay", name), "0"),
-                 "prepare the uplink");
-  if (config_.ipv6)
-    for (const auto& [key, value] : {std::pair("neigh", "proxy_delay"), {"conf", "proxy_ndp"}})
-      SHOAL_TRY_WRAP(kernel_.rtnl->set_sysctl(fmt::format("ipv6/{}/{}/{}", key, name, value),
-                                              std::string_view(key) == "conf" ? "1" : "0"),
-                     "prepare the uplink");
-  announcements_.use(SHOAL_TRY(kernel_.open_announcer(links_.uplink)), errors);
-  uplink_used_ = true;
+Result<> NftDataPlane::use_uplinks(std::vector<ObjectError>& errors) {
+  uplinks_used_ = false;
+  for (const kernel::Uplink& uplink : links_.uplinks) {
+    const auto set = [&](std::string_view key, std::string_view value) {
+      return kernel_.rtnl->set_sysctl(fmt::format(fmt::runtime(key), uplink.name), value);
+    };
+    SHOAL_TRY_WRAP(set("ipv4/neigh/{}/proxy_delay", "0"), "prepare uplink " + uplink.name);
+    if (!config_.ipv6)
+      continue;
+    SHOAL_TRY_WRAP(set("ipv6/neigh/{}/proxy_delay", "0"), "prepare uplink " + uplink.name);
+    SHOAL_TRY_WRAP(set("ipv6/conf/{}/proxy_ndp", "1"), "prepare uplink " + uplink.name);
+  }
+  announcements_.use(SHOAL_TRY(kernel_.open_announcer(links_.uplinks)), errors);
+  uplinks_used_ = true;
   return {};
+}
+
+bool NftDataPlane::is_uplink(std::uint32_t link) const {
+  return std::ranges::find(links_.uplinks, link, &kernel::Uplink::index) != links_.uplinks.end();
 }
 
 Result<bool> NftDataPlane::ensure_links() {
@@ -69,7 +75,7 @@ Result<NftDataPlane::Routes> NftDataPlane::read_routes() const {
   Routes routes;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6})
     for (const kernel::Route& route : SHOAL_TRY(kernel_.rtnl->routes(family)))
-      if (route.link == links_.overlay.index && route.protocol == kernel::kRouteProtocolShoal)
+      if (is_between_hosts(route))
         routes[route.destination] = route;
   return routes;
 }
@@ -151,19 +157,16 @@ Result<> NftDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddr
 
 AuditReport NftDataPlane::audit() {
   AuditReport report;
-  const kernel::Uplink uplink = links_.uplink;
+  const HostLinks before = links_;
   if (const Result<bool> mended = ensure_links(); !mended)
     report.errors.push_back({"links", Error(mended.error())});
   else if (*mended)
     report.findings.push_back(
         fmt::format("the device {} or its table was gone", links_.overlay.name));
-  const bool moved = uplink.index != links_.uplink.index || uplink.mac != links_.uplink.mac;
-  if (moved)
-    report.findings.push_back(fmt::format("the uplink is {} at {} now", links_.uplink.name,
-                                          links_.uplink.mac.to_string()));
-  if (moved || !uplink_used_) {
-    if (Result<> done = use_uplink(report.errors); !done)
-      report.errors.push_back({"uplink " + links_.uplink.name, std::move(done).error()});
+  note_uplinks(before, links_, report);
+  if (moved(before.uplinks, links_.uplinks) || !uplinks_used_) {
+    if (Result<> done = use_uplinks(report.errors); !done)
+      report.errors.push_back({"uplinks", std::move(done).error()});
   }
   if (auto held = kernel_.services->read(); !held) {
     report.errors.push_back({"service table", std::move(held).error()});
@@ -183,7 +186,7 @@ AuditReport NftDataPlane::audit() {
   if (const auto proxies = kernel_.rtnl->proxies()) {
     std::set<kernel::Proxy> held;
     for (const kernel::Proxy& proxy : *proxies)
-      if (proxy.link == links_.uplink.index || proxies_.contains(proxy))
+      if (is_uplink(proxy.link) || proxies_.contains(proxy))
         held.insert(proxy);  // those of an earlier uplink, too: they are taken away below
     if (held != proxies_)
       report.findings.push_back("the proxy entries of announced addresses were changed");

@@ -36,6 +36,8 @@ std::vector<std::string> NftDataPlane::limitations() const {
   return out;
 }
 
+NetworkView NftDataPlane::network() const { return network_view(config_, links_, desired_); }
+
 // Places stand for slots: each backend of a pool has one, and an even part of the pool's share.
 Result<ServiceView> NftDataPlane::service_view(std::string_view id) const {
   ServiceView view;
@@ -129,7 +131,7 @@ Result<std::vector<kernel::DropCount>> NftDataPlane::drops() const {
   return std::vector<kernel::DropCount>{
       {"NO_BACKEND", "the service has no ready backend", counts.no_backend},
       {"NO_FRONTEND", "no service on this port of a service address", counts.no_frontend},
-      {"SPOOFED_SOURCE", "a pod sent from an address that is not its own", counts.spoofed},
+      {"SPOOFED_SOURCE", "not from the pod that has the source address", counts.spoofed},
       {"UNKNOWN_NODE", "an overlay packet from an address that is no member host", counts.stranger},
       {"SOURCE_RANGE", "the client is in none of the service's source ranges",
        counts.source_range}};

@@ -13,6 +13,7 @@ Result<NftPorts> open_nft_ports(const Config& config) {
       SHOAL_TRY_WRAP(kernel::open_nft_service_table(config.sizes.affinity), "open nftables");
   ports.conntrack = SHOAL_TRY(kernel::open_conntrack());
   ports.open_announcer = open_lan_announcer;
+  ports.links_stirred = SHOAL_TRY(watch_links());
   ports.open_pod_rtnl = [](int netns_fd) { return kernel::open_rtnl(netns_fd); };
   ports.remove_bpf = [bpffs = config.bpffs]() -> Result<> {
     if (SHOAL_TRY_WRAP(kernel::list_data_plane(bpffs), "look for BPF pins").empty())

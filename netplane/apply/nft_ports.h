@@ -20,7 +20,8 @@ struct NftPorts {
   std::unique_ptr<kernel::Nft> nft;
   std::unique_ptr<kernel::NftServiceTable> services;
   std::unique_ptr<kernel::Conntrack> conntrack;
-  std::function<Result<std::unique_ptr<VipAnnouncer>>(const kernel::Uplink&)> open_announcer;
+  OpenAnnouncer open_announcer;
+  LinksStirred links_stirred;
   // The network of a pod's namespace.
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
   // Programs and maps that a data plane of BPF left; none is success.

@@ -463,10 +463,10 @@ void Tracer::to_backend(const model::BackendEntry& backend) {
       return end("deliver", TraceVerdict::kDropped, "FIB",
                  "the backend is no pod of any host: a packet cannot be sent there");
     if (outside && w_.maps.host.snat)
-      return say("deliver",
-                 fmt::format("translated and masqueraded (SNAT), over the overlay to {}; "
-                             "the reply comes back here",
-                             host_text(backend.node)));
+      return say("deliver", fmt::format("translated and masqueraded (SNAT), {} {}; the reply comes "
+                                        "back here",
+                                        w_.maps.host.native ? "by route to" : "over the overlay to",
+                                        host_text(backend.node)));
     return say("deliver",
                fmt::format("over the overlay to {}, which translates and replies directly "
                            "(DSR): look on that host for what follows",
@@ -502,7 +502,7 @@ void Tracer::plain(const IpAddress& to) {
                fmt::format("pod {} of this host: straight to its veth (ifindex {})", pod_text(to),
                            pod->second.ifindex));
   const auto* node = node_of(to);
-  if (node != nullptr && !node->second.underlay.is_unspecified())
+  if (node != nullptr && !node->second.native && !node->second.underlay.is_unspecified())
     return end("route", TraceVerdict::kOverlay, "",
                fmt::format("{} lies in {}: over the overlay to {}", pod_text(to),
                            node->first.to_string(), host_text(node->second.underlay)));
@@ -515,6 +515,10 @@ void Tracer::by_stack(const IpAddress& to) {
                fmt::format("pod {} of this host: by its route to its veth (ifindex {})",
                            pod_text(to), pod->second.ifindex));
   if (const auto* node = node_of(to); node != nullptr) {
+    if (node->second.native)
+      return end("route", TraceVerdict::kNative, "",
+                 fmt::format("{} lies in {}: by the route to {}, without a tunnel", pod_text(to),
+                             node->first.to_string(), host_text(node->second.underlay)));
     if (!node->second.underlay.is_unspecified())
       return end("route", TraceVerdict::kOverlay, "",
                  fmt::format("{} lies in {}: by route to the overlay device, and to {}",
@@ -559,6 +563,8 @@ std::string_view to_string(TraceVerdict verdict) {
     return "pod";
   case TraceVerdict::kOverlay:
     return "overlay";
+  case TraceVerdict::kNative:
+    return "native";
   case TraceVerdict::kStack:
     return "stack";
   }

@@ -68,6 +68,7 @@ enum class TraceVerdict : std::uint8_t {
   kDropped,
   kPod,      // no service: straight to a pod of this host
   kOverlay,  // no service: to another host's pod
+  kNative,   // the same, by a route to its host
   kStack,    // no service: the host's own routes decide
 };
 std::string_view to_string(TraceVerdict verdict);  // "backend", "shares", ...

@@ -5,10 +5,12 @@
 
 namespace shoal::apply {
 
-Result<HostUplink> find_host_uplink(std::string_view device, std::optional<IpAddress> address) {
+Result<HostUplink> find_host_uplink(std::string_view device, std::optional<IpAddress> address,
+                                    const std::vector<std::string>& names) {
   const auto rtnl = SHOAL_TRY_WRAP(kernel::open_rtnl(), "open rtnetlink");
-  const kernel::Uplink uplink = SHOAL_TRY(kernel::find_uplink(*rtnl, device, address));
-  return HostUplink{uplink.name, uplink.address};
+  const auto uplinks =
+      SHOAL_TRY(kernel::find_uplinks(*rtnl, {std::string(device), address, names}));
+  return HostUplink{uplinks.front().name, uplinks.front().address};
 }
 
 }  // namespace shoal::apply

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace shoal::apply {
 
@@ -17,8 +18,10 @@ struct HostUplink {
   IpAddress address;
 };
 
-// The device named, or the one that has the address, or that of the default route, or the only one
-// that is up. kNotFound says what was looked for.
-Result<HostUplink> find_host_uplink(std::string_view device, std::optional<IpAddress> address);
+// The main uplink: the device named, or the one that has the address, or that of the default route,
+// or the only one that is up. kNotFound says what was looked for.
+// `names`: what the configuration says of all uplinks (kernel::UplinkWish).
+Result<HostUplink> find_host_uplink(std::string_view device, std::optional<IpAddress> address,
+                                    const std::vector<std::string>& names);
 
 }  // namespace shoal::apply

@@ -4,6 +4,7 @@
 
 #include "netplane/apply/trace.h"
 #include "netplane/kernel/bpf/data_maps.h"
+#include "netplane/kernel/rtnl/rtnl.h"
 #include "netplane/model/model.h"
 
 #include <cstdint>
@@ -46,6 +47,15 @@ struct ServiceView {
   std::vector<BackendView> backends;       // by address
   kernel::ServiceStats stats;
   std::vector<std::string> errors;  // of the last apply
+};
+
+// The devices and sizes that the pods' network stands on.
+struct NetworkView {
+  bool native_routes = false;
+  std::vector<kernel::Uplink> uplinks;  // the main one first
+  std::uint32_t pod_mtu = 0;
+  std::uint32_t overlay_mtu = 0;
+  std::vector<std::string> detours;  // hosts that native routes do not lead to, a sentence each
 };
 
 struct ServiceCounters {

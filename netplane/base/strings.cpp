@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 #include <fmt/format.h>
+#include <optional>
+#include <utility>
 
 namespace shoal {
 namespace {
@@ -42,6 +44,26 @@ std::string_view trim(std::string_view text) {
   if (first == std::string_view::npos)
     return {};
   return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+}
+
+bool matches_wildcard(std::string_view pattern, std::string_view text) {
+  std::size_t at = 0, from = 0;
+  // Where the last '*' stands, and how much of the text it has taken so far.
+  std::optional<std::pair<std::size_t, std::size_t>> star;
+  while (from < text.size()) {
+    if (at < pattern.size() && pattern[at] == '*') {
+      star = {at++, from};
+    } else if (at < pattern.size() && pattern[at] == text[from]) {
+      ++at;
+      ++from;
+    } else if (star) {
+      at = star->first + 1;
+      from = ++star->second;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', at) == std::string_view::npos;
 }
 
 std::string to_lower(std::string_view text) {

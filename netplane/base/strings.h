@@ -13,6 +13,8 @@ namespace shoal {
 std::vector<std::string_view> split(std::string_view text, char separator);  // "" gives {""}
 std::string_view trim(std::string_view text);                                // ASCII blanks
 std::string to_lower(std::string_view text);                                 // ASCII
+// '*' in the pattern stands for any characters, none included; all else for itself.
+bool matches_wildcard(std::string_view pattern, std::string_view text);
 
 // Decimal, no sign; nothing when not a number or above max.
 std::optional<std::uint64_t> parse_uint(std::string_view text, std::uint64_t max = UINT64_MAX);

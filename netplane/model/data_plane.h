@@ -105,7 +105,8 @@ struct PodEntry {
 };
 
 struct NodeEntry {
-  IpAddress underlay;  // VXLAN endpoint; unspecified: this host's own pod CIDR
+  IpAddress underlay;   // VXLAN endpoint; unspecified: this host's own pod CIDR
+  bool native = false;  // pod to pod goes by the host's routes, and not by the overlay
   auto operator<=>(const NodeEntry&) const = default;
 };
 
@@ -114,6 +115,7 @@ struct HostEntry {
   IpAddress v4, v6;             // where its processes are backends; unspecified: it has none
   bool stack_backends = false;  // there are backends that are no pods: replies leave by the stack
   bool snat = false;            // pods of other hosts are reached masqueraded, not by DSR
+  bool native = false;          // pods of other hosts send by the LAN
   auto operator<=>(const HostEntry&) const = default;
 };
 

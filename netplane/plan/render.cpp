@@ -133,8 +133,17 @@ void render_service(const model::ServicePort& service, std::vector<std::string>&
                                 b.pod, b.group));
 }
 
+std::string text(const model::NodeEntry& entry) {
+  if (entry.underlay.is_unspecified())
+    return "self";
+  return entry.underlay.to_string() + (entry.native ? " native" : "");
+}
+
 std::string text(const OverlayRoute& route) {
-  return fmt::format("route {}{}", route.destination.to_string(),
+  return fmt::format("route {}{}{}", route.destination.to_string(),
+                     route.via.is_unspecified()
+                         ? ""
+                         : fmt::format(" via {} link {}", route.via.to_string(), route.link),
                      route.source.is_unspecified() ? "" : " src " + route.source.to_string());
 }
 
@@ -168,8 +177,7 @@ std::string render(const Plan& plan) {
 std::string render(const OverlayPlan& plan) {
   std::string out;
   for (const auto& [cidr, entry] : plan.set_nodes)
-    out += fmt::format("set-node {} {}\n", cidr.to_string(),
-                       entry.underlay.is_unspecified() ? "self" : entry.underlay.to_string());
+    out += fmt::format("set-node {} {}\n", cidr.to_string(), text(entry));
   for (const OverlayRoute& route : plan.set_routes)
     out += "set-" + text(route) + "\n";
   for (const OverlayRoute& route : plan.delete_routes)
@@ -184,9 +192,7 @@ std::string render(const OverlayPlan& plan) {
 std::string render(const Overlay& overlay) {
   std::vector<std::string> lines;
   for (const auto& [cidr, entry] : overlay.nodes)
-    lines.push_back(
-        fmt::format("node {} {}", cidr.to_string(),
-                    entry.underlay.is_unspecified() ? "self" : entry.underlay.to_string()));
+    lines.push_back(fmt::format("node {} {}", cidr.to_string(), text(entry)));
   for (const OverlayRoute& route : overlay.routes)
     lines.push_back(text(route));
   return joined(lines);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The overlay of one host: which pod CIDR lies behind which host, as map entries and routes.
+// The pods' network between hosts: which pod CIDR lies behind which host, as map entries and
+// routes.
 //
 // All member hosts' pod CIDRs, this host's own included, are routed to the VXLAN device through one
 // on-link gateway whose MAC is fixed, so that no ARP crosses the overlay. BPF at the device's
@@ -9,6 +10,10 @@
 // routed there too, for processes whose sockets no hook sees: BPF balances them at the device.
 //
 // CIDRs of both families; the tunnel itself is IPv4, and another underlay gives an issue.
+//
+// With native routes a pod CIDR is routed to its host's own address of that family, where that is
+// on a link of this host. Where it is not, and for what crosses the hosts on a client's behalf, the
+// overlay stays.
 #pragma once
 
 #include "netplane/model/data_plane.h"
@@ -17,7 +22,9 @@
 
 #include <compare>
 #include <map>
+#include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace shoal::plan {
@@ -30,7 +37,23 @@ struct OverlayRoute {
   // This host's own address of that family: what a host process is seen as by a pod elsewhere.
   // Unspecified: it has none, or none is known.
   IpAddress source;
+  IpAddress via;           // native: the other host; unspecified: over the overlay
+  std::uint32_t link = 0;  // native: the device that it is on
   auto operator<=>(const OverlayRoute&) const = default;
+};
+
+// A device of this host, and what it reaches without a router.
+struct LanLink {
+  std::uint32_t link = 0;
+  std::vector<IpPrefix> subnets;
+  bool operator==(const LanLink&) const = default;
+};
+
+struct OverlayOptions {
+  // Also route load balancers' and external addresses, which processes of this host reach by socket
+  // hooks otherwise.
+  bool vips = false;
+  std::optional<std::vector<LanLink>> native;  // nothing: all goes by the overlay
 };
 
 struct Overlay {
@@ -52,10 +75,13 @@ struct OverlayPlan {
 };
 
 // What should be. Issues are appended.
-// `vips`: also route load balancers' and external addresses, which processes of this host reach by
-// socket hooks otherwise.
-Overlay desired_overlay(const model::Desired& desired, bool vips, std::vector<Issue>& issues);
+Overlay desired_overlay(const model::Desired& desired, const OverlayOptions& options,
+                        std::vector<Issue>& issues);
 OverlayPlan plan_overlay(const model::Desired& desired, const Overlay& actual, bool prune = true,
-                         bool vips = false);
+                         const OverlayOptions& options = {});
+
+// The hosts that native routes cannot lead to, a sentence each, with why and what mends it.
+std::vector<std::string> overlay_detours(const model::Desired& desired,
+                                         const OverlayOptions& options);
 
 }  // namespace shoal::plan

@@ -7,6 +7,8 @@
                                           +-- LAN -----------+-- h2 .12: web, client-h2
                                           |  198.18.0.0/24   |
    c2 .102, has none ---------------------+                  +-- h3 .13: web, client-h3; masquerade off
+
+SHOAL_NETWORK_MODE (vxlan, native) says how pods reach pods of other hosts, SHOAL_PROXY which data plane the hosts have.
 """
 import json
 import os
@@ -19,9 +21,12 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects, probe  # noqa: E402
-from shoal_lab.cluster import LOADGEN, SHOAL, Cluster, wait_for  # noqa: E402
+from shoal_lab.cluster import LOADGEN, NETWORK_MODE, PROXY, SHOAL, Cluster, wait_for  # noqa: E402
 
 SERVE_PORT = 8088
+LAN_MTU = 1500
+OVERHEAD = 50  # of VXLAN
+PING_HEADERS = 28  # IPv4 and ICMP
 
 
 class OneHostWithoutMasquerade(Cluster):
@@ -114,6 +119,91 @@ class PodNetwork(unittest.TestCase):
             # Nobody told c2 where pods are: it cannot answer one that shows its own address.
             lost = probe.connect(self.cluster, on_h3, f"{self.cluster.address('c2')}:{SERVE_PORT}", timeout_ms=500)[0]
             self.assertNotEqual(lost["outcome"], "ok", lost)
+
+    # ---- the way between hosts
+
+    @staticmethod
+    def pod_mtu():
+        return LAN_MTU if NETWORK_MODE == "native" else LAN_MTU - OVERHEAD
+
+    def tunnelled(self, host):
+        return int(self.cluster.run(host, "cat", "/sys/class/net/shoal-vxlan/statistics/rx_packets").stdout)
+
+    def test_each_host_says_which_way_pods_take_and_how_large_their_packets_are(self):
+        for host in self.cluster.hosts:
+            status = self.cluster.status(host)
+            self.assertEqual(status["network"]["mode"], NETWORK_MODE)
+            self.assertEqual((status["network"]["podMTU"], status["network"]["overlayMTU"]),
+                             (self.pod_mtu(), LAN_MTU - OVERHEAD))
+            self.assertEqual([w for w in status["limitations"] if "network.mode" in w], [])
+
+    def test_only_the_overlay_takes_packets_through_the_tunnel(self):
+        for client in self.clients:
+            here = client["spec"]["nodeName"]
+            for web in self.webs:
+                there = web["spec"]["nodeName"]
+                before = self.tunnelled(there)
+                self.assertEqual(self.reaches(client, web), "ok")
+                grown = self.tunnelled(there) > before
+                self.assertEqual(grown, NETWORK_MODE == "vxlan" and here != there, f"{here} to {there}")
+
+    def ping(self, node, to, size, prefix=()):
+        """Whether one that no router may split is answered; `size` is the whole packet's."""
+        return self.cluster.run(node, *prefix, "ping", "-c1", "-W2", "-n", "-M", "do", "-s", size - PING_HEADERS, to,
+                                check=False).returncode == 0
+
+    def test_packets_of_full_size_pass_and_larger_ones_are_refused(self):
+        for client in self.clients:
+            host = client["spec"]["nodeName"]
+            pid = self.cluster.run(host, "pgrep", "-o", "-f", "busybox sleep 86400").stdout.strip()
+            inside = ("nsenter", f"--net=/proc/{pid}/ns/net")
+            for web in self.webs:
+                to = web["status"]["podIP"]
+                self.assertTrue(self.ping(host, to, self.pod_mtu(), inside), f"pod of {host} to {to}")
+                self.assertFalse(self.ping(host, to, self.pod_mtu() + 1, inside), f"pod of {host} to {to}")
+        for web in self.webs:
+            for node in ("c1", *self.cluster.hosts):
+                self.assertTrue(self.ping(node, web["status"]["podIP"], self.pod_mtu()), f"{node} to {web['status']}")
+                self.assertFalse(self.ping(node, web["status"]["podIP"], self.pod_mtu() + 1), node)
+
+    @unittest.skipUnless((NETWORK_MODE, PROXY) == ("native", "ebpf"), "told by BPF; on the overlay by the outer address")
+    def test_a_machine_that_says_it_is_a_pod_of_another_host_is_not_believed(self):
+        mine, theirs = self.clients[0]["status"]["podIP"], self.clients[1]["status"]["podIP"]
+        self.cluster.run("c1", "ip", "addr", "add", f"{theirs}/32", "dev", "lo")
+        self.addCleanup(self.cluster.run, "c1", "ip", "addr", "del", f"{theirs}/32", "dev", "lo")
+
+        def dropped():
+            drops = self.cluster.shoal_json("h1", "drops")["drops"]
+            return next((d["packets"] for d in drops if d["reason"] == "SPOOFED_SOURCE"), 0)
+        before = dropped()
+        self.cluster.run("c1", "ping", "-c1", "-W1", "-n", "-I", theirs, mine, check=False)
+        self.assertEqual(dropped() - before, 1)
+
+    @unittest.skipUnless(NETWORK_MODE == "native", "the mode that is changed")
+    def test_hosts_of_two_modes_say_so_and_their_pods_reach_each_other(self):
+        def restart(mode):
+            self.cluster.kill_daemon("h3", "TERM")
+            self.cluster.write_config("h3", config={"network_mode": mode})
+            self.cluster.start_daemon("h3")
+
+        def told(host, words):
+            return any("network.mode" in w and words in w for w in self.cluster.status(host)["limitations"])
+        self.addCleanup(restart, "native")
+        restart("vxlan")
+        for host, words in (("h1", "vxlan on h3"), ("h2", "vxlan on h3"), ("h3", "native on h1, h2")):
+            wait_for(f"{host} to tell of the other mode", lambda h=host, w=words: told(h, w), 20)
+        vxlan_from_h3 = lambda: "shoal-vxlan" in self.cluster.run("h3", "ip", "route", "get", self.webs_ip("h1")).stdout  # noqa: E731
+        wait_for("h3 to take the tunnel", vxlan_from_h3, 20)
+        for source in [*self.clients, *self.cluster.hosts]:
+            for web in self.webs:
+                self.assertEqual(self.reaches(source, web), "ok", f"{probe.name_of(source)} to {web['spec']['nodeName']}")
+        restart("native")
+        for host in self.cluster.hosts:
+            wait_for(f"{host} to be content", lambda h=host: not told(h, ""), 20)
+        wait_for("h3 to take the route", lambda: not vxlan_from_h3(), 20)
+
+    def webs_ip(self, host):
+        return next(w["status"]["podIP"] for w in self.webs if w["spec"]["nodeName"] == host)
 
     # ---- addresses that were somebody's
 

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint8_t kComplete = 1, kReplyWanted = 2;
 constexpr std::uint8_t kReset = 1, kMore = 2, kPushed = 4;
 // Bits of a meta's presence byte.
-constexpr std::uint8_t kHasApi = 1, kHasUnderlay = 2;
+constexpr std::uint8_t kHasApi = 1, kHasUnderlay = 2, kNativeRoutes = 4;
 constexpr std::uint64_t kGoneMax_s = 1ULL << 32;
 // Of counters that members raise by one: far from wrapping, whatever a peer says.
 constexpr std::uint64_t kCounterMax = 1ULL << 62;
@@ -23,7 +23,8 @@ std::uint64_t get_counter(ByteReader& r) { return r.bounded(kCounterMax); }
 
 void put_meta(ByteWriter& w, const MemberMeta& meta) {
   w.u8(static_cast<std::uint8_t>((meta.api_address ? kHasApi : 0) |
-                                 (meta.underlay ? kHasUnderlay : 0)));
+                                 (meta.underlay ? kHasUnderlay : 0) |
+                                 (meta.native_routes ? kNativeRoutes : 0)));
   w.address(meta.gossip_address);
   if (meta.api_address)
     w.address(*meta.api_address);
@@ -61,6 +62,7 @@ std::string get_version_text(ByteReader& r) {
 MemberMeta get_meta(ByteReader& r) {
   MemberMeta meta;
   const std::uint8_t has = r.u8();
+  meta.native_routes = (has & kNativeRoutes) != 0;
   meta.gossip_address = r.address();
   if ((has & kHasApi) != 0)
     meta.api_address = r.address();

@@ -42,6 +42,7 @@ struct MemberMeta {
   std::optional<IpAddress> underlay;         // the address that pod traffic is tunnelled to
   std::vector<IpPrefix> pod_cidrs;           // at most kPodCidrsMax
   std::string version;                       // of shoald
+  bool native_routes = false;                // pods of others are reached by routes from there
   bool operator==(const MemberMeta&) const = default;
 };
 

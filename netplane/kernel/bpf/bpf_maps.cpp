@@ -368,7 +368,8 @@ public:
   // The set of members first: a host's packets are let in before anything is sent to it.
   Result<> put_node(const IpPrefix& cidr, const model::NodeEntry& entry) override {
     SHOAL_TRY(check_node(cidr, entry));
-    shoal_node value{.node = node_to_abi(entry.underlay), .flags = 0};
+    shoal_node value{.node = node_to_abi(entry.underlay),
+                     .flags = entry.native ? __u32{SHOAL_NODE_NATIVE} : 0U};
     if (value.node != 0)
       SHOAL_TRY(write_one(fds_.peers, value.node, __u8{1}, "shoal_peers", "nodes", sizes_.nodes));
     SHOAL_TRY(write_one(fds_.nodes, to_abi(cidr), value, "shoal_nodes", "nodes", sizes_.nodes));
@@ -385,7 +386,8 @@ public:
     config.self[0] = to_abi(entry.v4);
     config.self[1] = to_abi(entry.v6);
     config.flags = (entry.stack_backends ? __u32{SHOAL_CONFIG_STACK_BACKENDS} : 0U) |
-                   (entry.snat ? __u32{SHOAL_CONFIG_SNAT} : 0U);
+                   (entry.snat ? __u32{SHOAL_CONFIG_SNAT} : 0U) |
+                   (entry.native ? __u32{SHOAL_CONFIG_NATIVE} : 0U);
     return write_config(config);
   }
 
@@ -536,7 +538,8 @@ Result<model::DataPlane> BpfMaps::read() const {
   out.host = {.v4 = from_abi(config.self[0]),
               .v6 = from_abi(config.self[1]),
               .stack_backends = (config.flags & SHOAL_CONFIG_STACK_BACKENDS) != 0,
-              .snat = (config.flags & SHOAL_CONFIG_SNAT) != 0};
+              .snat = (config.flags & SHOAL_CONFIG_SNAT) != 0,
+              .native = (config.flags & SHOAL_CONFIG_NATIVE) != 0};
   SHOAL_TRY_WRAP(for_each_entry(fds_.frontends.get(), sizeof(shoal_frontend_key),
                                 sizeof(shoal_frontend),
                                 [&](const void* key, const void* value) {
@@ -579,8 +582,10 @@ Result<model::DataPlane> BpfMaps::read() const {
                  "shoal_pods");
   SHOAL_TRY_WRAP(for_each_entry(fds_.nodes.get(), sizeof(shoal_node_key), sizeof(shoal_node),
                                 [&](const void* key, const void* value) {
+                                  auto node = load<shoal_node>(value);
                                   out.nodes[from_abi(load<shoal_node_key>(key))] = {
-                                      node_from_abi(load<shoal_node>(value).node)};
+                                      node_from_abi(node.node),
+                                      (node.flags & SHOAL_NODE_NATIVE) != 0};
                                   return true;
                                 }),
                  "shoal_nodes");

@@ -57,9 +57,10 @@ std::string dump(const model::DataPlane& d) {
   for (const auto& [key, entry] : d.frontends)
     lines.push_back(fmt::format("frontend {} {}", frontend_text(key), model::to_string(entry)));
   for (const auto& [cidr, entry] : d.nodes)
-    lines.push_back(fmt::format(
-        "node {} {}", cidr.to_string(),
-        entry.underlay.is_unspecified() ? "self" : "via=" + entry.underlay.to_string()));
+    lines.push_back(
+        fmt::format("node {} {}{}", cidr.to_string(),
+                    entry.underlay.is_unspecified() ? "self" : "via=" + entry.underlay.to_string(),
+                    entry.native ? " native" : ""));
   for (const auto& [ip, e] : d.pods)
     lines.push_back(fmt::format("pod {} ifindex={} gen={} mac={} host_mac={}", ip.to_string(),
                                 e.ifindex, e.generation, e.pod_mac.to_string(),
@@ -72,9 +73,9 @@ std::string dump(const model::DataPlane& d) {
     for (const IpPrefix& range : ranges)
       lines.push_back(fmt::format("source-range service={} {}", service, range.to_string()));
   if (d.host != model::HostEntry())
-    lines.push_back(fmt::format("host {} {}{}{}", d.host.v4.to_string(), d.host.v6.to_string(),
+    lines.push_back(fmt::format("host {} {}{}{}{}", d.host.v4.to_string(), d.host.v6.to_string(),
                                 d.host.stack_backends ? " stack-backends" : "",
-                                d.host.snat ? " snat" : ""));
+                                d.host.snat ? " snat" : "", d.host.native ? " native" : ""));
   for (const auto& [ip, entry] : d.vips)
     lines.push_back(fmt::format("vip {}{}", ip.to_string(), entry.announced ? " announced" : ""));
   std::sort(lines.begin(), lines.end());

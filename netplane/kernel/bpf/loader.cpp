@@ -565,6 +565,20 @@ Result<> Loader::detach_xdp() {
   return impl_->set_xdp(0, {}, {}, 0);
 }
 
+Result<std::set<std::uint32_t>> Loader::uplinks() const {
+  const int fd = bpf_map__fd(impl_->uplink->maps.shoal_uplinks);
+  std::set<std::uint32_t> out;
+  std::uint32_t key = 0;
+  const std::uint32_t* last = nullptr;
+  while (bpf_map_get_next_key(fd, last, &key) == 0) {
+    out.insert(key);
+    last = &key;
+  }
+  if (errno != ENOENT)
+    return fail_errno("read shoal_uplinks");
+  return out;
+}
+
 Result<> Loader::attach_overlay(std::uint32_t ifindex) {
   SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kIngress,
                                    bpf_program__fd(impl_->overlay->progs.shoal_ovl_in)));

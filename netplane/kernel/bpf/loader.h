@@ -84,6 +84,7 @@ public:
   // carry: call again when it has changed.
   Result<> attach_uplink(std::uint32_t ifindex);
   Result<> detach_uplink(std::uint32_t ifindex);
+  Result<std::set<std::uint32_t>> uplinks() const;  // attached, by this agent or an earlier one
   // In front of the uplink's tc program, in the driver: takes what is for pods of other hosts, and
   // sends it from this host's `underlay` address to their vxlan_port itself. Reads the device's MAC
   // address: call again when it has changed. XDP is then on no other device. kConflict: another XDP

@@ -6,12 +6,12 @@
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <optional>
 #include <string_view>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -124,17 +124,67 @@ std::vector<std::string> announcement_frames(const IpAddress& ip, const MacAddre
 }
 
 Result<Announcer> Announcer::open(int netns_fd, std::uint32_t link, const MacAddress& mac) {
-  std::optional<NetnsScope> scope;
-  if (netns_fd >= 0)
-    scope.emplace(SHOAL_TRY(NetnsScope::enter(netns_fd)));
+  UniqueFd netns(netns_fd >= 0 ? ::fcntl(netns_fd, F_DUPFD_CLOEXEC, 0) : -1);
+  if (netns_fd < 0)
+    netns = SHOAL_TRY(open_current_netns());
+  if (!netns)
+    return fail_errno("duplicate a network namespace's fd");
+  const NetnsScope scope = SHOAL_TRY(NetnsScope::enter(netns.get()));
   // Protocol 0: the socket receives nothing.
   UniqueFd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket)
     return fail_errno("open a packet socket for gratuitous ARP");
-  UniqueFd groups(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!groups && errno != EAFNOSUPPORT)
+  return Announcer(std::move(socket), SolicitedGroups(std::move(netns), link), link, mac);
+}
+
+// --- Solicited-node groups
+// ----------------------------------------------------------------------
+
+Result<std::size_t> SolicitedGroups::socket_with_room() {
+  for (std::size_t at = 0; at < sockets_.size(); at++)
+    if (sockets_[at].groups < kGroupsPerSocket)
+      return at;
+  const NetnsScope scope = SHOAL_TRY(NetnsScope::enter(netns_.get()));
+  UniqueFd fd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd && errno == EAFNOSUPPORT)
+    return fail(Errc::kUnsupported, "this kernel has no IPv6");
+  if (!fd)
     return fail_errno("open a socket for solicited-node groups");
-  return Announcer(std::move(socket), std::move(groups), link, mac);
+  sockets_.push_back({std::move(fd), 0});
+  return sockets_.size() - 1;
+}
+
+Result<> SolicitedGroups::join(const IpAddress& group) {
+  if (const auto held = joined_.find(group); held != joined_.end()) {
+    held->second.users++;
+    return {};
+  }
+  const std::size_t at = SHOAL_TRY(socket_with_room());
+  ipv6_mreq request{};
+  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
+  request.ipv6mr_interface = link_;
+  if (::setsockopt(sockets_[at].fd.get(), IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &request,
+                   sizeof(request)) != 0)
+    return fail_errno(fmt::format("join {} on link {}", group.to_string(), link_));
+  sockets_[at].groups++;
+  joined_.emplace(group, Membership{at, 1});
+  return {};
+}
+
+bool SolicitedGroups::leave(const IpAddress& group) {
+  const auto held = joined_.find(group);
+  if (held == joined_.end() || --held->second.users != 0)
+    return false;
+  Socket& socket = sockets_[held->second.socket];
+  joined_.erase(held);
+  ipv6_mreq request{};
+  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
+  request.ipv6mr_interface = link_;
+  // What cannot be left, since its link is gone, is the kernel's to forget.
+  static_cast<void>(
+      ::setsockopt(socket.fd.get(), IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &request, sizeof(request)));
+  socket.groups--;
+  return true;
 }
 
 IpAddress solicited_node_group(const IpAddress& ip) {
@@ -164,18 +214,11 @@ Result<> Announcer::listen_for(const IpAddress& ip) {
   if (ip.is_v4() || heard_.contains(ip))
     return {};
   const IpAddress group = solicited_node_group(ip);
-  if (!groups_)
-    return fail(Errc::kUnsupported,
-                fmt::format("announce {}: this kernel has no IPv6", ip.to_string()));
-  SHOAL_TRY(change_filter(group, true));
-  ipv6_mreq request{};
-  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
-  request.ipv6mr_interface = link_;
-  // Of two addresses with one group the second finds it joined.
-  if (::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &request, sizeof(request)) !=
-          0 &&
-      errno != EADDRINUSE)
-    return fail_errno(fmt::format("join {} on link {}", group.to_string(), link_));
+  SHOAL_TRY_WRAP(groups_.join(group), fmt::format("announce {}", ip.to_string()));
+  if (Result<> done = change_filter(group, true); !done) {
+    groups_.leave(group);
+    return done;
+  }
   heard_.emplace(ip, group);
   return {};
 }
@@ -186,15 +229,8 @@ void Announcer::ignore(const IpAddress& ip) {
     return;
   const IpAddress group = heard->second;
   heard_.erase(heard);
-  for (const auto& [other, shared] : heard_)
-    if (shared == group)
-      return;
-  ipv6_mreq request{};
-  std::memcpy(&request.ipv6mr_multiaddr, group.bytes().data(), group.bytes().size());
-  request.ipv6mr_interface = link_;
-  static_cast<void>(
-      ::setsockopt(groups_.get(), IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &request, sizeof(request)));
-  static_cast<void>(change_filter(group, false));
+  if (groups_.leave(group))
+    static_cast<void>(change_filter(group, false));
 }
 
 Result<> Announcer::announce(const IpAddress& ip) {

@@ -63,6 +63,12 @@ std::optional<IpAddress> ip_of(const nlattr* attribute, std::uint8_t family) {
   return IpAddress::from_bytes(raw);
 }
 
+bool is_lasting(const IpAddress& ip, unsigned flags) {
+  constexpr unsigned kPassing =
+      IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE;
+  return ip.is_v4() || (flags & kPassing) == 0;
+}
+
 // Nothing for tunnels of other kinds.
 std::optional<RouteEncap> encap_of(nlattr* type, nlattr* encap) {
   if (type == nullptr || encap == nullptr || nla_get_u16(type) != LWTUNNEL_ENCAP_IP)
@@ -104,6 +110,7 @@ std::optional<Route> route_of(nlmsghdr* message) {
   if (parts[RTA_METRICS] != nullptr &&
       nla_parse_nested(metrics, RTAX_MAX, parts[RTA_METRICS], nullptr) == 0)
     route.mtu = u32_of(metrics[RTAX_MTU]);
+  route.advmss = u32_of(metrics[RTAX_ADVMSS]);
   route.metric = u32_of(parts[RTA_PRIORITY]);
   route.table = table;
   route.protocol = header->rtm_protocol;
@@ -214,7 +221,8 @@ Result<std::vector<LinkAddress>> KernelRtnl::addresses() {
     if (ip)
       result.push_back({static_cast<std::uint32_t>(rtnl_addr_get_ifindex(entry)), *ip,
                         static_cast<unsigned>(rtnl_addr_get_prefixlen(entry)),
-                        scope_of(rtnl_addr_get_scope(entry))});
+                        scope_of(rtnl_addr_get_scope(entry)),
+                        is_lasting(*ip, static_cast<unsigned>(rtnl_addr_get_flags(entry)))});
   }
   std::ranges::sort(result);
   return result;

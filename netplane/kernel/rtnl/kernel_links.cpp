@@ -46,6 +46,7 @@ Link link_of(rtnl_link* object) {
   link.carrier = (flags & IFF_LOWER_UP) != 0;
   link.peer_index = static_cast<std::uint32_t>(rtnl_link_get_link(object));
   link.group = rtnl_link_get_group(object);
+  link.master = static_cast<std::uint32_t>(rtnl_link_get_master(object));
   return link;
 }
 

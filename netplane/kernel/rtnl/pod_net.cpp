@@ -184,9 +184,10 @@ Result<> keep_listening(Rtnl& host, std::string_view link) {
   return {};
 }
 
-Result<> forward_ipv6(Rtnl& host, const Uplink& uplink) {
+Result<> forward_ipv6(Rtnl& host, const std::vector<Uplink>& uplinks) {
   constexpr std::string_view kForwarding = "ipv6/conf/all/forwarding";
-  SHOAL_TRY(keep_listening(host, uplink.name));
+  for (const Uplink& uplink : uplinks)
+    SHOAL_TRY(keep_listening(host, uplink.name));
   const auto now = host.sysctl(kForwarding);
   if (now && *now == "1")
     return {};
@@ -288,15 +289,16 @@ Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6) {
   return host.link(link->index);
 }
 
-Result<> prepare_host(Rtnl& host, const Uplink& uplink, bool ipv6) {
+Result<> prepare_host(Rtnl& host, const std::vector<Uplink>& uplinks, bool ipv6) {
   SHOAL_TRY_WRAP(host.set_sysctl("ipv4/ip_forward", "1"), "switch IPv4 forwarding on");
   // The kernel takes the larger of `all` and the link's own value, and 2 (loose) is above 1
   // (strict): replies that come by another way than the route back would take are let in, whatever
   // the distribution set for `all`.
-  SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", uplink.name), "2"),
-                 fmt::format("loosen rp_filter of the uplink {}", uplink.name));
+  for (const Uplink& uplink : uplinks)
+    SHOAL_TRY_WRAP(host.set_sysctl(fmt::format("ipv4/conf/{}/rp_filter", uplink.name), "2"),
+                   fmt::format("loosen rp_filter of the uplink {}", uplink.name));
   if (ipv6)
-    SHOAL_TRY_WRAP(forward_ipv6(host, uplink), "switch IPv6 forwarding on");
+    SHOAL_TRY_WRAP(forward_ipv6(host, uplinks), "switch IPv6 forwarding on");
   return {};
 }
 

@@ -72,9 +72,9 @@ Result<std::vector<Link>> pod_links(Rtnl& host);
 // that, too.
 Result<Link> ensure_overlay(Rtnl& host, const VxlanSpec& spec, bool ipv6 = false);
 
-// What the host needs once for all pods: IPv4 forwarding on, rp_filter loose enough for the uplink
+// What the host needs once for all pods: IPv4 forwarding on, rp_filter loose enough for the uplinks
 // and the tunnel. ipv6: forwarding of that, too; links that learn addresses and routes from router
 // advertisements go on doing so.
-Result<> prepare_host(Rtnl& host, const Uplink& uplink, bool ipv6 = false);
+Result<> prepare_host(Rtnl& host, const std::vector<Uplink>& uplinks, bool ipv6 = false);
 
 }  // namespace shoal::kernel

@@ -38,6 +38,7 @@ struct Link {
   bool carrier = false;          // IFF_LOWER_UP: the other end answers
   std::uint32_t peer_index = 0;  // IFLA_LINK: a veth's other end, in that end's namespace; 0: none
   std::uint32_t group = 0;
+  std::uint32_t master = 0;  // the bridge, bond or VRF that it is a port of; 0: none
   auto operator<=>(const Link&) const = default;
 };
 
@@ -72,6 +73,9 @@ struct LinkAddress {
   IpAddress ip;
   unsigned prefix_length = 32;
   Scope scope = Scope::kGlobal;
+  // False for an IPv6 address that others should not be told: temporary (RFC 8981), deprecated,
+  // not yet known to be nobody else's, or found to be (RFC 4862).
+  bool lasting = true;
   auto operator<=>(const LinkAddress&) const = default;
 };
 
@@ -101,6 +105,7 @@ struct Route {
   bool onlink = false;              // the gateway is on the link although no address covers it
   Scope scope = Scope::kGlobal;     // kLink for IPv4 routes without a gateway
   std::uint32_t mtu = 0;            // 0: the link's
+  std::uint32_t advmss = 0;         // read only; 0: as the MTU has it
   std::uint32_t metric = 0;
   std::uint32_t table = 254;  // main
   std::uint8_t protocol = kRouteProtocolShoal;
@@ -175,29 +180,53 @@ public:
 // Opens the real one in that namespace (the fd is duplicated); -1: the calling thread's own.
 Result<std::unique_ptr<Rtnl>> open_rtnl(int netns_fd = -1);
 
-// --- The uplink: the device that leads to the other hosts
-// -------------------------------------------
+// --- The uplinks: the devices that lead to the other hosts and to clients
+// ------------------------------------------
 
 struct Uplink {
   std::uint32_t index = 0;
   std::string name;
   MacAddress mac;
+  // What it carries towards the other hosts: the link's, or less where the route there says so.
   std::uint32_t mtu = 0;
-  IpAddress address;                    // the underlay address of this host
-  std::optional<IpAddress> gateway;     // of the default route, when it leads over this device
-  std::optional<IpAddress> address_v6;  // its global IPv6 address there; the lowest of several
+  IpAddress address;                    // IPv4; of the main one the underlay address of this host;
+                                        // unspecified: it has none (never the main one)
+  std::optional<IpAddress> gateway;     // of the IPv4 default route, when it leads over this device
+  std::optional<IpAddress> address_v6;  // its global IPv6 address there, a lasting one; the lowest
+                                        // of several
+  std::vector<IpPrefix> subnets;        // what is on the link, sorted
+  bool leads_out_v4 = false;            // a default route leads over it
+  bool leads_out_v6 = false;
   std::string kind;                     // as in Link
   auto operator<=>(const Uplink&) const = default;
+  bool reaches(const IpAddress& ip) const;  // without a gateway
 };
 
-// Pure. `wanted_name` (config) wins, then the device that holds `underlay`, then the device of the
-// default route with the lowest metric, then the only device that is up and is no loopback.
-Result<Uplink> choose_uplink(const std::vector<Link>& links,
-                             const std::vector<LinkAddress>& addresses,
-                             const std::vector<Route>& routes, std::string_view wanted_name,
-                             std::optional<IpAddress> underlay);
-Result<Uplink> find_uplink(Rtnl& rtnl, std::string_view wanted_name = {},
-                           std::optional<IpAddress> underlay = std::nullopt);
+// What the configuration asks for.
+struct UplinkWish {
+  std::string device;                // the main one; empty: found
+  std::optional<IpAddress> address;  // the underlay address; none: the main device's first
+  std::vector<std::string> names;    // of all, with '*' for any characters; none: found
+};
+
+struct HostNetwork {
+  std::vector<Link> links;
+  std::vector<LinkAddress> addresses;
+  std::vector<Route> routes;  // of both families
+};
+Result<HostNetwork> read_host_network(Rtnl& rtnl);
+
+// Pure. The main uplink first, then the others by index. The main one is the device wished for,
+// then the one that holds the address, then that of the default route with the lowest metric, then
+// the first that `names` finds, then the only device that is up. Without `names` the others are
+// those of default routes. Loopback, the pods' links and overlays are never among them, and a port
+// of a bond or bridge is not: its master stands for it. kNotFound says what there is.
+Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const UplinkWish& wish);
+Result<std::vector<Uplink>> find_uplinks(Rtnl& rtnl, const UplinkWish& wish = {});
+
+// Pure. The one on which the LAN is told of an address: the first whose subnet holds it, else the
+// first with a default route of its family, else the main one. Not empty.
+const Uplink& uplink_towards(const std::vector<Uplink>& uplinks, const IpAddress& ip);
 
 // --- Audit
 // ------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ MODES = {
     "xdp": "features: {xdp: on}\n",
     # Every fallback at once, but for set_retval, without which nobody is refused by ECONNREFUSED.
     "fallbacks": "features: {tcx: off, redirect_peer: off, redirect_neigh: off, sk_storage: off, coarse_clock: off}\n",
+    "native": "",  # network.mode; see NETWORK
 }
+NETWORK = {"native": {"network_mode": "native"}}
 MODE = os.environ.get("SHOAL_CONFORMANCE_MODE", "default")
 if MODE not in MODES:
     sys.exit(f"SHOAL_CONFORMANCE_MODE: {MODE!r} is none of {', '.join(MODES)}")
@@ -55,7 +57,7 @@ class ServiceTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG, dual_stack=True,
+        cls.cluster = Cluster(f"conf{os.getpid()}", hosts=cls.HOSTS, config=cls.CONFIG | NETWORK.get(MODE, {}), dual_stack=True,
                               config_text=MODES[MODE])
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()

@@ -25,6 +25,7 @@ LB_POOL = "198.18.0.208/28"
 FAMILIES = ("IPv4", "IPv6")
 # Which data plane the hosts have unless a test says so: any test can be run on the other one.
 PROXY = os.environ.get("SHOAL_PROXY", "ebpf")
+NETWORK_MODE = os.environ.get("SHOAL_NETWORK_MODE", "vxlan")
 DUAL_STACK = ("  pod_cidr: ['10.244.0.0/16', 'fd10:244::/48']\n"
               "  service_cidr: ['10.96.0.0/16', 'fd10:96::/112']\n"
               f"  lb_pool: ['{LB_POOL}', '2001:db8:1::d00/120']\n")
@@ -147,8 +148,10 @@ class Cluster:
                 f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
+                f"  mode: {config.get('network_mode', NETWORK_MODE)}\n"
                 f"  load_balancer_mode: {config.get('load_balancer_mode', 'dsr')}\n"
-                + (DUAL_STACK if self.dual_stack else f"  lb_pool: {LB_POOL}\n") +
+                + (DUAL_STACK if self.dual_stack else f"  lb_pool: {config.get('lb_pool', LB_POOL)}\n")
+                + config.get("network", "") +  # more lines of that section
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"

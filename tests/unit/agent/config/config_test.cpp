@@ -163,6 +163,19 @@ TEST(Config, PrefixesAreAListOrJoinedByCommas) {
               testing::ElementsAre(HasSubstr("is not a range of ports such as 30000-32767")));
 }
 
+TEST(Config, UplinksAreNamesOrPatterns) {
+  EXPECT_TRUE(good("").uplinks.empty());
+  EXPECT_TRUE(good("network: {uplinks: auto}").uplinks.empty());
+  EXPECT_THAT(good("network: {uplinks: [bond0, eno1.100, 'eth*']}").uplinks,
+              testing::ElementsAre("bond0", "eno1.100", "eth*"));
+  EXPECT_THAT(good("", {{"--set", "network.uplinks", "eth0, eth1"}}).uplinks,
+              testing::ElementsAre("eth0", "eth1"));
+  EXPECT_THAT(
+      bad("network: {uplinks: [eth0, 'no such device']}"),
+      testing::ElementsAre(AllOf(HasSubstr("network.uplinks"),
+                                 HasSubstr("names such as eth0, bond0, eno1.100 or eth*"))));
+}
+
 // What start would refuse, --check-config refuses: each knob's whole range against the protocol's
 // own check.
 TEST(Config, WhatIsAcceptedTheGossipCoreAcceptsToo) {

@@ -54,6 +54,68 @@ TEST(DataPlane, WhatIsSwitchedOffIsALimitation) {
                                    testing::HasSubstr("features.masquerade is off")));
 }
 
+model::Desired with_others() {
+  model::Desired desired = alone();
+  desired.nodes.push_back(
+      {"h2", *IpAddress::parse("198.18.0.12"), {*IpPrefix::parse("10.244.2.0/24")}, true});
+  desired.nodes.push_back(
+      {"h3", *IpAddress::parse("203.0.113.13"), {*IpPrefix::parse("10.244.3.0/24")}, true});
+  return desired;
+}
+
+// "10.244.2.0/24 via 198.18.0.12 dev eth0", of Shoal's routes with a gateway.
+std::vector<std::string> routes_of(const FakeHost& host) {
+  std::vector<std::string> out;
+  const FakeNetns& net = host.namespaces.at(FakeHost::kHostFd);
+  for (const kernel::Route& route : net.routes)
+    if (is_between_hosts(route))
+      out.push_back(fmt::format("{} via {} dev {}", route.destination.to_string(),
+                                route.gateway->to_string(), net.links.at(route.link).name));
+  return out;
+}
+
+TEST(DataPlane, NativeRoutesLeadToHostsOnALinkAndAreTakenAwayWithThem) {
+  FakeHost host;
+  FakeClock clock;
+  Config native = config();
+  native.native_routes = true;
+  const std::vector<std::string> overlay = {"10.244.1.0/24 via 169.254.1.2 dev shoal-vxlan",
+                                            "10.244.2.0/24 via 169.254.1.2 dev shoal-vxlan",
+                                            "10.244.3.0/24 via 169.254.1.2 dev shoal-vxlan"};
+  std::vector<std::string> routed = overlay;
+  routed[1] = "10.244.2.0/24 via 198.18.0.12 dev eth0";
+  {
+    auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+    EXPECT_TRUE(plane->apply(with_others(), true).ok());
+    EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(overlay));
+    EXPECT_EQ(plane->network().pod_mtu, 1450U);
+    EXPECT_THAT(plane->network().detours, testing::IsEmpty());
+  }
+  {
+    auto plane = *BpfDataPlane::open_with(native, fake_ports(host), clock);
+    const ApplyReport report = plane->apply(with_others(), true);
+    EXPECT_TRUE(report.ok()) << "a host that needs the overlay is told of, and is no error";
+    EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(routed));
+    EXPECT_EQ(plane->network().pod_mtu, 1500U);
+    EXPECT_EQ(plane->network().overlay_mtu, 1450U);
+    EXPECT_THAT(plane->network().detours,
+                testing::ElementsAre(testing::HasSubstr("host h3 (203.0.113.13)")));
+    const model::DataPlane maps = *host.maps.read();
+    EXPECT_TRUE(maps.host.native);
+    EXPECT_TRUE(maps.nodes.at(*IpPrefix::parse("10.244.2.0/24")).native);
+    EXPECT_FALSE(maps.nodes.at(*IpPrefix::parse("10.244.3.0/24")).native);
+    EXPECT_THAT(plane->audit().findings, testing::IsEmpty());
+    EXPECT_TRUE(plane->apply(alone(), true).ok());
+    EXPECT_THAT(routes_of(host), testing::ElementsAre(overlay[0]));
+    EXPECT_TRUE(plane->apply(with_others(), true).ok());
+  }
+  // Found again by the next agent, of the other mode.
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  EXPECT_TRUE(plane->apply(with_others(), true).ok());
+  EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(overlay));
+  EXPECT_FALSE(host.maps.read()->host.native);
+}
+
 TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
   FakeHost host;
   FakeClock clock;
@@ -98,8 +160,33 @@ TEST(DataPlane, AnUplinkThatMovedIsFoundByTheAudit) {
   const unsigned before = host.host_attachments;
   host.move_uplink();
   const AuditReport report = plane->audit();
-  EXPECT_THAT(report.findings, testing::Contains(testing::HasSubstr("the uplink is eth0")));
+  EXPECT_THAT(report.findings, testing::Contains(testing::HasSubstr("the uplinks are eth0")));
   EXPECT_EQ(host.host_attachments, before + 1);
+}
+
+TEST(DataPlane, AnUplinkThatCarriesLessIsSeenByTheNextTickAndItsMtusFollow) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  (void)plane->apply(alone(), true);
+  EXPECT_FALSE(plane->tick());
+  host.links_stirred = true;
+  EXPECT_FALSE(plane->tick()) << "nothing that concerns the uplinks";
+  kernel::Link& eth0 = std::ranges::find_if(host.namespaces[FakeHost::kHostFd].links, [](auto& at) {
+                         return at.second.name == "eth0";
+                       })->second;
+  eth0.mtu = 1400;
+  host.links_stirred = true;
+  EXPECT_FALSE(plane->tick()) << "once a second at most";
+  clock.advance(std::chrono::seconds(1));
+  EXPECT_TRUE(plane->tick());
+  EXPECT_THAT(plane->audit().findings,
+              testing::Contains(testing::HasSubstr("MTU of pods is 1350")));
+  EXPECT_EQ(plane->network().pod_mtu, 1350U);
+  EXPECT_EQ(plane->network().overlay_mtu, 1350U);
+  EXPECT_EQ(plane->network().uplinks[0].mtu, 1400U);
+  clock.advance(std::chrono::seconds(1));
+  EXPECT_FALSE(plane->tick());
 }
 
 TEST(DataPlane, AFailingProgramUndoesTheWire) {

@@ -169,7 +169,7 @@ private:
 class FakePrograms final : public Programs {
 public:
   explicit FakePrograms(FakeHost& host) : host_(host) {}
-  Result<> attach_host(const kernel::Uplink&, const kernel::Link&) override {
+  Result<> attach_host(const std::vector<kernel::Uplink>&, const kernel::Link&) override {
     host_.host_attachments++;
     return {};
   }
@@ -262,9 +262,11 @@ KernelPorts fake_ports(FakeHost& host) {
   ports.maps = std::make_unique<ForwardingMaps>(host.maps);
   ports.nft = std::make_unique<FakeNft>(host);
   ports.programs = std::make_unique<FakePrograms>(host);
-  ports.open_announcer = [&host](const kernel::Uplink&) -> Result<std::unique_ptr<VipAnnouncer>> {
+  ports.open_announcer =
+      [&host](const std::vector<kernel::Uplink>&) -> Result<std::unique_ptr<VipAnnouncer>> {
     return std::make_unique<FakeAnnouncer>(host);
   };
+  ports.links_stirred = [&host] { return std::exchange(host.links_stirred, false); };
   ports.remove_nftables = [] { return Result<>(); };
   ports.open_pod_rtnl = [&host](int fd) -> Result<std::unique_ptr<kernel::Rtnl>> {
     if (host.namespaces[fd].links.empty())

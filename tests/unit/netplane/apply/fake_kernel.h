@@ -44,7 +44,8 @@ struct FakeHost {
   std::vector<IpAddress> announced;
   std::set<IpAddress> listened_for;
   bool announcing_fails = false;
-  std::string fail_rtnl;  // the operation that fails: "replace_route", "create_veth", ...
+  bool links_stirred = false;  // for one look
+  std::string fail_rtnl;       // the operation that fails: "replace_route", "create_veth", ...
 };
 
 // Ports onto that host, as often as wanted.

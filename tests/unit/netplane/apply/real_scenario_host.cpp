@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sstream>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -79,9 +80,15 @@ public:
     return ports;
   }
   model::DataPlane maps() override { return *other_hands().read(); }
+  // Without neighbours that the kernel has learned meanwhile.
   std::string network() override {
     auto rtnl = *kernel::open_rtnl();
-    return *kernel::dump_network(*rtnl) + *(*kernel::open_nft())->dump();
+    std::istringstream all(*kernel::dump_network(*rtnl) + *(*kernel::open_nft())->dump());
+    std::string out;
+    for (std::string line; std::getline(all, line);)
+      if (!line.starts_with("neighbour ") || line.ends_with(" permanent"))
+        out += line + "\n";
+    return out;
   }
   int new_pod_netns() override { return pods_.emplace_back(*kernel::create_netns()).get(); }
   void delete_route(const IpPrefix& destination) override {

@@ -62,5 +62,25 @@ TEST(Strings, DnsNames) {
   EXPECT_FALSE(is_dns_subdomain("a..b"));
 }
 
+TEST(Strings, AStarStandsForAnyCharacters) {
+  for (const auto& [pattern, text] : {std::pair("eth0", "eth0"),
+                                      {"eth*", "eth0"},
+                                      {"eth*", "eth"},
+                                      {"*", ""},
+                                      {"*", "anything"},
+                                      {"e*0", "eth10"},
+                                      {"*a*a", "banana"},
+                                      {"e*.1*", "eth0.100"},
+                                      {"**", "x"}})
+    EXPECT_TRUE(matches_wildcard(pattern, text)) << pattern << " " << text;
+  for (const auto& [pattern, text] : {std::pair("eth0", "eth01"),
+                                      {"eth*", "beth0"},
+                                      {"", "x"},
+                                      {"e*1", "eth10"},
+                                      {"*.1", "eth0.100"},
+                                      {"a*b*c", "acb"}})
+    EXPECT_FALSE(matches_wildcard(pattern, text)) << pattern << " " << text;
+}
+
 }  // namespace
 }  // namespace shoal

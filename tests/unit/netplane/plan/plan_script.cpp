@@ -175,7 +175,7 @@ void PlanScript::apply(bool prune) {
 void PlanScript::overlay() {
   const OverlayPlan plan = plan_overlay(desired_, overlay_);
   std::vector<Issue> issues;
-  overlay_ = desired_overlay(desired_, false, issues);
+  overlay_ = desired_overlay(desired_, {}, issues);
   show(render(plan));
 }
 

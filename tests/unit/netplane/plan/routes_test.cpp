@@ -10,7 +10,7 @@ namespace {
 
 Overlay applied(const model::Desired& desired) {
   std::vector<Issue> issues;
-  return desired_overlay(desired, false, issues);
+  return desired_overlay(desired, {}, issues);
 }
 
 TEST(Overlay, RoutesEveryHostsCidrAndItsOwn) {
@@ -34,7 +34,8 @@ TEST(Overlay, RoutesServiceRangesAndWithoutSocketHooksWhatElseServicesHave) {
   const auto beyond_pods = [&](bool vips) {
     std::vector<Issue> issues;
     std::string out;
-    for (const OverlayRoute& route : desired_overlay(desired, vips, issues).routes)
+    for (const OverlayRoute& route :
+         desired_overlay(desired, {.vips = vips, .native = {}}, issues).routes)
       if (!cidr("10.244.0.0/16").contains(route.destination.address()))
         out += route.destination.to_string() + " ";
     return out;
@@ -71,13 +72,62 @@ TEST(Overlay, ADeadHostKeepsItsRoute) {
   EXPECT_TRUE(plan_overlay(desired, before).empty());
 }
 
+TEST(NativeRoutes, LeadToHostsThatAreOnALinkAndOthersKeepTheOverlay) {
+  model::Desired desired = three_hosts();
+  desired.nodes[2].underlay = ip("203.0.113.13");
+  for (model::Node& node : desired.nodes)
+    node.pod_cidrs.push_back(cidr(("fd10:244:0:" + node.name.substr(1) + "::/64").c_str()));
+  desired.nodes[0].lan_v6 = ip("2001:db8:1::11");
+  desired.nodes[1].lan_v6 = ip("2001:db8:1::12");
+  OverlayOptions options;
+  options.native = {{7, {cidr("192.0.2.0/24")}},
+                    {8, {cidr("198.18.0.0/24"), cidr("2001:db8:1::/64")}}};
+  std::vector<Issue> issues;
+  const Overlay native = desired_overlay(desired, options, issues);
+  EXPECT_TRUE(issues.empty());
+  EXPECT_EQ(render(native), "node 10.244.1.0/24 self\n"
+                            "node 10.244.2.0/24 198.18.0.12 native\n"
+                            "node 10.244.3.0/24 203.0.113.13\n"
+                            "node fd10:244:0:1::/64 self\n"
+                            "node fd10:244:0:2::/64 198.18.0.12 native\n"
+                            "node fd10:244:0:3::/64 203.0.113.13\n"
+                            "route 10.244.1.0/24 src 198.18.0.11\n"
+                            "route 10.244.2.0/24 via 198.18.0.12 link 8 src 198.18.0.11\n"
+                            "route 10.244.3.0/24 src 198.18.0.11\n"
+                            "route fd10:244:0:1::/64 src 2001:db8:1::11\n"
+                            "route fd10:244:0:2::/64 via 2001:db8:1::12 link 8 src 2001:db8:1::11\n"
+                            "route fd10:244:0:3::/64 src 2001:db8:1::11\n");
+  EXPECT_THAT(overlay_detours(desired, options),
+              testing::ElementsAre(
+                  testing::AllOf(testing::HasSubstr("host h3 (203.0.113.13) is on no link"),
+                                 testing::HasSubstr("10.244.3.0/24"),
+                                 testing::HasSubstr("network.mode to vxlan on all hosts")),
+                  testing::HasSubstr("host h3 has no IPv6 address")));
+  EXPECT_TRUE(overlay_detours(desired, {}).empty());
+
+  // From one mode to the other: the entry and the route are replaced, and nothing is deleted.
+  EXPECT_EQ(render(plan_overlay(desired, applied(desired), true, options)),
+            "set-node 10.244.2.0/24 198.18.0.12 native\n"
+            "set-node fd10:244:0:2::/64 198.18.0.12 native\n"
+            "set-route 10.244.2.0/24 via 198.18.0.12 link 8 src 198.18.0.11\n"
+            "set-route fd10:244:0:2::/64 via 2001:db8:1::12 link 8 src 2001:db8:1::11\n");
+  // A host that leaves takes its routes along.
+  desired.nodes.erase(desired.nodes.begin() + 1);
+  EXPECT_EQ(render(plan_overlay(desired, native, true, options)),
+            "delete-route 10.244.2.0/24\n"
+            "delete-route fd10:244:0:2::/64\n"
+            "delete-node 10.244.2.0/24\n"
+            "delete-node fd10:244:0:2::/64\n");
+  EXPECT_TRUE(plan_overlay(desired, native, false, options).empty());
+}
+
 TEST(Overlay, OrderDoesNotMatter) {
   model::Desired desired = three_hosts();
   desired.nodes.push_back({"h0", ip("198.18.0.9"), {cidr("10.244.2.0/24")}, true});
   std::vector<Issue> issues;
-  const Overlay one = desired_overlay(desired, false, issues);
+  const Overlay one = desired_overlay(desired, {}, issues);
   std::reverse(desired.nodes.begin(), desired.nodes.end());
-  EXPECT_EQ(desired_overlay(desired, false, issues), one);
+  EXPECT_EQ(desired_overlay(desired, {}, issues), one);
   EXPECT_EQ(issues.size(), 2U);
 }
 

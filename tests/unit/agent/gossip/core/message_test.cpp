@@ -19,6 +19,7 @@ Member full_member() {
   m.meta.underlay = *IpAddress::parse("198.18.0.11");
   m.meta.pod_cidrs = {*IpPrefix::parse("10.244.3.0/24"), *IpPrefix::parse("fd00:3::/64")};
   m.meta.version = "0.1.0";
+  m.meta.native_routes = true;
   return m;
 }
 

@@ -59,59 +59,142 @@ TEST(PodNet, NamesAndMacsFollowFromTheUid) {
 
 class Uplinks : public testing::Test {
 protected:
-  std::vector<Link> links_ = {
-      {.index = 1, .name = "lo", .mtu = 65536, .up = true},
-      {.index = 2, .name = "eth0", .mtu = 1500, .up = true},
-      {.index = 3, .name = "eth1", .mtu = 9000, .up = true},
+  static Route default_route(std::uint32_t link, const char* gateway, std::uint32_t metric = 0) {
+    return {.destination = IpPrefix::containing(IpAddress::v4(0), 0),
+            .link = link,
+            .gateway = ip(gateway),
+            .metric = metric,
+            .protocol = 3};
+  }
+  std::vector<std::string> chosen(const UplinkWish& wish = {}) const {
+    const auto uplinks = choose_uplinks(host_, wish);
+    if (!uplinks)
+      return {uplinks.error().message()};
+    std::vector<std::string> names;
+    for (const Uplink& uplink : *uplinks)
+      names.push_back(uplink.name);
+    return names;
+  }
+  Uplink main(const UplinkWish& wish = {}) const { return choose_uplinks(host_, wish)->front(); }
+  Link& link(std::string_view name) { return *std::ranges::find(host_.links, name, &Link::name); }
+
+  HostNetwork host_ = {
+      .links = {{.index = 1, .name = "lo", .mtu = 65536, .up = true},
+                {.index = 2, .name = "eth0", .mtu = 1500, .up = true},
+                {.index = 3, .name = "eth1", .mtu = 9000, .up = true}},
+      .addresses = {{.link = 2, .ip = ip("192.0.2.5"), .prefix_length = 24},
+                    {.link = 3, .ip = ip("198.51.100.5"), .prefix_length = 24}},
+      .routes = {default_route(2, "192.0.2.1")},
   };
-  std::vector<LinkAddress> addresses_ = {
-      {.link = 2, .ip = ip("192.0.2.5"), .prefix_length = 24},
-      {.link = 3, .ip = ip("198.51.100.5"), .prefix_length = 24},
-  };
-  std::vector<Route> routes_ = {{.destination = IpPrefix::containing(IpAddress::v4(0), 0),
-                                 .link = 2,
-                                 .gateway = ip("192.0.2.1")}};
+  using Names = std::vector<std::string>;
 };
 
 TEST_F(Uplinks, TheDefaultRouteLeads) {
-  const auto uplink = choose_uplink(links_, addresses_, routes_, {}, std::nullopt);
-  ASSERT_TRUE(uplink);
-  EXPECT_EQ(uplink->name, "eth0");
-  EXPECT_EQ(uplink->address, ip("192.0.2.5"));
-  EXPECT_EQ(uplink->gateway, ip("192.0.2.1"));
-  Route better = routes_[0];
-  routes_[0].metric = 100;
-  better.link = 3;
-  better.metric = 50;
-  routes_.push_back(better);
-  EXPECT_EQ(choose_uplink(links_, addresses_, routes_, {}, std::nullopt)->name, "eth1");
+  EXPECT_EQ(chosen(), Names{"eth0"});
+  EXPECT_EQ(main().address, ip("192.0.2.5"));
+  EXPECT_EQ(main().gateway, ip("192.0.2.1"));
+  EXPECT_EQ(main().subnets, std::vector{prefix("192.0.2.0/24")});
+  // The one with the lower metric first; both are uplinks.
+  host_.routes[0].metric = 100;
+  host_.routes.push_back(default_route(3, "198.51.100.1", 50));
+  EXPECT_EQ(chosen(), (Names{"eth1", "eth0"}));
+  // Other tables are somebody's policy.
+  host_.routes[1].table = 100;
+  EXPECT_EQ(chosen(), Names{"eth0"});
 }
 
 TEST_F(Uplinks, TheUnderlayAddressWinsOverTheDefaultRouteAndTheNameOverBoth) {
-  EXPECT_EQ(choose_uplink(links_, addresses_, routes_, {}, ip("198.51.100.5"))->name, "eth1");
-  EXPECT_EQ(choose_uplink(links_, addresses_, routes_, {}, ip("198.51.100.5"))->mtu, 9000U);
-  EXPECT_EQ(choose_uplink(links_, addresses_, routes_, "eth1", std::nullopt)->name, "eth1");
-  EXPECT_FALSE(choose_uplink(links_, addresses_, routes_, "eth1", std::nullopt)->gateway);
+  EXPECT_EQ(chosen({.address = ip("198.51.100.5")}), (Names{"eth1", "eth0"}));
+  EXPECT_EQ(main({.address = ip("198.51.100.5")}).mtu, 9000U);
+  EXPECT_EQ(chosen({.device = "eth1"}), (Names{"eth1", "eth0"}));
+  EXPECT_FALSE(main({.device = "eth1"}).gateway);
+}
+
+TEST_F(Uplinks, NamesAndPatternsSayWhich) {
+  EXPECT_EQ(chosen({.names = {"eth*"}}), (Names{"eth0", "eth1"}));
+  EXPECT_EQ(chosen({.names = {"eth1"}}), Names{"eth1"});  // and not the default route's
+  EXPECT_EQ(chosen({.device = "eth0", .names = {"eth1"}}), (Names{"eth0", "eth1"}));
+  host_.links.push_back({.index = 4, .name = "eth0.100", .kind = "vlan", .mtu = 1500, .up = true});
+  EXPECT_EQ(chosen({.names = {"eth0", "*.100"}}), (Names{"eth0", "eth0.100"}));
+  // A pattern takes only what is up, and no container's.
+  link("eth1").up = false;
+  host_.links.push_back({.index = 5, .name = "docker0", .kind = "bridge", .up = true});
+  host_.links.push_back({.index = 6, .name = "shoal-vxlan", .kind = "vxlan", .up = true});
+  host_.links.push_back(
+      {.index = 7, .name = "shl0badcafe", .kind = "veth", .up = true, .group = kPodLinkGroup});
+  EXPECT_EQ(chosen({.names = {"*"}}), (Names{"eth0", "eth0.100"}));
+}
+
+TEST_F(Uplinks, AMasterStandsForItsPorts) {
+  host_.links.push_back({.index = 4, .name = "bond0", .kind = "bond", .mtu = 1500, .up = true});
+  link("eth0").master = link("eth1").master = 4;
+  host_.addresses = {{.link = 4, .ip = ip("192.0.2.5"), .prefix_length = 24}};
+  host_.routes = {default_route(4, "192.0.2.1")};
+  EXPECT_EQ(chosen(), Names{"bond0"});
+  EXPECT_EQ(chosen({.names = {"eth*"}}), Names{"bond0"});
+  EXPECT_EQ(chosen({.device = "eth1"}), Names{"bond0"});
+  host_.routes.clear();
+  EXPECT_EQ(chosen(), Names{"bond0"}) << "of three that are up, two are ports";
+  link("bond0").kind = "vrf";
+  EXPECT_THAT(chosen({.names = {"eth*"}}).front(), testing::HasSubstr("no default route"));
 }
 
 TEST_F(Uplinks, WithoutADefaultRouteTheOnlyLinkServes) {
-  EXPECT_FAILS(choose_uplink(links_, addresses_, {}, {}, std::nullopt), Errc::kNotFound);
-  links_[2].up = false;
-  EXPECT_EQ(choose_uplink(links_, addresses_, {}, {}, std::nullopt)->name, "eth0");
+  host_.routes.clear();
+  EXPECT_THAT(chosen().front(), testing::HasSubstr("2 links are up"));
+  link("eth1").up = false;
+  EXPECT_EQ(chosen(), Names{"eth0"});
   // What an agent that ran here before has made is no choice.
-  links_.push_back({.index = 4, .name = "shoal-vxlan", .kind = "vxlan", .up = true});
-  links_.push_back(
+  host_.links.push_back({.index = 4, .name = "shoal-vxlan", .kind = "vxlan", .up = true});
+  host_.links.push_back(
       {.index = 5, .name = "shl0badcafe", .kind = "veth", .up = true, .group = kPodLinkGroup});
-  EXPECT_EQ(choose_uplink(links_, addresses_, {}, {}, std::nullopt)->name, "eth0");
+  host_.links.push_back({.index = 6, .name = "docker0", .kind = "bridge", .up = true});
+  EXPECT_EQ(chosen(), Names{"eth0"});
+}
+
+TEST_F(Uplinks, RoutesMayCarryLessThanTheirLink) {
+  EXPECT_EQ(main().mtu, 1500U);
+  host_.routes[0].advmss = 1360;
+  EXPECT_EQ(main().mtu, 1400U);
+  host_.routes[0].mtu = 1450;
+  EXPECT_EQ(main().mtu, 1450U) << "an mtu says more than an advmss";
+  host_.routes.push_back({.destination = prefix("192.0.2.0/24"), .link = 2, .mtu = 1380});
+  EXPECT_EQ(main().mtu, 1380U);
+  host_.routes.back().destination = prefix("203.0.113.0/24");
+  EXPECT_EQ(main().mtu, 1450U) << "not where the other hosts are";
+  host_.routes[0].mtu = 9000;
+  EXPECT_EQ(main().mtu, 1500U);
+}
+
+TEST_F(Uplinks, OnlyALastingIpv6AddressIsTold) {
+  EXPECT_FALSE(main().address_v6);
+  host_.addresses.push_back(
+      {.link = 2, .ip = ip("2001:db8::1"), .prefix_length = 64, .lasting = false});
+  EXPECT_FALSE(main().address_v6);
+  host_.addresses.push_back({.link = 2, .ip = ip("2001:db8::7"), .prefix_length = 64});
+  host_.addresses.push_back({.link = 2, .ip = ip("2001:db8::5"), .prefix_length = 64});
+  EXPECT_EQ(main().address_v6, ip("2001:db8::5"));
+}
+
+TEST_F(Uplinks, AnAddressIsToldOfWhereItsSubnetIs) {
+  host_.routes.push_back({.destination = IpPrefix(), .link = 3, .gateway = ip("fe80::9")});
+  const auto uplinks = *choose_uplinks(host_, {.names = {"eth*"}});
+  ASSERT_EQ(uplinks.size(), 2U);
+  EXPECT_EQ(uplink_towards(uplinks, ip("192.0.2.77")).name, "eth0");
+  EXPECT_EQ(uplink_towards(uplinks, ip("198.51.100.77")).name, "eth1");
+  EXPECT_EQ(uplink_towards(uplinks, ip("203.0.113.77")).name, "eth0") << "the default route's";
+  EXPECT_EQ(uplink_towards(uplinks, ip("2001:db8:9::1")).name, "eth1") << "of its own family";
 }
 
 TEST_F(Uplinks, ErrorsSayWhatThereIs) {
-  const auto missing = choose_uplink(links_, addresses_, routes_, "eth7", std::nullopt);
-  EXPECT_THAT(missing.error().message(), testing::HasSubstr("eth0, eth1"));
-  const auto nobody = choose_uplink(links_, addresses_, routes_, {}, ip("203.0.113.9"));
-  EXPECT_THAT(nobody.error().message(), testing::HasSubstr("203.0.113.9"));
-  const auto wrong = choose_uplink(links_, addresses_, routes_, "eth0", ip("198.51.100.5"));
-  EXPECT_FALSE(wrong);
+  EXPECT_THAT(chosen({.device = "eth7"}).front(), testing::HasSubstr("eth0, eth1"));
+  EXPECT_THAT(chosen({.names = {"eth0", "bond*"}}).front(),
+              testing::AllOf(testing::HasSubstr("bond*"), testing::HasSubstr("eth0, eth1")));
+  EXPECT_THAT(chosen({.address = ip("203.0.113.9")}).front(), testing::HasSubstr("203.0.113.9"));
+  EXPECT_THAT(chosen({.device = "eth0", .address = ip("198.51.100.5")}).front(),
+              testing::HasSubstr("does not have the address"));
+  host_.addresses.clear();
+  EXPECT_THAT(chosen({.device = "eth0"}).front(), testing::HasSubstr("no IPv4 address"));
 }
 
 std::string hex_of(const std::string& bytes) {

@@ -5,9 +5,12 @@
 #include "tests/unit/netplane/kernel/rtnl/rtnl_scenarios.h"
 
 #include "netplane/kernel/rtnl/garp.h"
+#include "netplane/kernel/rtnl/link_watch.h"
 
 #include <arpa/inet.h>
 #include <chrono>
+#include <fcntl.h>
+#include <fstream>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
@@ -166,9 +169,106 @@ TEST_F(KernelOnly, GratuitousArpArrivesAtTheOtherEnd) {
   EXPECT_FAILS(announcer->announce(ip("198.18.0.210")), Errc::kUnavailable);
 }
 
+// What ends soon, or may be somebody else's, is told from what lasts; and so is a port from its
+// master.
+TEST_F(KernelOnly, LinksAndAddressesAreReadWithWhatTheyAre) {
+  ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
+  const auto ip_command = [&](const std::vector<std::string>& words) {
+    const auto scope = NetnsScope::enter(host_->netns_fd());
+    std::vector<std::string> argv{"ip"};
+    argv.insert(argv.end(), words.begin(), words.end());
+    EXPECT_OK(run_checked(argv));
+  };
+  ip_command({"link", "add", "br0", "type", "bridge"});
+  ip_command({"link", "set", "v1", "master", "br0"});
+  EXPECT_EQ(host_->link("v1")->master, host_->link("br0")->index);
+  EXPECT_EQ(host_->link("v0")->master, 0U);
+  ip_command({"addr", "add", "2001:db8::1/64", "dev", "v0", "nodad"});
+  ip_command({"addr", "add", "2001:db8::2/64", "dev", "v0", "nodad", "preferred_lft", "0"});
+  ip_command(
+      {"addr", "add", "2001:db8::3/64", "dev", "v0"});  // the link is down: it stays tentative
+  ip_command({"addr", "add", "192.0.2.1/24", "dev", "v0"});
+  ip_command({"addr", "add", "192.0.2.2/24", "dev", "v0"});  // a second one of a subnet is no less
+  std::map<std::string, bool> lasting;
+  const auto addresses = host_->addresses();
+  ASSERT_TRUE(addresses);
+  for (const LinkAddress& address : *addresses)
+    if (address.scope == Scope::kGlobal)
+      lasting[address.ip.to_string()] = address.lasting;
+  EXPECT_EQ(lasting, (std::map<std::string, bool>{{"192.0.2.1", true},
+                                                  {"192.0.2.2", true},
+                                                  {"2001:db8::1", true},
+                                                  {"2001:db8::2", false},
+                                                  {"2001:db8::3", false}}));
+  EXPECT_OK(host_->set_link_up(host_->link("v0")->index, true));
+  ip_command({"route", "add", "10.9.0.0/16", "dev", "v0", "advmss", "1360"});
+  const auto routes = *host_->routes(Family::kV4);
+  const auto route = std::ranges::find(routes, prefix("10.9.0.0/16"), &Route::destination);
+  ASSERT_NE(route, routes.end());
+  EXPECT_EQ(route->advmss, 1360U);
+}
+
+TEST_F(KernelOnly, AWatchSaysWhatMayConcernUplinksAndNotWhatPodsDo) {
+  auto watch = LinkWatch::open(host_->netns_fd());
+  ASSERT_TRUE(watch) << watch.error().message();
+  EXPECT_FALSE(watch->stirred());
+  ASSERT_TRUE(attach_pod(*host_, *pod_, kDualPod));
+  EXPECT_FALSE(watch->stirred());
+  ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
+  EXPECT_TRUE(watch->stirred());
+  EXPECT_FALSE(watch->stirred());
+  const std::uint32_t link = host_->link("v0")->index;
+  ASSERT_TRUE(host_->set_link_up(link, true));
+  EXPECT_TRUE(watch->stirred());
+  ASSERT_TRUE(host_->replace_address({.link = link, .ip = ip("192.0.2.1"), .prefix_length = 24}));
+  EXPECT_TRUE(watch->stirred());
+  Route route{.destination = prefix("10.9.0.0/16"), .link = link, .gateway = ip("192.0.2.9")};
+  ASSERT_TRUE(host_->replace_route(route));
+  EXPECT_FALSE(watch->stirred()) << "Shoal's own";
+  route.protocol = 4;
+  route.mtu = 1400;
+  ASSERT_TRUE(host_->replace_route(route));
+  EXPECT_TRUE(watch->stirred());
+  ASSERT_TRUE(host_->set_link_mtu(link, 1400));
+  EXPECT_TRUE(watch->stirred());
+}
+
+// More than one socket is let join: many announced IPv6 addresses.
+TEST_F(KernelOnly, AnyNumberOfSolicitedNodeGroupsIsListenedTo) {
+  constexpr unsigned kGroups = 3000;
+  const auto link = host_->create_veth({.name = "v0", .peer_name = "v1"});
+  ASSERT_TRUE(link);
+  ASSERT_TRUE(host_->set_link_up(link->index, true));
+  const auto joined = [&] {
+    const auto scope = NetnsScope::enter(host_->netns_fd());
+    std::ifstream file("/proc/thread-self/net/igmp6");
+    std::size_t lines = 0;
+    for (std::string line; std::getline(file, line);)
+      lines += line.find(" v0 ") != std::string::npos &&
+               line.find("ff0200000000000000000001ff") != std::string::npos;
+    return lines;
+  };
+  const std::size_t before = joined();
+  SolicitedGroups groups(UniqueFd(::fcntl(host_->netns_fd(), F_DUPFD_CLOEXEC, 0)), link->index);
+  const auto group = [](unsigned n) { return solicited_node_group(ip("2001:db8::").plus(n)); };
+  for (unsigned n = 1; n <= kGroups; n++)
+    EXPECT_OK(groups.join(group(n)));
+  EXPECT_EQ(joined() - before, kGroups);
+  EXPECT_EQ(groups.sockets(),
+            (kGroups + SolicitedGroups::kGroupsPerSocket - 1) / SolicitedGroups::kGroupsPerSocket);
+  // Two users of one group; room that is made is used again.
+  EXPECT_OK(groups.join(group(1)));
+  EXPECT_FALSE(groups.leave(group(1)));
+  EXPECT_TRUE(groups.leave(group(1)));
+  EXPECT_FALSE(groups.leave(group(1)));
+  EXPECT_EQ(joined() - before, kGroups - 1);
+  EXPECT_OK(groups.join(group(kGroups + 1)));
+  EXPECT_EQ(joined() - before, kGroups);
+}
+
 TEST_F(KernelOnly, TheHostIsMadeToForward) {
   ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}));
   EXPECT_EQ(*host_->sysctl("ipv4/ip_forward"), "1");
   EXPECT_EQ(*host_->sysctl("ipv4/conf/up0/rp_filter"), "2");
   EXPECT_EQ(*pod_->sysctl("ipv4/ip_forward"), "0");
@@ -182,12 +282,12 @@ TEST_F(KernelOnly, AHostThatForwardsIpv6GoesOnListeningToRouters) {
   ASSERT_TRUE(host_->create_veth({.name = "up0", .peer_name = "up1"}));
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "1"));
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up1/accept_ra", "1"));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}, true));
   EXPECT_EQ(*host_->sysctl("ipv6/conf/all/forwarding"), "1");
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "2");
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up1/accept_ra"), "2");
   ASSERT_TRUE(host_->set_sysctl("ipv6/conf/up0/accept_ra", "0"));
-  ASSERT_TRUE(prepare_host(*host_, Uplink{.name = "up0"}, true));
+  ASSERT_TRUE(prepare_host(*host_, {Uplink{.name = "up0"}}, true));
   EXPECT_EQ(*host_->sysctl("ipv6/conf/up0/accept_ra"), "0");  // who does not listen is not made to
 }
 
