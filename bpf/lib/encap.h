@@ -117,8 +117,8 @@ static __always_inline void put_words(void *to, const void *from, const __u32 wo
  * (RFC 6040). Returns 0; or 1 with the frame as it was; or a negative error with the frame undefined.
  */
 static __always_inline int encapsulate(struct xdp_md *xdp, const bool v6, __u32 bytes, const struct shoal_backend *be,
-				       bool ask, const struct shoal_config *cfg,
-				       const struct shoal_next_hop *hop, __be16 source_port, __u8 ecn)
+				       bool ask, const struct shoal_config *cfg, const struct shoal_next_hop *hop,
+				       __be16 source_port, __u8 ecn)
 {
 	const __be16 first_word = bpf_htons(0x4500 | ecn); /* version, header length, ECN */
 	const __be16 tot_len = bpf_htons(bytes + OUTER_BYTES - L3_OFF);

@@ -45,6 +45,7 @@ SHOAL_GLOBAL int from_native_pod(struct __sk_buff *skb, const struct shoal_pkt *
 	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	const struct shoal_node *node;
 	const struct shoal_pod *pod;
+	struct shoal_addr addr;
 
 	if (!p)
 		return SHOAL_PASS;
@@ -54,7 +55,8 @@ SHOAL_GLOBAL int from_native_pod(struct __sk_buff *skb, const struct shoal_pkt *
 	/* Of a pod of this host, whose packets come by its veth, or not from the pod's host. */
 	if (!node->node || !is_sent_by(skb, node->node))
 		return drop(SHOAL_DROP_SPOOFED_SOURCE);
-	pod = pod_by_addr(&p->key.daddr);
+	addr_copy(&addr, &p->key.daddr); /* 6.1's verifier takes no key from a global function's argument */
+	pod = pod_by_addr(&addr);
 	if (!pod || p->ttl <= 1)
 		return SHOAL_PASS; /* this host itself; or the stack tells the sender */
 	if (v6 ? ttl_decrement(skb, true) : ttl_decrement(skb, false))

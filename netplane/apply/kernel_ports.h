@@ -20,9 +20,9 @@ namespace shoal::apply {
 class Programs {
 public:
   virtual ~Programs() = default;
-  // The uplinks, both sides of the overlay device, and the cgroup; XDP on the first. Replaces what an
-  // earlier agent left there without a gap, takes over what its programs have written, and leaves no
-  // other uplink; repeating it is cheap and mends.
+  // The uplinks, both sides of the overlay device, and the cgroup; XDP on the first. Replaces what
+  // an earlier agent left there without a gap, takes over what its programs have written, and
+  // leaves no other uplink; repeating it is cheap and mends.
   virtual Result<> attach_host(const std::vector<kernel::Uplink>& uplinks,
                                const kernel::Link& overlay) = 0;
   virtual Result<> attach_pod(std::uint32_t host_ifindex) = 0;

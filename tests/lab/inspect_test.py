@@ -42,6 +42,9 @@ class Inspect(unittest.TestCase):
         drops = self.cluster.shoal_json(self.host, "drops")["drops"]
         return next(d["packets"] for d in drops if d["reason"] == reason)
 
+    def host_of(self, pod):
+        return self.cluster.get("pod", pod)["spec"]["nodeName"]
+
     def test_trace_names_the_pod_that_will_answer(self):
         pods = set()
         for port in range(FIRST_PORT, FIRST_PORT + CONNECTIONS):
@@ -54,9 +57,10 @@ class Inspect(unittest.TestCase):
 
     def test_a_flow_is_listed_by_service_pod_and_roles(self):
         port = FIRST_PORT + CONNECTIONS
+        # The host of the connection's backend knows it, by what it makes of the replies.
         pod = web.ask(self.cluster, "c1", port, self.vip)
-        listed = self.cluster.shoal_json(self.host, "flows", "--service", "web", "--pod", pod)
-        mine = [f for f in listed["flows"] if f["client"] == f"{self.client}:{port}" and f["direction"] == "forward"]
+        listed = self.cluster.shoal_json(self.host_of(pod), "flows", "--service", "web", "--pod", pod)
+        mine = [f for f in listed["flows"] if f["client"] == f"{self.client}:{port}" and f["direction"] == "reverse"]
         self.assertEqual(len(mine), 1, json.dumps(listed))
         self.assertEqual(mine[0]["frontend"], f"{self.vip}:80")
         self.assertEqual(mine[0]["pod"], f"default/{pod}")
@@ -91,15 +95,15 @@ class Inspect(unittest.TestCase):
         self.assertIn(f"runs on {host}: trace it there", refused.stderr)
 
     def test_the_tables_load_is_in_the_status_and_the_metrics(self):
-        web.ask(self.cluster, "c1", FIRST_PORT + CONNECTIONS + 1, self.vip)
+        host = self.host_of(web.ask(self.cluster, "c1", FIRST_PORT + CONNECTIONS + 1, self.vip))
 
         def counted():
-            tables = {t["table"]: t for t in self.cluster.status(self.host)["tables"]}
+            tables = {t["table"]: t for t in self.cluster.status(host)["tables"]}
             return tables if tables.get("flows", {}).get("entries", 0) > 0 else None
         flows = wait_for("a pass over the flow table", counted, 60)["flows"]
         self.assertEqual(flows["size"], 262144)
         self.assertLessEqual(flows["active"] + flows["closing"], flows["entries"])
-        metrics = self.cluster.run(self.host, "python3", "-c", "import urllib.request as r\n"
+        metrics = self.cluster.run(host, "python3", "-c", "import urllib.request as r\n"
                                    "print(r.urlopen('http://127.0.0.1:9464/metrics').read().decode())").stdout
         for line in ('shoal_map_entries_max{map="flows"} 262144', 'shoal_flow_table_pressure{table="flows"}',
                      'shoal_flow_table_entries{table="affinity",state="active"}'):

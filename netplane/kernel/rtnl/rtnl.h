@@ -197,7 +197,7 @@ struct Uplink {
   std::vector<IpPrefix> subnets;        // what is on the link, sorted
   bool leads_out_v4 = false;            // a default route leads over it
   bool leads_out_v6 = false;
-  std::string kind;                     // as in Link
+  std::string kind;  // as in Link
   auto operator<=>(const Uplink&) const = default;
   bool reaches(const IpAddress& ip) const;  // without a gateway
 };

@@ -72,3 +72,6 @@ def pairs(stage):
         node = leave.enter_context(Node(cluster, "h1"))
         prepare(node)
         yield list(all_pairs(node))
+
+
+PARTS = {"all": pairs}

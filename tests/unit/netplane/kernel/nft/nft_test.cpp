@@ -101,7 +101,7 @@ protected:
     ASSERT_TRUE(host_->replace_route({.destination = IpPrefix::containing(IpAddress::v4(0), 0),
                                       .link = up->index,
                                       .gateway = ip("198.18.0.1")}));
-    ASSERT_TRUE(prepare_host(*host_, *find_uplink(*host_)));
+    ASSERT_TRUE(prepare_host(*host_, *find_uplinks(*host_)));
     nft_ = std::move(*open_nft(host_ns_.get()));
   }
   static IpAddress ip(const char* text) { return *IpAddress::parse(text); }
