@@ -72,6 +72,9 @@ struct Agent::Impl {
 
   // ---- endpoints
   void routes();
+  void flows(const api::ExchangePtr& x);
+  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<apply::FlowReading>& reading,
+                  const std::shared_ptr<bool>& gone);
   void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
