@@ -13,6 +13,7 @@
 //   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
 //   DELETE /shoal/v1/images/REF
 //   POST   /shoal/v1/exec/NAMESPACE/POD         upgraded, see agent/stream/frames.h
+//   POST   /shoal/v1/capture/NAMESPACE/POD      upgraded, as exec
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
 #include "agent/daemon/agent_impl.h"
@@ -112,6 +113,9 @@ void Agent::Impl::routes() {
   });
   route("POST", "/shoal/v1/exec/{namespace}/{name}", [this](const api::ExchangePtr& x) {
     pods ? serve_exec(x, *pods, view, loop, workers) : x->reply_error(not_yet());
+  });
+  route("POST", "/shoal/v1/capture/{namespace}/{name}", [this](const api::ExchangePtr& x) {
+    pods ? serve_capture(x, *pods, view, loop, workers, captures) : x->reply_error(not_yet());
   });
   // By its token, not by a certificate: a joining host has none yet.
   server->route(
