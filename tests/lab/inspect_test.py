@@ -55,8 +55,10 @@ class Inspect(unittest.TestCase):
     def test_a_flow_is_listed_by_service_pod_and_roles(self):
         port = FIRST_PORT + CONNECTIONS
         pod = web.ask(self.cluster, "c1", port, self.vip)
-        listed = self.cluster.shoal_json(self.host, "flows", "--service", "web", "--pod", pod)
-        mine = [f for f in listed["flows"] if f["client"] == f"{self.client}:{port}" and f["direction"] == "forward"]
+        # TCP has an entry where its pod is, for the reply; none where it is balanced.
+        host = self.cluster.get("pod", pod)["spec"]["nodeName"]
+        listed = self.cluster.shoal_json(host, "flows", "--service", "web", "--pod", pod)
+        mine = [f for f in listed["flows"] if f["client"] == f"{self.client}:{port}" and f["direction"] == "reverse"]
         self.assertEqual(len(mine), 1, json.dumps(listed))
         self.assertEqual(mine[0]["frontend"], f"{self.vip}:80")
         self.assertEqual(mine[0]["pod"], f"default/{pod}")
