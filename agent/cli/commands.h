@@ -104,6 +104,18 @@ struct ExecOptions {
 };
 Exit run_exec(const Context& context, const ExecOptions& options);
 
+struct CaptureOptions {
+  std::string pod;
+  std::string ns = "default";
+  std::string file;  // "" and "-": standard output, which must be no terminal
+  std::optional<std::uint64_t> count;
+  std::optional<std::uint64_t> duration_s;
+  std::optional<std::uint64_t> port;
+  std::uint64_t snaplen = 262'144;
+};
+// SIGINT and SIGTERM end the capture, and what was taken is written; a second one ends the command.
+Exit run_capture(const Context& context, const CaptureOptions& options);
+
 // ---- this host and its cluster; json: print what shoald answered
 Exit run_init(const Context& context, bool json);
 Exit run_join(const Context& context, const std::string& address, const std::string& token,

@@ -42,10 +42,11 @@ struct Options {
   DrainOptions drain;
   LogsOptions logs;
   ExecOptions exec;
+  CaptureOptions capture;
   DropsOptions drops;
   FlowsOptions flows;
   TraceOptions trace;
-  std::string address, token, ttl, path, name;
+  std::string address, token, ttl, duration, path, name;
   std::vector<std::string> references;
   bool now = false;
 };
@@ -72,6 +73,7 @@ public:
                 "gives the command's own.");
     objects();
     pods();
+    capture();
     nodes();
     cluster();
     data_plane();
@@ -193,6 +195,41 @@ private:
     exec->add_flag("-i,--stdin", o_.exec.stdin_open, "Give it this standard input");
     exec->add_flag("-t,--tty", o_.exec.tty, "In a terminal");
     ns_option(exec);
+  }
+
+  void capture() {
+    CLI::App* capture = command(
+        &app_, "capture", "Write the packets that a pod of this host sends and receives, as pcap",
+        [this](const Context& c) -> Exit {
+          o_.capture.ns = ns();
+          if (!o_.duration.empty()) {
+            auto parsed = parse_duration(o_.duration);
+            if (!parsed)
+              return shoal::fail(std::move(parsed).error().wrap("--duration"));
+            o_.capture.duration_s = *parsed;
+          }
+          return run_capture(c, o_.capture);
+        });
+    capture->add_option("pod", o_.capture.pod, "POD or pod/POD")->required();
+    capture->add_option("-w,--write", o_.capture.file,
+                        "Into this file, made for its owner only; - and nothing: standard output");
+    capture->add_option("--count", o_.capture.count, "End after so many packets")
+        ->check(CLI::PositiveNumber);
+    capture->add_option("--duration", o_.duration, "End after so long, as in 30s or 5m");
+    capture->add_option("--port", o_.capture.port, "Only TCP and UDP from or to this port")
+        ->check(CLI::Range(1, 65'535));
+    capture->add_option("--snaplen", o_.capture.snaplen, "Keep so many bytes of each packet")
+        ->check(CLI::Range(64, 262'144))
+        ->capture_default_str();
+    ns_option(capture);
+    capture->footer(
+        "Taken at the pod's own end of its link, so what the data plane redirects past the host's "
+        "end is there too,\nboth directions, as the pod sees it: sockets that were translated at "
+        "connect() show the backend, not the Service.\nFor example:\n"
+        "  shoal capture web | tcpdump -nr -\n"
+        "  shoal capture web --port 8080 --duration 30s -w web.pcap\n"
+        "It ends by Ctrl-C, --count, --duration, or with the pod; then it says how many packets "
+        "were captured, and how many\nthe kernel dropped because they were not read in time.");
   }
 
   void nodes() {

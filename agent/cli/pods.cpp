@@ -28,17 +28,6 @@ using stream::encode_frame;
 
 std::string flag(bool on) { return on ? "true" : ""; }
 
-// "pod/web" and "web".
-Result<std::string> pod_name(const std::string& text) {
-  const std::size_t slash = text.find('/');
-  if (slash == std::string::npos)
-    return text;
-  const Kind* kind = SHOAL_TRY(find_kind(text.substr(0, slash)));
-  if (kind->kind != "Pod")
-    return fail(Errc::kInvalid, fmt::format("\"{}\" is not a pod", printable(text)));
-  return text.substr(slash + 1);
-}
-
 // The terminal in raw mode while it lives.
 class RawTerminal {
 public:

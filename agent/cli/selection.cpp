@@ -2,6 +2,7 @@
 #include "agent/cli/selection.h"
 
 #include "agent/cli/client.h"
+#include "netplane/base/strings.h"
 
 #include <fmt/format.h>
 
@@ -40,6 +41,16 @@ std::string query(const std::vector<std::pair<std::string, std::string>>& fields
     if (!value.empty())
       out += fmt::format("{}{}={}", out.empty() ? "?" : "&", key, percent_encode(value));
   return out;
+}
+
+Result<std::string> pod_name(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string::npos)
+    return text;
+  const Kind* kind = SHOAL_TRY(find_kind(text.substr(0, slash)));
+  if (kind->kind != "Pod")
+    return fail(Errc::kInvalid, fmt::format("\"{}\" is not a pod", printable(text)));
+  return text.substr(slash + 1);
 }
 
 }  // namespace shoal::cli

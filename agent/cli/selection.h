@@ -16,6 +16,9 @@ struct Selection {
 };
 Result<Selection> parse_selection(const std::vector<std::string>& what);
 
+// The name that "pod/web" and "web" stand for; another kind is kInvalid.
+Result<std::string> pod_name(const std::string& text);
+
 // "?labelSelector=...&a=b" out of what is not empty.
 std::string query(const std::vector<std::pair<std::string, std::string>>& fields);
 

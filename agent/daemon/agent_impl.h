@@ -13,6 +13,7 @@
 #include "agent/daemon/gossip_bridge.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
+#include "agent/daemon/pod_capture.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/health/health_server.h"
 #include "agent/metrics/metrics.h"
@@ -73,6 +74,9 @@ struct Agent::Impl {
 
   // ---- endpoints
   void routes();
+  void flows(const api::ExchangePtr& x);
+  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<apply::FlowReading>& reading,
+                  const std::shared_ptr<bool>& gone);
   void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
@@ -110,6 +114,7 @@ struct Agent::Impl {
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
+  CapturePlaces captures;
   metrics::Metrics metrics;
   std::unique_ptr<metrics::MetricsServer> metrics_server;
 

@@ -35,21 +35,7 @@ struct Place {
 
 Result<Place> find(const node::Node& pods, const view::View& view, const std::string& ns,
                    const std::string& name, std::string_view container) {
-  const auto object = view.get(view::kPods, ns, name);
-  if (!object)
-    return fail(Errc::kNotFound, fmt::format("pods \"{}\" not found", name));
-  const node::PodWorker* pod = pods.find(ns, name);
-  if (!pod) {
-    const std::string node(view::node_of(*object));
-    if (node.empty())
-      return fail(Errc::kUnavailable, fmt::format("pod {} is not bound to a host yet", name));
-    return fail(
-        Errc::kUnsupported,
-        fmt::format(
-            "pod {} runs on host {}; logs and exec across hosts are not supported yet: run the "
-            "command there",
-            name, node));
-  }
+  const node::PodWorker* pod = SHOAL_TRY(find_local_pod(pods, view, ns, name, "logs and exec"));
   const auto& containers = pod->spec().containers;
   if (container.empty()) {
     if (containers.size() > 1)
@@ -300,6 +286,23 @@ Result<Begun> begin(const std::filesystem::path& socket, const std::filesystem::
 }
 
 }  // namespace
+
+Result<const node::PodWorker*> find_local_pod(const node::Node& pods, const view::View& view,
+                                              const std::string& ns, const std::string& name,
+                                              std::string_view what) {
+  const auto object = view.get(view::kPods, ns, name);
+  if (!object)
+    return fail(Errc::kNotFound, fmt::format("pods \"{}\" not found", name));
+  if (const node::PodWorker* pod = pods.find(ns, name))
+    return pod;
+  const std::string node(view::node_of(*object));
+  if (node.empty())
+    return fail(Errc::kUnavailable, fmt::format("pod {} is not bound to a host yet", name));
+  return fail(Errc::kUnsupported,
+              fmt::format("pod {} runs on host {}; {} across hosts are not supported yet: run the "
+                          "command there",
+                          name, node, what));
+}
 
 void serve_logs(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
                 asio::io_context& loop, const Clock& clock) {

@@ -12,6 +12,12 @@
 
 namespace shoal::daemon {
 
+// The worker of a pod that runs here. kUnsupported when another host runs it, which is named;
+// `what` is what cannot be done from here: "logs and exec".
+Result<const node::PodWorker*> find_local_pod(const node::Node& pods, const view::View& view,
+                                              const std::string& ns, const std::string& name,
+                                              std::string_view what);
+
 void serve_logs(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
                 boost::asio::io_context& loop, const Clock& clock);
 void serve_exec(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,

@@ -13,6 +13,7 @@
 //   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
 //   DELETE /shoal/v1/images/REF
 //   POST   /shoal/v1/exec/NAMESPACE/POD         upgraded, see agent/stream/frames.h
+//   POST   /shoal/v1/capture/NAMESPACE/POD      upgraded, as exec
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
 #include "agent/daemon/agent_impl.h"
@@ -94,17 +95,7 @@ void Agent::Impl::routes() {
     const auto drops = data_plane->drops();
     drops ? x->reply(200, drops_view(*drops, clock.now())) : x->reply_error(drops.error());
   });
-  route("GET", "/shoal/v1/flows", [this](const api::ExchangePtr& x) {
-    if (!data_plane)
-      return x->reply_error(not_yet());
-    const api::Request& asked = x->request();
-    auto filter =
-        read_flow_filter(asked.query_or("service"), asked.query_or("pod"), asked.query_or("limit"));
-    if (!filter)
-      return x->reply_error(filter.error());
-    const auto list = data_plane->flows(*filter);
-    list ? x->reply(200, flows_view(*list)) : x->reply_error(list.error());
-  });
+  route("GET", "/shoal/v1/flows", [this](const api::ExchangePtr& x) { flows(x); });
   route("GET", "/shoal/v1/trace", [this](const api::ExchangePtr& x) { trace(x); });
   route("GET", "/shoal/v1/images", [this](const api::ExchangePtr& x) {
     json::array list;
@@ -123,6 +114,9 @@ void Agent::Impl::routes() {
   route("POST", "/shoal/v1/exec/{namespace}/{name}", [this](const api::ExchangePtr& x) {
     pods ? serve_exec(x, *pods, view, loop, workers) : x->reply_error(not_yet());
   });
+  route("POST", "/shoal/v1/capture/{namespace}/{name}", [this](const api::ExchangePtr& x) {
+    pods ? serve_capture(x, *pods, view, loop, workers, captures) : x->reply_error(not_yet());
+  });
   // By its token, not by a certificate: a joining host has none yet.
   server->route(
       "POST", std::string(kJoinPath), [this](api::ExchangePtr x) { node_join(x); },
@@ -133,6 +127,41 @@ void Agent::Impl::routes() {
           Error(Errc::kExists, fmt::format("this host is a member of cluster {} already, as {}",
                                            files.cluster_id, files.node_name)));
     });
+}
+
+void Agent::Impl::flows(const api::ExchangePtr& x) {
+  if (!data_plane)
+    return x->reply_error(not_yet());
+  const api::Request& asked = x->request();
+  auto filter =
+      read_flow_filter(asked.query_or("service"), asked.query_or("pod"), asked.query_or("limit"));
+  if (!filter)
+    return x->reply_error(filter.error());
+  auto reading = data_plane->begin_flows(*filter);
+  if (!reading)
+    return x->reply_error(reading.error());
+  const auto gone = std::make_shared<bool>(false);
+  x->on_gone([gone] { *gone = true; });
+  next_flows(x, std::make_shared<apply::FlowReading>(std::move(*reading)), gone);
+}
+
+// A step of the table in each turn of the loop; the text of the answer is a worker's.
+void Agent::Impl::next_flows(const api::ExchangePtr& x,
+                             const std::shared_ptr<apply::FlowReading>& reading,
+                             const std::shared_ptr<bool>& gone) {
+  if (*gone)
+    return;
+  const auto more = data_plane->next_flows(*reading);
+  if (!more)
+    return x->reply_error(more.error());
+  if (*more)
+    return asio::post(loop, [this, x, reading, gone] { next_flows(x, reading, gone); });
+  asio::post(workers, [this, x = x, reading]() mutable {
+    std::string body = json::serialize(flows_view(reading->list));
+    asio::post(loop, [x = std::move(x), body = std::move(body)]() mutable {
+      x->reply_bytes(200, "application/json", std::move(body));
+    });
+  });
 }
 
 void Agent::Impl::trace(const api::ExchangePtr& x) {

@@ -20,6 +20,13 @@ std::string encode_frame(Channel channel, std::string_view payload) {
   return out;
 }
 
+std::string encode_frames(Channel channel, std::string_view bytes) {
+  std::string out;
+  for (std::size_t at = 0; at < bytes.size(); at += kFrameBytesMax)
+    out += encode_frame(channel, bytes.substr(at, kFrameBytesMax));
+  return out;
+}
+
 Result<std::optional<Frame>> FrameReader::next() {
   const std::string_view rest = std::string_view(pending_).substr(read_);
   if (rest.size() >= kHeaderBytes) {
@@ -28,8 +35,8 @@ Result<std::optional<Frame>> FrameReader::next() {
     for (std::size_t i = 1; i < kHeaderBytes; ++i)
       length = (length << 8U) | static_cast<std::uint8_t>(rest[i]);
     if (channel > kChannelMax || length > kFrameBytesMax)
-      return fail(Errc::kCorrupt, fmt::format("a frame of channel {} and {} bytes: not {}", channel,
-                                              length, kExecProtocol));
+      return fail(Errc::kCorrupt, fmt::format("a frame of channel {} and {} bytes: not of shoald",
+                                              channel, length));
     if (rest.size() >= kHeaderBytes + length) {
       read_ += kHeaderBytes + length;
       return Frame{static_cast<Channel>(channel), std::string(rest.substr(kHeaderBytes, length))};

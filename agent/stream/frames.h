@@ -7,7 +7,15 @@
 // A frame is a channel byte, a length as four bytes, most significant first, and that many bytes.
 // Channels are those of Kubernetes' v5.channel.k8s.io; an empty kStdin frame is the end of input;
 // kExit is the last frame and holds
-// {"exitCode": N} or {"error": "..."}; kResize holds {"width": W, "height": H}. Pure.
+// {"exitCode": N} or {"error": "..."}; kResize holds {"width": W, "height": H}.
+//
+// `shoal capture` uses the same frames, after the upgrade of
+//
+//   POST /shoal/v1/capture/NAMESPACE/POD?snaplen=BYTES&count=N&seconds=N&port=N
+//        Upgrade: shoal-capture.v1
+//
+// kStdout is a pcap file (pcap.h), cut anywhere; an empty kStdin frame asks for the end; kExit is
+// {"captured": N, "dropped": N, "checksumsLeft": N, "ended": "why"}, or {"error": "..."}. Pure.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -21,6 +29,7 @@
 namespace shoal::stream {
 
 inline constexpr std::string_view kExecProtocol = "shoal-exec.v1";
+inline constexpr std::string_view kCaptureProtocol = "shoal-capture.v1";
 inline constexpr std::size_t kFrameBytesMax = 64 << 10;
 
 enum class Channel : std::uint8_t { kStdin = 0, kStdout = 1, kStderr = 2, kExit = 3, kResize = 4 };
@@ -32,6 +41,9 @@ struct Frame {
 
 // Asserts that the payload is at most kFrameBytesMax.
 std::string encode_frame(Channel channel, std::string_view payload);
+
+// The same for any number of bytes, in as many frames as it takes.
+std::string encode_frames(Channel channel, std::string_view bytes);
 
 // Takes bytes as they come and gives whole frames.
 class FrameReader {

@@ -56,7 +56,8 @@ public:
   Result<Counters> counters() const override;
   Result<std::vector<kernel::DropCount>> drops() const override { return kernel_.maps->drops(); }
   std::vector<LruUse> lru_use() const override;
-  Result<FlowList> flows(const FlowFilter& filter) const override;
+  Result<FlowReading> begin_flows(const FlowFilter& filter) const override;
+  Result<bool> next_flows(FlowReading& reading) const override;
   Result<Trace> trace(TraceQuery query) const override;
   Result<std::string> dump() const override;
 
@@ -70,6 +71,7 @@ private:
   // data_plane_inspect.cpp
   std::map<IpAddress, std::string> pod_names() const;
   std::map<model::BackendId, TraceBackend> backend_names() const;
+  std::string service_of(const FlowReading& reading, const FlowView& view) const;
 
   // data_plane_start.cpp
   Result<> start();

@@ -99,8 +99,11 @@ public:
   virtual Result<Counters> counters() const = 0;
   virtual Result<std::vector<kernel::DropCount>> drops() const = 0;
   virtual std::vector<LruUse> lru_use() const = 0;
-  // Reads the whole table when there is a filter: up to 100 ms.
-  virtual Result<FlowList> flows(const FlowFilter& filter) const = 0;
+  // With a filter the whole table is read, which takes up to 100 ms. So it is done in steps of at
+  // most kernel::kWalkEntriesMax entries, with other work of the loop between them, until
+  // next_flows() says false.
+  virtual Result<FlowReading> begin_flows(const FlowFilter& filter) const = 0;
+  virtual Result<bool> next_flows(FlowReading& reading) const = 0;
   // Reads all maps. For a pod, `client` is filled in: kNotFound when this host has no such pod.
   virtual Result<Trace> trace(TraceQuery query) const = 0;
   virtual Result<std::string> dump() const = 0;  // what the kernel holds, as sorted text

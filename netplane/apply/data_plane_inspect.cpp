@@ -85,43 +85,47 @@ std::vector<LruUse> BpfDataPlane::lru_use() const {
 // --- Flows
 // ------------------------------------------------------------------------------------------
 
-Result<FlowList> BpfDataPlane::flows(const FlowFilter& filter) const {
-  const auto pods = pod_names();
-  std::map<model::ServiceIndex, std::string> services;
+// A reverse entry holds no service: its VIP tells.
+std::string BpfDataPlane::service_of(const FlowReading& reading, const FlowView& view) const {
+  model::ServiceIndex index = view.flow.service;
+  if (view.flow.reverse) {
+    const auto frontend =
+        actual_.frontends().find({view.frontend.ip, view.frontend.port, view.flow.proto});
+    if (frontend == actual_.frontends().end())
+      return {};
+    const bool outside = view.client_pod.empty() && frontend->second.outside != model::kNoService;
+    index = outside ? frontend->second.outside : frontend->second.inside;
+  }
+  const auto name = reading.services.find(index);
+  return name == reading.services.end() ? std::string() : name->second;
+}
+
+Result<FlowReading> BpfDataPlane::begin_flows(const FlowFilter& filter) const {
+  FlowReading reading{.filter = filter, .pods = pod_names()};
   for (const auto& [id, index] : index_of_)
-    services[index] = id.substr(0, id.find(':'));
-  // A reverse entry holds no service: its VIP tells.
-  const auto service_of = [&](const FlowView& view) {
-    model::ServiceIndex index = view.flow.service;
-    if (view.flow.reverse) {
-      const auto frontend =
-          actual_.frontends().find({view.frontend.ip, view.frontend.port, view.flow.proto});
-      if (frontend == actual_.frontends().end())
-        return std::string();
-      const bool outside = view.client_pod.empty() && frontend->second.outside != model::kNoService;
-      index = outside ? frontend->second.outside : frontend->second.inside;
-    }
-    const auto name = services.find(index);
-    return name == services.end() ? std::string() : name->second;
-  };
-  FlowList out;
-  SHOAL_TRY(kernel_.maps->each_flow([&](const kernel::Flow& flow) {
-    if (out.flows.size() >= filter.limit || out.read >= kFlowsReadMax) {
+    reading.services[index] = id.substr(0, id.find(':'));
+  return reading;
+}
+
+Result<bool> BpfDataPlane::next_flows(FlowReading& reading) const {
+  const FlowFilter& filter = reading.filter;
+  FlowList& out = reading.list;
+  const bool more = SHOAL_TRY(kernel_.maps->next_flows(reading.walk, [&](const kernel::Flow& flow) {
+    if (out.flows.size() >= filter.limit || out.read >= kFlowsReadMax)
       out.complete = false;
-      return false;
-    }
+    if (!out.complete)
+      return;
     out.read++;
     FlowView view = by_roles(flow);
-    view.pod = name_of(pods, view.backend.ip);
-    view.client_pod = name_of(pods, view.client.ip);
+    view.pod = name_of(reading.pods, view.backend.ip);
+    view.client_pod = name_of(reading.pods, view.client.ip);
     if (!filter.pod.empty() && view.pod != filter.pod && view.client_pod != filter.pod)
-      return true;
-    view.service = service_of(view);
+      return;
+    view.service = service_of(reading, view);
     if (filter.service.empty() || view.service == filter.service)
       out.flows.push_back(std::move(view));
-    return true;
   }));
-  return out;
+  return more && out.complete;
 }
 
 // --- Trace

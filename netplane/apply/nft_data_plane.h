@@ -54,7 +54,8 @@ public:
   Result<Counters> counters() const override;
   Result<std::vector<kernel::DropCount>> drops() const override;
   std::vector<LruUse> lru_use() const override { return {}; }
-  Result<FlowList> flows(const FlowFilter& filter) const override;
+  Result<FlowReading> begin_flows(const FlowFilter& filter) const override;
+  Result<bool> next_flows(FlowReading& reading) const override;
   Result<Trace> trace(TraceQuery query) const override;
   Result<std::string> dump() const override;
   const std::vector<kernel::Uplink>& uplinks() const override { return links_.uplinks; }

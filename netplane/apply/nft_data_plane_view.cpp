@@ -155,8 +155,13 @@ Result<Counters> NftDataPlane::counters() const {
   return out;
 }
 
-Result<FlowList> NftDataPlane::flows(const FlowFilter&) const {
+Result<FlowReading> NftDataPlane::begin_flows(const FlowFilter&) const {
   return fail(cannot("keeps no flows of its own", "conntrack -L lists the kernel's"));
+}
+
+Result<bool> NftDataPlane::next_flows(FlowReading& reading) const {
+  SHOAL_TRY(begin_flows(reading.filter));
+  return false;
 }
 
 Result<Trace> NftDataPlane::trace(TraceQuery) const {

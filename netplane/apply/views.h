@@ -8,6 +8,7 @@
 #include "netplane/model/model.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -99,13 +100,22 @@ struct FlowFilter {
   std::size_t limit = 0;
 };
 
-// A bound on the work of one answer; a default table is read whole.
+// A bound on one answer; a default table is read whole.
 inline constexpr std::size_t kFlowsReadMax = 262'144;
 
 struct FlowList {
   std::vector<FlowView> flows;  // in the table's order
   std::size_t read = 0;         // entries looked at
   bool complete = true;         // false: the limit or kFlowsReadMax ended it
+};
+
+// A reading of the flow table under way: names as they were when it began, and what was found.
+struct FlowReading {
+  FlowFilter filter;
+  std::map<IpAddress, std::string> pods;
+  std::map<model::ServiceIndex, std::string> services;
+  kernel::TableWalk walk;
+  FlowList list;
 };
 
 struct Counters {

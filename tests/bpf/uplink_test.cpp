@@ -4,6 +4,7 @@
 #include "tests/bpf/cast.h"
 
 #include <map>
+#include <set>
 
 namespace shoal::bpftest {
 namespace {
@@ -344,8 +345,36 @@ TEST_P(UplinkTest, TheFlowTableIsTalliedInSteps) {
   EXPECT_EQ(tally.entries, kFlows);
   EXPECT_EQ(tally.closing, 100U);
   EXPECT_EQ(tally.active, kFlows - 100U);
-  EXPECT_GE(steps, kFlows / kernel::kTallyEntriesMax + 1);
+  EXPECT_GE(steps, kFlows / kernel::kWalkEntriesMax + 1);
   EXPECT_TRUE(walk.at.empty());
+}
+
+TEST_P(UplinkTest, TheFlowTableIsReadInStepsOfABoundedSize) {
+  with_affinity();
+  host.ring(1, {kFarId}, 0);
+  constexpr std::uint16_t kFlows = 9'000;
+  const int program = host.program("shoal_uplink");
+  for (std::uint16_t i = 0; i < kFlows; ++i)
+    host.run_fd(
+        program,
+        from_lan(tcp(on(client, static_cast<std::uint16_t>(10'000 + i)), vip, kSyn)).frame(),
+        uplink);
+  kernel::TableWalk walk;
+  std::set<std::uint16_t> ports;
+  bool more = true;
+  while (more) {
+    std::size_t in_step = 0;
+    more = host.maps()
+               .next_flows(walk,
+                           [&](const kernel::Flow& flow) {
+                             ports.insert(flow.source.port);
+                             ++in_step;
+                           })
+               .value();
+    EXPECT_LE(in_step, kernel::kWalkEntriesMax);
+  }
+  EXPECT_EQ(ports.size(), kFlows);
+  EXPECT_EQ(host.maps().flows(5'000).value().size(), 5'000U);
 }
 
 TEST_P(UplinkTest, CountersCountPacketsBytesAndFlows) {

@@ -176,11 +176,17 @@ public:
       out.push_back({name, "", packets});
     return out;
   }
-  Result<> each_flow(const std::function<bool(const kernel::Flow&)>& visit) const override {
-    for (const kernel::Flow& flow : flow_table)
-      if (!visit(flow))
-        break;
-    return {};
+  // One entry a step, as tally() below.
+  Result<bool> next_flows(kernel::TableWalk& walk,
+                          const std::function<void(const kernel::Flow&)>& visit) const override {
+    if (walk.at.size() < flow_table.size()) {
+      visit(flow_table[walk.at.size()]);
+      walk.at.push_back(0);
+    }
+    if (walk.at.size() < flow_table.size())
+      return true;
+    walk.at.clear();
+    return false;
   }
   Result<std::optional<kernel::Flow>> find_flow(const kernel::FlowTuple& packet) const override {
     for (const kernel::Flow& flow : flow_table)

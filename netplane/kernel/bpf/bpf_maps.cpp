@@ -399,7 +399,8 @@ public:
   Result<> clear_service_stats(std::span<const model::ServiceIndex> services) override;
   Result<> clear_backend_stats(model::BackendId backend) override;
   Result<std::vector<DropCount>> drops() const override;
-  Result<> each_flow(const std::function<bool(const Flow&)>& visit) const override;
+  Result<bool> next_flows(TableWalk& walk,
+                          const std::function<void(const Flow&)>& visit) const override;
   Result<std::optional<Flow>> find_flow(const FlowTuple& packet) const override;
   Result<std::optional<Affinity>> find_affinity(model::ServiceIndex service,
                                                 const IpAddress& client) const override;
@@ -666,14 +667,15 @@ Result<std::vector<DropCount>> BpfMaps::drops() const {
   return out;
 }
 
-Result<> BpfMaps::each_flow(const std::function<bool(const Flow&)>& visit) const {
-  SHOAL_TRY_WRAP(for_each_entry(fds_.flows.get(), sizeof(shoal_flow_key), sizeof(shoal_flow),
-                                [&](const void* key, const void* value) {
-                                  return visit(
-                                      from_abi(load<shoal_flow_key>(key), load<shoal_flow>(value)));
-                                }),
-                 "shoal_flows");
-  return {};
+Result<bool> BpfMaps::next_flows(TableWalk& walk,
+                                 const std::function<void(const Flow&)>& visit) const {
+  return SHOAL_TRY_WRAP(
+      next_entries(fds_.flows.get(), sizeof(shoal_flow_key), sizeof(shoal_flow), walk.at,
+                   [&](const void* key, const void* value) {
+                     visit(from_abi(load<shoal_flow_key>(key), load<shoal_flow>(value)));
+                     return true;
+                   }),
+      "shoal_flows");
 }
 
 Result<std::optional<Flow>> BpfMaps::find_flow(const FlowTuple& packet) const {
@@ -699,7 +701,7 @@ Result<std::optional<Affinity>> BpfMaps::find_affinity(model::ServiceIndex servi
 }
 
 Result<bool> BpfMaps::tally(LruTable table, TableWalk& walk, Tally& tally) const {
-  static_assert(kTallyEntriesMax == kBatchEntriesMax);
+  static_assert(kWalkEntriesMax == kBatchEntriesMax);
   const std::uint32_t now = now_s();
   const auto add = [&](std::uint32_t seen_s, bool closing) {
     tally.entries++;

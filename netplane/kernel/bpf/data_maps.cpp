@@ -41,12 +41,12 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
 
 Result<std::vector<Flow>> DataMaps::flows(std::size_t limit) const {
   std::vector<Flow> out;
-  if (limit == 0)
-    return out;
-  SHOAL_TRY(each_flow([&](const Flow& flow) {
-    out.push_back(flow);
-    return out.size() < limit;
-  }));
+  TableWalk walk;
+  bool more = limit > 0;
+  while (more)
+    more = SHOAL_TRY(next_flows(walk, [&](const Flow& flow) { out.push_back(flow); })) &&
+           out.size() < limit;
+  out.resize(std::min(out.size(), limit));
   return out;
 }
 

@@ -122,9 +122,9 @@ struct Affinity {
 // of what has ended stay until then. So a table being full says little; see Tally::active.
 enum class LruTable : std::uint8_t { kFlows, kAffinity };
 
-// A walk over one of them in steps of at most kTallyEntriesMax entries. Entries that come or go
-// meanwhile may be missed or not.
-inline constexpr std::size_t kTallyEntriesMax = 4096;
+// A walk over one of them in steps of at most kWalkEntriesMax entries, about a millisecond each.
+// Entries that come or go meanwhile may be missed or not.
+inline constexpr std::size_t kWalkEntriesMax = 4096;
 struct TableWalk {
   std::vector<std::uint8_t> at;  // the kernel's cursor; empty: at the beginning
 };
@@ -182,8 +182,9 @@ public:
   virtual Result<> clear_backend_stats(model::BackendId backend) = 0;
   virtual Result<std::vector<DropCount>>
   drops() const = 0;  // every reason but NONE, in the .def's order
-  // Every flow in the table's order, until `visit` returns false.
-  virtual Result<> each_flow(const std::function<bool(const Flow&)>& visit) const = 0;
+  // The next step over the flow table, in its order; false when that was the last one.
+  virtual Result<bool> next_flows(TableWalk& walk,
+                                  const std::function<void(const Flow&)>& visit) const = 0;
   Result<std::vector<Flow>> flows(std::size_t limit) const;  // the first ones
   // The flow of a packet of a client to a frontend, if there is one.
   virtual Result<std::optional<Flow>> find_flow(const FlowTuple& packet) const = 0;

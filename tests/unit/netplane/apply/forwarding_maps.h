@@ -93,8 +93,9 @@ public:
     return write([&] { return to_.clear_backend_stats(backend); });
   }
   Result<std::vector<kernel::DropCount>> drops() const override { return to_.drops(); }
-  Result<> each_flow(const std::function<bool(const kernel::Flow&)>& visit) const override {
-    return to_.each_flow(visit);
+  Result<bool> next_flows(kernel::TableWalk& walk,
+                          const std::function<void(const kernel::Flow&)>& visit) const override {
+    return to_.next_flows(walk, visit);
   }
   Result<std::optional<kernel::Flow>> find_flow(const kernel::FlowTuple& packet) const override {
     return to_.find_flow(packet);

@@ -56,10 +56,18 @@ protected:
     flow.service = frontend.outside;
     return flow;
   }
+  FlowList read(const FlowFilter& filter, unsigned* steps = nullptr) {
+    auto reading = *plane->begin_flows(filter);
+    unsigned taken = 1;
+    while (*plane->next_flows(reading))
+      ++taken;
+    if (steps != nullptr)
+      *steps = taken;
+    return std::move(reading.list);
+  }
   std::vector<std::string> listed(const FlowFilter& filter) {
     std::vector<std::string> out;
-    const auto flows = plane->flows(filter);
-    for (const FlowView& view : flows->flows)
+    for (const FlowView& view : read(filter).flows)
       out.push_back(fmt::format("{}{} > {} > {} {} {}", view.flow.reverse ? "reverse " : "",
                                 view.client.to_string(), view.frontend.to_string(),
                                 view.backend.to_string(), view.service, view.pod));
@@ -85,10 +93,29 @@ TEST_F(InspectTest, FlowsHaveRolesAndNamesAndAreFiltered) {
   EXPECT_THAT(listed({.service = "default/api", .limit = 10}), testing::ElementsAre(api));
   EXPECT_THAT(listed({.pod = "default/web-1", .limit = 10}), testing::ElementsAre(web));
   EXPECT_THAT(listed({.service = "default/none", .limit = 10}), testing::IsEmpty());
-  EXPECT_TRUE(plane->flows({.limit = 2})->complete);
-  const auto cut = *plane->flows({.limit = 1});
+  EXPECT_TRUE(read({.limit = 2}).complete);
+  const FlowList cut = read({.limit = 1});
   EXPECT_FALSE(cut.complete);
   EXPECT_EQ(cut.flows.size(), 1U);
+}
+
+// No call reads more than one step of the table, whatever the filter leaves of it.
+TEST_F(InspectTest, FlowsAreReadAStepACall) {
+  for (int i = 0; i < 20; ++i)
+    host.maps.flow_table.push_back(forward("198.18.0.101:4", "198.18.100.1:80", "10.244.2.7:8080"));
+  auto reading = *plane->begin_flows({.service = "default/api", .limit = 10});
+  EXPECT_EQ(reading.list.read, 0U);
+  for (std::size_t step = 1; step < 20; ++step) {
+    EXPECT_TRUE(*plane->next_flows(reading));
+    EXPECT_EQ(reading.list.read, step);  // the fake gives one entry a step
+  }
+  EXPECT_FALSE(*plane->next_flows(reading));
+  EXPECT_EQ(reading.list.read, 20U);
+  EXPECT_TRUE(reading.list.complete);
+  // A limit that is reached ends it.
+  unsigned steps = 0;
+  EXPECT_FALSE(read({.limit = 3}, &steps).complete);
+  EXPECT_EQ(steps, 4U);
 }
 
 TEST_F(InspectTest, TheCensusTellsActiveFromEndedInStepsOfOneATick) {

@@ -167,7 +167,7 @@ TEST_F(NftDataPlaneTest, APodIsWiredAndTakenApart) {
 
 TEST_F(NftDataPlaneTest, WhatItCannotTellItSaysByName) {
   apply();
-  EXPECT_EQ(plane_->flows({}).error().code(), Errc::kUnsupported);
+  EXPECT_EQ(plane_->begin_flows({}).error().code(), Errc::kUnsupported);
   EXPECT_THAT(plane_->trace({}).error().message(), testing::HasSubstr("proxy: nftables"));
   EXPECT_EQ(plane_->service_view("default/nobody:/TCP").error().code(), Errc::kNotFound);
   const auto view = plane_->service_view("default/web:/TCP");
