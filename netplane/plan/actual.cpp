@@ -81,6 +81,22 @@ void Actual::own(ServiceState& service, BackendId id, std::uint32_t slots) {
   service.backends.insert(at, SlotCount{id, slots});
 }
 
+void Actual::put_stray(BackendId id, const Stray& stray) {
+  const auto [at, added] = strays_.insert_or_assign(id, stray);
+  if (added)
+    strays_by_key_.emplace(key_of(backends_[id]), id);
+}
+
+bool Actual::take_stray(BackendId id) {
+  if (strays_.erase(id) == 0)
+    return false;
+  const auto [first, last] = strays_by_key_.equal_range(key_of(backends_[id]));
+  const auto at = std::find_if(first, last, [&](const auto& entry) { return entry.second == id; });
+  SHOAL_ASSERT(at != last);
+  strays_by_key_.erase(at);
+  return true;
+}
+
 // --- Recovery
 // ---------------------------------------------------------------------------------------
 
@@ -97,7 +113,7 @@ Actual Actual::recover(const model::DataPlane& maps, const Limits& limits) {
     actual.backends_[id] = entry;
     if (entry.valid) {
       actual.backend_pool_.claim(id);
-      actual.strays_.emplace(id, Stray());
+      actual.put_stray(id, Stray());
     }
   }
   for (const auto& [key, entry] : maps.frontends) {
@@ -139,7 +155,7 @@ void Actual::recover_rings(const model::DataPlane& maps) {
     std::sort(sorted.begin(), sorted.end());
     for (auto at = sorted.begin(); at != sorted.end();) {
       const auto end = std::upper_bound(at, sorted.end(), *at);
-      if (strays_.erase(*at) > 0)
+      if (take_stray(*at))
         own(service, *at, static_cast<std::uint32_t>(end - at));
       at = end;
     }
@@ -240,7 +256,7 @@ void Actual::note_item(const RetireBackends::Item& item, Stamp stamp) {
   if (item.service != model::kNoService)
     std::erase_if(state(item.service).backends,
                   [&](const SlotCount& owned) { return owned.id == item.id; });
-  strays_[item.id] = Stray{stamp, false};
+  put_stray(item.id, Stray{stamp, false});
 }
 
 void Actual::note_item(const RetireServices::Item& item, Stamp stamp) {
@@ -251,7 +267,7 @@ void Actual::note_item(const RetireServices::Item& item, Stamp stamp) {
 }
 
 void Actual::note_item(const FreeBackends::Item& item, Stamp stamp) {
-  SHOAL_ASSERT(strays_.erase(item.id) == 1);
+  SHOAL_ASSERT(take_stray(item.id));
   BackendEntry entry;
   entry.epoch = item.epoch;
   entry.valid = false;
@@ -264,7 +280,7 @@ void Actual::learn(const Learned& learned) {
   if (learned.ring_inputs != 0)
     service.ring_inputs = learned.ring_inputs;
   for (const BackendId id : learned.adopted) {
-    SHOAL_ASSERT(strays_.erase(id) == 1);
+    SHOAL_ASSERT(take_stray(id));
     own(service, id, 0);
   }
 }

@@ -111,6 +111,8 @@ public:
   // The epoch that the next owner of a free id must have.
   std::uint32_t next_epoch(BackendId id) const;
   const std::map<BackendId, Stray>& strays() const { return strays_; }
+  // Their ids: several services may have had entries of their own for one backend.
+  const std::multimap<BackendKey, BackendId>& strays_by_key() const { return strays_by_key_; }
   const IndexPool& service_pool() const { return service_pool_; }
   const IndexPool& backend_pool() const { return backend_pool_; }
   const IndexPool& block_pool() const { return block_pool_; }
@@ -138,6 +140,8 @@ private:
   void name_services(const FrontendEntry& entry, int by);
   void own(ServiceState& service, BackendId id, std::uint32_t slots);
   void recover_rings(const model::DataPlane& maps);
+  void put_stray(BackendId id, const Stray& stray);
+  bool take_stray(BackendId id);  // false: it is none
 
   Limits limits_;
   std::unordered_map<FrontendKey, FrontendEntry, FrontendKeyHash> frontends_;
@@ -146,6 +150,7 @@ private:
   std::vector<ServiceState> services_;
   std::vector<BackendEntry> backends_;  // by id; valid == false and epoch kept when free
   std::map<BackendId, Stray> strays_;
+  std::multimap<BackendKey, BackendId> strays_by_key_;
   IndexPool service_pool_;
   IndexPool backend_pool_;
   IndexPool block_pool_;

@@ -97,7 +97,6 @@ private:
   std::vector<bool> matched_;  // by service index
   std::vector<DesiredService> services_;
   std::unordered_map<FrontendKey, FrontendOwners, FrontendKeyHash> owners_of_;
-  std::optional<std::multimap<BackendKey, BackendId>> strays_by_key_;
   std::set<BackendId> adopted_;
   std::unordered_map<ServiceIndex, std::uint32_t> lost_frontends_;  // overwritten or deleted
 
@@ -258,15 +257,7 @@ void Planner::open_new() {
 // ---------------------------------------------------------
 
 const BackendId* Planner::stray_of(const BackendKey& key) {
-  if (actual_.strays().empty())
-    return nullptr;
-  if (!strays_by_key_) {
-    strays_by_key_.emplace();
-    for (const auto& [id, stray] : actual_.strays())
-      strays_by_key_->emplace(key_of(*actual_.backend(id)), id);
-  }
-  // Several services may have had entries of their own for one pod: each takes up one.
-  const auto [first, last] = strays_by_key_->equal_range(key);
+  const auto [first, last] = actual_.strays_by_key().equal_range(key);
   for (auto at = first; at != last; ++at)
     if (!adopted_.contains(at->second))
       return &at->second;
