@@ -137,18 +137,20 @@ SHOAL_GLOBAL __u32 asked_in_vain(struct __sk_buff *skb, __u32 service, __u32 num
  * with the bits above, and keeps it for the flow's next packets; 0: there is nobody. p: the client's packet, as it came
  * to this host.
  */
-SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, struct shoal_pkt *p, int v6)
+SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, const struct shoal_pkt *p, int v6)
 {
 	const struct shoal_config *cfg = config();
 	const struct shoal_frontend *fe;
 	const struct shoal_backend *be;
 	__u32 service, number;
+	struct shoal_addr client;
 	bool inside, dsr;
 	__u64 owner;
 
 	if (!p || !cfg)
 		return 0;
-	inside = pod_by_addr(&p->key.saddr) || is_self(&p->key.saddr, v6);
+	addr_copy(&client, &p->key.saddr); /* onto the stack, see forward_key */
+	inside = pod_by_addr(&client) || is_self(&client, v6);
 	fe = frontend_lookup(&p->key.daddr, p->key.dport, p->key.proto);
 	service = !fe ? SHOAL_NO_SERVICE : inside ? fe->inside : fe->outside;
 	if (service == SHOAL_NO_SERVICE)
@@ -163,7 +165,6 @@ SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, struct shoal_pkt *p, int v6
 	}
 	if (owner & OWNER_NONE)
 		count_unclaimed(service);
-	p->key.dir = SHOAL_FLOW_FORWARD;
 	flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
 	if (is_reached_by_dsr(be, dsr))
 		owner |= NEXT_DSR;
@@ -185,6 +186,12 @@ static __always_inline int ask_next(struct __sk_buff *skb, struct shoal_pkt *p, 
 	if (owner & NEXT_DSR)
 		return send_dsr(skb, v6, be, owner & OWNER_ASK, cfg);
 	addr_copy(&addr, &be->addr);
+	if (unlikely(addr_equal(&addr, &p->key.saddr))) { /* a pod, or this host, that is its own backend */
+		pod = pod_by_addr(&addr);
+		if (hairpin(skb, p, v6, be->port))
+			return drop(SHOAL_DROP_HAIRPIN);
+		return pod ? to_pod(skb, pod) : SHOAL_PASS;
+	}
 	if (be->flags & SHOAL_BE_STACK || !(be->flags & SHOAL_BE_LOCAL)) {
 		if (owner & NEXT_MASQUERADE)
 			skb->mark |= SHOAL_MARK_MASQUERADE;

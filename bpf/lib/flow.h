@@ -92,6 +92,9 @@ static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct
 	struct shoal_flow_key key;
 
 	reply_key(&key, p, backend, backend_port);
+	if (unlikely(addr_equal(backend, &p->key.saddr)))
+		addr_copy(&key.daddr,
+			  &p->key.daddr); /* its own backend sees the VIP as its client, see flow_expect_hairpin */
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) &&
 	       (!(flow->flags & SHOAL_FLOW_CLOSING) || now_s() - flow->seen_s <= SHOAL_CLOSED_S);
@@ -139,12 +142,24 @@ static __always_inline __u32 flow_number(const struct shoal_pkt *p)
 	return flow_hash(&p->key, cfg ? cfg->hash_seed : 0);
 }
 
+/*
+ * The key of a flow's own entry. A copy: what a function that is verified by itself is given may be no map's key before
+ * 6.2 (the verifier wants the stack).
+ */
+static __always_inline void forward_key(struct shoal_flow_key *key, const struct shoal_pkt *p)
+{
+	__builtin_memcpy(key, &p->key, sizeof(*key));
+	key->dir = SHOAL_FLOW_FORWARD;
+}
+
 /* Keeps where a flow goes. `flags`: enum shoal_flow_flags. */
 static __always_inline void flow_keep(const struct shoal_pkt *p, const struct shoal_backend *be, __u32 id,
 				      __u32 service, __u32 flags)
 {
+	struct shoal_flow_key key;
 	struct shoal_flow fresh;
 
+	forward_key(&key, p);
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &be->addr);
 	fresh.port = be->port;
@@ -155,7 +170,7 @@ static __always_inline void flow_keep(const struct shoal_pkt *p, const struct sh
 	fresh.seen_s = now_s();
 	fresh.node = be->node;
 	fresh.flags = flags;
-	bpf_map_update_elem(&shoal_flows, &p->key, &fresh, BPF_ANY);
+	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 
 static __always_inline void count_flow(__u32 backend)
@@ -169,13 +184,14 @@ static __always_inline void count_flow(__u32 backend)
 #define OWNER_FRESH (1ULL << 34) /* it begins something new */
 
 /* The flow's own entry, when it says where this packet goes. */
-static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 service, __u32 now)
+static __always_inline struct shoal_flow *flow_known(const struct shoal_pkt *p, __u32 service, __u32 now)
 {
 	const struct shoal_backend *be;
+	struct shoal_flow_key key;
 	struct shoal_flow *flow;
 
-	p->key.dir = SHOAL_FLOW_FORWARD;
-	flow = bpf_map_lookup_elem(&shoal_flows, &p->key);
+	forward_key(&key, p);
+	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	if (!flow || flow_begins_anew(flow, p, service, now))
 		return NULL;
 	be = backend_same(flow->backend, flow->epoch);
@@ -187,8 +203,8 @@ static __always_inline struct shoal_flow *flow_known(struct shoal_pkt *p, __u32 
 }
 
 /* Where there is an entry a flow: the backend's id with the bits above; 0 in its place: nobody. */
-SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service, __u32 number,
-				 int v6)
+SHOAL_GLOBAL __u64 flow_by_entry(const struct shoal_pkt *p, const struct shoal_frontend *fe, __u32 service,
+				 __u32 number, int v6)
 {
 	struct shoal_affinity_key client = {.kind = SHOAL_AFFINITY_ADDRESS};
 	const struct shoal_backend *be;
@@ -209,8 +225,17 @@ SHOAL_GLOBAL __u64 flow_by_entry(struct shoal_pkt *p, const struct shoal_fronten
 	return id | OWNER_FRESH;
 }
 
-/* The same for a TCP packet in a slot that has moved, which holds `slot`. */
-SHOAL_GLOBAL __u64 flow_of_moved(struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
+/* The entry of a connection that was here before under the key of a new one. Out of line for the stack's sake. */
+static __noinline long flow_forget(const struct shoal_pkt *p)
+{
+	struct shoal_flow_key key;
+
+	forward_key(&key, p);
+	return bpf_map_delete_elem(&shoal_flows, &key);
+}
+
+/* The same for a TCP packet in a slot that has moved, which holds `slot`; and for one of a connection with affinity. */
+SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
 {
 	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
@@ -221,8 +246,10 @@ SHOAL_GLOBAL __u64 flow_of_moved(struct shoal_pkt *p, __u32 service, __u32 numbe
 	flow = flow_known(p, service, now_s());
 	if (flow)
 		return flow->backend | (flow->flags & SHOAL_FLOW_ASK ? OWNER_ASK : 0);
-	if (is_syn(p))
+	if (is_syn(p)) {
+		flow_forget(p);
 		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;
+	}
 	owner = flow_owner(p, service, number, 0, dsr);
 	be = backend_valid((__u32)owner);
 	if (owner & OWNER_NONE && be) {
@@ -243,10 +270,11 @@ static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const
 	const __u32 number = flow_number(p);
 	__u32 slot;
 
-	if (unlikely(p->key.proto != IPPROTO_TCP || fe->affinity_s))
+	/* A client's affinity says where its new connections go, and nothing of those that it has. */
+	if (unlikely(p->key.proto != IPPROTO_TCP || (fe->affinity_s && is_syn(p))))
 		return flow_by_entry(p, fe, service, number, v6);
 	slot = ring_slot(ring_ref(service), number);
-	if (unlikely(slot & SHOAL_SLOT_MOVED))
+	if (unlikely(slot & SHOAL_SLOT_MOVED || fe->affinity_s))
 		return flow_of_moved(p, service, number, slot, dsr);
 	return slot | (is_syn(p) ? OWNER_FRESH : 0);
 }

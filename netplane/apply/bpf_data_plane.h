@@ -105,6 +105,7 @@ private:
   KernelPorts kernel_;
   const Clock& clock_;
   HostLinks links_;
+  bool announcer_is_old_ = false;  // for other uplinks than there are
   bool programs_attached_ = false;
   bool nftables_left_ = true;  // what a data plane of that kind may have left is not yet swept
 

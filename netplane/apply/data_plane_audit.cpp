@@ -43,8 +43,11 @@ void BpfDataPlane::audit_links(AuditReport& report) {
   note_uplinks(before, links_, report);
   if (before.overlay.index != links_.overlay.index)
     report.findings.push_back(fmt::format("the device {} was gone", links_.overlay.name));
-  if (moved(before.uplinks, links_.uplinks)) {
-    if (auto opened = kernel_.open_announcer(links_.uplinks))
+  announcer_is_old_ = announcer_is_old_ || moved(before.uplinks, links_.uplinks);
+  if (announcer_is_old_) {
+    auto opened = kernel_.open_announcer(links_.uplinks);
+    announcer_is_old_ = !opened;
+    if (opened)
       announcements_.use(*std::move(opened), report.errors);
     else
       report.errors.push_back({"uplinks", std::move(opened).error()});

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
 
 namespace shoal::apply {
 
 std::vector<std::string> BpfDataPlane::limitations() const {
   std::vector<std::string> out = kernel_.programs->limitations();
+  std::ranges::move(uplink_limitations(links_), std::back_inserter(out));
   if (!config_.socket_hooks)
     out.emplace_back(
         "features.socket_lb is off: connections to Services are translated packet by packet, and "

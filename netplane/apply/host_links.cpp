@@ -13,8 +13,11 @@ constexpr std::uint32_t kMainTable = 254;
 
 Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   HostLinks links;
+  const kernel::HostNetwork host =
+      SHOAL_TRY_WRAP(kernel::read_host_network(rtnl), "find the uplinks");
   links.uplinks =
-      SHOAL_TRY_WRAP(kernel::find_uplinks(rtnl, config.uplink_wish()), "find the uplinks");
+      SHOAL_TRY_WRAP(kernel::choose_uplinks(host, config.uplink_wish()), "find the uplinks");
+  links.missing = kernel::missing_uplinks(host, config.uplink_wish());
   const kernel::Uplink& uplink = links.uplink();
   const std::uint32_t mtu_min = config.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
   if (uplink.mtu < mtu_min + kOverlayOverheadBytes)
@@ -71,6 +74,15 @@ bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::
     return a.index == b.index && a.mac == b.mac && a.subnets == b.subnets &&
            a.leads_out_v4 == b.leads_out_v4 && a.leads_out_v6 == b.leads_out_v6;
   });
+}
+
+std::vector<std::string> uplink_limitations(const HostLinks& links) {
+  std::vector<std::string> out;
+  for (const std::string& name : links.missing)
+    out.push_back(fmt::format("network.uplinks names {}, and there is no such link that is up: "
+                              "Services are not served there until there is",
+                              name));
+  return out;
 }
 
 std::string describe(const std::vector<kernel::Uplink>& uplinks) {

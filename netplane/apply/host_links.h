@@ -20,6 +20,7 @@ namespace shoal::apply {
 
 struct HostLinks {
   std::vector<kernel::Uplink> uplinks;  // the main one first; once made never empty
+  std::vector<std::string> missing;     // of network.uplinks: what no link is
   kernel::Link overlay;
   std::uint32_t pod_mtu = 0;
   const kernel::Uplink& uplink() const { return uplinks.front(); }
@@ -40,6 +41,8 @@ private:
 // Whether what is attached to the uplinks, and what the LAN was told on them, has to be looked at
 // anew: another device, MAC or subnet.
 bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now);
+// What shoal status says of uplinks that were asked for and are not there.
+std::vector<std::string> uplink_limitations(const HostLinks& links);
 std::string describe(const std::vector<kernel::Uplink>& uplinks);  // "eth0 at MAC, eth1 at MAC"
 
 // Makes what is missing and mends what is not as it should be; repeating it is cheap. kInvalid: the

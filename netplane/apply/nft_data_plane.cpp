@@ -174,7 +174,7 @@ void NftDataPlane::apply_proxies(const model::Desired& desired, ApplyReport& rep
   std::set<IpAddress> announced;
   if (prune_allowed_)
     std::erase_if(proxies_, [&](const kernel::Proxy& proxy) {
-      if (wanted.contains(proxy) || !is_uplink(proxy.link))
+      if (wanted.contains(proxy))
         return false;
       Result<> done = kernel_.rtnl->delete_proxy(proxy);
       if (!done && done.error().code() != Errc::kNotFound) {

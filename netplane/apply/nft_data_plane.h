@@ -69,7 +69,6 @@ private:
   Result<> start();
   Result<bool> ensure_links();  // true when something had to be mended
   Result<> use_uplinks(std::vector<ObjectError>& errors);
-  bool is_uplink(std::uint32_t link) const;
   Result<Routes> read_routes() const;
 
   // nft_data_plane.cpp

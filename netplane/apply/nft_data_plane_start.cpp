@@ -30,9 +30,7 @@ Result<> NftDataPlane::start() {
   actual_.held = SHOAL_TRY_WRAP(kernel_.services->read(), "read the service table");
   routes_ = SHOAL_TRY(read_routes());
   for (const kernel::Proxy& proxy : SHOAL_TRY(kernel_.rtnl->proxies())) {
-    if (!is_uplink(proxy.link))
-      continue;
-    proxies_.insert(proxy);
+    proxies_.insert(proxy);  // those on a former uplink, too: they are taken away
     announcements_.known(proxy.ip);
   }
   std::vector<ObjectError> told_by_apply;
@@ -56,10 +54,6 @@ Result<> NftDataPlane::use_uplinks(std::vector<ObjectError>& errors) {
   announcements_.use(SHOAL_TRY(kernel_.open_announcer(links_.uplinks)), errors);
   uplinks_used_ = true;
   return {};
-}
-
-bool NftDataPlane::is_uplink(std::uint32_t link) const {
-  return std::ranges::find(links_.uplinks, link, &kernel::Uplink::index) != links_.uplinks.end();
 }
 
 Result<bool> NftDataPlane::ensure_links() {
@@ -184,10 +178,7 @@ AuditReport NftDataPlane::audit() {
     routes_ = *std::move(routes);
   }
   if (const auto proxies = kernel_.rtnl->proxies()) {
-    std::set<kernel::Proxy> held;
-    for (const kernel::Proxy& proxy : *proxies)
-      if (is_uplink(proxy.link) || proxies_.contains(proxy))
-        held.insert(proxy);  // those of an earlier uplink, too: they are taken away below
+    std::set<kernel::Proxy> held(proxies->begin(), proxies->end());
     if (held != proxies_)
       report.findings.push_back("the proxy entries of announced addresses were changed");
     proxies_ = std::move(held);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
 
 namespace shoal::apply {
 namespace {
@@ -33,6 +34,7 @@ std::vector<std::string> NftDataPlane::limitations() const {
   if (!config_.masquerade)
     out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
                      "back to them");
+  std::ranges::move(uplink_limitations(links_), std::back_inserter(out));
   return out;
 }
 

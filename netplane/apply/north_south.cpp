@@ -24,6 +24,11 @@ XdpChoice choose_xdp(const Config& config, const kernel::Uplink& uplink) {
                     "unless the other end takes such frames, by an XDP program or GRO of its own "
                     "(features.xdp: on says that it does); {}",
                     uplink.name, kCost)};
+  if (uplink.kind == "bond")
+    return {false,
+            fmt::format("no XDP on the uplink {}, a bond: its ports' drivers would run it, and it "
+                        "knows the uplink only; {}",
+                        uplink.name, kCost)};
   return {true, ""};
 }
 

@@ -104,8 +104,11 @@ Result<> PlanRunner::build(const plan::WriteRings::Item& item, std::span<model::
   if (!item.members.empty())
     ring_builder_.build(item.members, ring);
   ring_contents_[item.service] = plan::ring_digest(ring);
-  if (!item.to.history)
+  if (!item.to.history) {
+    if (!item.before.empty())
+      plan::mark_all_moved(ring);
     return {};
+  }
   const std::vector<model::BackendId> held = SHOAL_TRY_WRAP(
       maps_.ring_blocks(item.before.first_block, item.before.blocks()), "the ring before");
   const std::span all(held);

@@ -358,7 +358,7 @@ bool Planner::write_ring(const DesiredService& wanted, SwitchRings::Item&& item,
               item.to.blocks(), block_pool_.size() - block_pool_.free_count(), block_pool_.size()));
     return false;
   }
-  const RingRef before = item.to.history ? wanted.actual->ring : RingRef();
+  const RingRef before = wanted.actual != nullptr ? wanted.actual->ring : RingRef();
   write_rings_.items.push_back({*wanted.index, item.to, before, members_});
   switch_rings_.items.push_back(std::move(item));
   return true;

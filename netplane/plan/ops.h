@@ -71,7 +71,8 @@ struct WriteRings {
   struct Item {
     ServiceIndex service = 0;
     RingRef to;
-    RingRef before;  // that it takes the place of; not empty when `to` has a history
+    RingRef before;  // that it takes the place of; not empty when `to` has a history. Without one,
+                     // for want of room, every slot counts as moved: its connections are asked for
     std::vector<RingMember> members;
     bool operator==(const Item&) const = default;
   };

@@ -64,4 +64,9 @@ void carry_history(const RingImage& before, const std::function<bool(BackendId)>
   }
 }
 
+void mark_all_moved(std::span<BackendId> ring) {
+  for (BackendId& slot : ring)
+    slot |= kSlotMoved;
+}
+
 }  // namespace shoal::plan

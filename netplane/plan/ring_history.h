@@ -29,4 +29,7 @@ struct RingImage {
 void carry_history(const RingImage& before, const std::function<bool(model::BackendId)>& counts,
                    std::span<model::BackendId> ring, std::span<model::BackendId> former);
 
+// Without a history: every slot may have had other owners, nobody knows whom.
+void mark_all_moved(std::span<model::BackendId> ring);
+
 }  // namespace shoal::plan

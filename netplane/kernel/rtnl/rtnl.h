@@ -221,7 +221,11 @@ Result<HostNetwork> read_host_network(Rtnl& rtnl);
 // the first that `names` finds, then the only device that is up. Without `names` the others are
 // those of default routes. Loopback, the pods' links and overlays are never among them, and a port
 // of a bond or bridge is not: its master stands for it. kNotFound says what there is.
+// A name that no link has is passed over: see missing_uplinks. kExhausted: more than kUplinksMax.
 Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const UplinkWish& wish);
+inline constexpr std::size_t kUplinksMax = 64;
+// Pure. The names that no link has, or no link that is up for a pattern.
+std::vector<std::string> missing_uplinks(const HostNetwork& host, const UplinkWish& wish);
 Result<std::vector<Uplink>> find_uplinks(Rtnl& rtnl, const UplinkWish& wish = {});
 
 // Pure. The one on which the LAN is told of an address: the first whose subnet holds it, else the

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <set>
 
 namespace shoal::kernel {
@@ -72,25 +73,20 @@ bool has_address(const HostNetwork& host, const Link& link) {
   });
 }
 
+bool is_meant(const Link& link, const std::string& name) {
+  const bool pattern = name.find('*') != std::string::npos;
+  return !leads_inward(link) && matches_wildcard(name, link.name) &&
+         (!pattern || (link.up && !is_of_containers(link)));
+}
+
 // All that `names` mean, masters in place of their ports, each once.
-Result<std::vector<const Link*>> named_links(const HostNetwork& host,
-                                             const std::vector<std::string>& names) {
+std::vector<const Link*> named_links(const HostNetwork& host,
+                                     const std::vector<std::string>& names) {
   std::set<std::uint32_t> chosen;
-  for (const std::string& name : names) {
-    const bool pattern = name.find('*') != std::string::npos;
-    bool any = false;
-    for (const Link& link : host.links) {
-      if (leads_inward(link) || !matches_wildcard(name, link.name) ||
-          (pattern && (!link.up || is_of_containers(link))))
-        continue;
-      chosen.insert(master_of(host.links, link).index);
-      any = true;
-    }
-    if (!any)
-      return fail(Errc::kNotFound,
-                  fmt::format("uplink {}: there is no such link{}; there is: {}", name,
-                              pattern ? " that is up" : "", names_of(host.links)));
-  }
+  for (const std::string& name : names)
+    for (const Link& link : host.links)
+      if (is_meant(link, name))
+        chosen.insert(master_of(host.links, link).index);
   std::vector<const Link*> out;
   for (const Link& link : host.links)
     if (chosen.contains(link.index))
@@ -146,6 +142,11 @@ Result<const Link*> main_link(const HostNetwork& host, const UplinkWish& wish,
   for (const Link* link : named)
     if (has_address(host, *link))
       return link;
+  if (!wish.names.empty())
+    return fail(Errc::kNotFound,
+                fmt::format("uplink: none of {} is a link with an IPv4 address; there is: {}; give "
+                            "one of them an address, or name others",
+                            fmt::join(wish.names, ", "), names_of(host.links)));
   return only_link(host);
 }
 
@@ -241,7 +242,7 @@ bool Uplink::reaches(const IpAddress& ip) const {
 }
 
 Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const UplinkWish& wish) {
-  const auto named = SHOAL_TRY(named_links(host, wish.names));
+  const auto named = named_links(host, wish.names);
   const Link* first = SHOAL_TRY(main_link(host, wish, named));
   std::vector<Uplink> out{SHOAL_TRY(main_uplink(host, wish, *first))};
   std::set<std::uint32_t> others;
@@ -252,8 +253,20 @@ Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const Uplink
       for (const Route* route : default_routes(host, family))
         others.insert(master_of(host.links, *by_index(host.links, route->link)).index);
   others.erase(first->index);
+  if (others.size() >= kUplinksMax)
+    return fail(Errc::kExhausted,
+                fmt::format("{} links are uplinks, and {} is the most: name fewer",
+                            others.size() + 1, kUplinksMax));
   for (const std::uint32_t index : others)
     out.push_back(uplink_of(host, *by_index(host.links, index)));
+  return out;
+}
+
+std::vector<std::string> missing_uplinks(const HostNetwork& host, const UplinkWish& wish) {
+  std::vector<std::string> out;
+  for (const std::string& name : wish.names)
+    if (std::ranges::none_of(host.links, [&](const Link& link) { return is_meant(link, name); }))
+      out.push_back(name);
   return out;
 }
 

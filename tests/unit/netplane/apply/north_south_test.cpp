@@ -11,7 +11,9 @@ TEST(NorthSouth, XdpIsForEveryDeviceThatLosesNothing) {
   const XdpChoice on_hardware = choose_xdp({}, {.name = "eth0"});
   EXPECT_TRUE(on_hardware.attach);
   EXPECT_EQ(on_hardware.limitation, "");
-  EXPECT_TRUE(choose_xdp({}, {.name = "bond0", .kind = "bond"}).attach);
+  const XdpChoice on_bond = choose_xdp({}, {.name = "bond0", .kind = "bond"});
+  EXPECT_FALSE(on_bond.attach) << "its ports' drivers see the frames";
+  EXPECT_THAT(on_bond.limitation, testing::HasSubstr("bond0, a bond"));
   const XdpChoice on_veth = choose_xdp({}, {.name = "up0", .kind = "veth"});
   EXPECT_FALSE(on_veth.attach);
   EXPECT_THAT(on_veth.limitation, testing::AllOf(testing::HasSubstr("up0, a veth"),

@@ -124,6 +124,8 @@ void MapState::item(const WriteRings::Item& i) {
   const std::span all(slots);
   if (!i.members.empty())
     RingBuilder().build(i.members, all.first(i.to.slots));
+  if (!i.to.history && !i.before.empty())
+    mark_all_moved(all.first(i.to.slots));
   if (i.to.history) {
     if (i.before != refs_[i.service])
       violation("the history of another ring than the one in force");

@@ -77,6 +77,12 @@ TEST(RingHistory, SizesFollowTheHashSpace) {
   EXPECT_EQ(next(first({1, 2, 3, 4}), {5, 5}).former, (Owners{1, 2, 3, 4}));
 }
 
+TEST(RingHistory, WithoutOneEverySlotMayHaveMoved) {
+  Owners ring{1, 2};
+  mark_all_moved(ring);
+  EXPECT_EQ(ring, (Owners{kMoved1, kMoved2}));
+}
+
 // Against a twin that keeps, for each of the smallest parts of the hash space, a list of who had
 // it: as long as rings do not shrink, the ring knows exactly those.
 TEST(RingHistory, IsWhatAListOfOwnersSays) {

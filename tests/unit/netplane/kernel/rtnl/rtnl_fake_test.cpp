@@ -136,7 +136,7 @@ TEST_F(Uplinks, AMasterStandsForItsPorts) {
   host_.routes.clear();
   EXPECT_EQ(chosen(), Names{"bond0"}) << "of three that are up, two are ports";
   link("bond0").kind = "vrf";
-  EXPECT_THAT(chosen({.names = {"eth*"}}).front(), testing::HasSubstr("no default route"));
+  EXPECT_THAT(chosen({.names = {"eth*"}}).front(), testing::HasSubstr("none of eth* is a link"));
 }
 
 TEST_F(Uplinks, WithoutADefaultRouteTheOnlyLinkServes) {
@@ -188,13 +188,26 @@ TEST_F(Uplinks, AnAddressIsToldOfWhereItsSubnetIs) {
 
 TEST_F(Uplinks, ErrorsSayWhatThereIs) {
   EXPECT_THAT(chosen({.device = "eth7"}).front(), testing::HasSubstr("eth0, eth1"));
-  EXPECT_THAT(chosen({.names = {"eth0", "bond*"}}).front(),
-              testing::AllOf(testing::HasSubstr("bond*"), testing::HasSubstr("eth0, eth1")));
+  EXPECT_THAT(chosen({.names = {"eth9", "bond*"}}).front(),
+              testing::AllOf(testing::HasSubstr("eth9, bond*"), testing::HasSubstr("eth0, eth1")));
   EXPECT_THAT(chosen({.address = ip("203.0.113.9")}).front(), testing::HasSubstr("203.0.113.9"));
   EXPECT_THAT(chosen({.device = "eth0", .address = ip("198.51.100.5")}).front(),
               testing::HasSubstr("does not have the address"));
   host_.addresses.clear();
   EXPECT_THAT(chosen({.device = "eth0"}).front(), testing::HasSubstr("no IPv4 address"));
+}
+
+// The host does not go with one of its links.
+TEST_F(Uplinks, ANameThatIsNotThereIsPassedOverAndToldOf) {
+  EXPECT_EQ(chosen({.names = {"eth0", "bond*"}}), Names{"eth0"});
+  EXPECT_EQ(missing_uplinks(host_, {.names = {"eth0", "bond*", "eth7"}}), (Names{"bond*", "eth7"}));
+}
+
+TEST_F(Uplinks, TheirNumberIsBounded) {
+  for (std::uint32_t i = 0; i < kUplinksMax; i++)
+    host_.links.push_back(
+        {.index = 100 + i, .name = "eno1." + std::to_string(i), .mtu = 1500, .up = true});
+  EXPECT_THAT(chosen({.names = {"eth0", "eno1.*"}}).front(), testing::HasSubstr("64 is the most"));
 }
 
 std::string hex_of(const std::string& bytes) {
