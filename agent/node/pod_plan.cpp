@@ -46,6 +46,14 @@ std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited) {
   return std::max(left, std::min(grace, kGraceMin));
 }
 
+bool is_news(const ContainerSeen& seen, const runtime::shim::ContainerState& state) {
+  if (!seen.current)
+    return true;
+  const runtime::shim::ContainerState& current = *seen.current;
+  return state.ref.attempt > current.ref.attempt ||
+         (state.ref.attempt == current.ref.attempt && state.phase >= current.phase);
+}
+
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& state) {
   return policy == RestartPolicy::kAlways ||
          (policy == RestartPolicy::kOnFailure && state.exit_code != 0);

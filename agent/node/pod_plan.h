@@ -101,6 +101,10 @@ Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime n
 // if it is no longer than kGraceMin, and never less than that.
 std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited);
 
+// Whether a state tells more than what has been seen of that container. The answer to a creation
+// may come after the event of the container's end: a phase never goes back within an attempt.
+bool is_news(const ContainerSeen& seen, const runtime::shim::ContainerState& state);
+
 // Whether a container that has ended is to be started again.
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);
 // When, and with which backoff the next time.

@@ -238,7 +238,6 @@ void PodWorker::start_one(std::size_t index) {
     ContainerSeen& container = seen_.containers[index];
     if (result) {
       container.image_id = result->image_id;
-      container.waiting.reset();
       take_state(result->state);
       event("Normal", "Started", "Started container " + spec_.containers[index].name);
     } else {
@@ -428,8 +427,8 @@ void PodWorker::take_state(const ContainerState& state) {
     if (spec_.containers[i].name != state.ref.name)
       continue;
     ContainerSeen& seen = seen_.containers[i];
-    if (seen.current && state.ref.attempt < seen.current->ref.attempt)
-      return;  // an old attempt's
+    if (!is_news(seen, state))
+      return;
     const bool same_attempt = seen.current && seen.current->ref.attempt == state.ref.attempt;
     const ContainerPhase before = same_attempt ? seen.current->phase : ContainerPhase::kCreating;
     if (seen.current && !same_attempt)

@@ -92,6 +92,19 @@ TEST(NextStep, AFailedStepWaitsForItsRetry) {
   EXPECT_EQ(next_step(spec, state, true, at(5)), Step{StepKind::kStartSandbox});
 }
 
+TEST(IsNews, APhaseNeverGoesBack) {
+  ContainerSeen container;
+  EXPECT_TRUE(is_news(container, running()));
+  container.current = running(1);
+  EXPECT_FALSE(is_news(container, exited(0)));  // of the attempt before
+  EXPECT_TRUE(is_news(container, exited(0, 1, 1)));
+  EXPECT_TRUE(is_news(container, running(2)));
+  // The container's end was told before the answer to its creation came.
+  container.current = exited(0, 1, 1);
+  EXPECT_FALSE(is_news(container, running(1)));
+  EXPECT_TRUE(is_news(container, running(2)));
+}
+
 TEST(NextStep, RestartsAsThePolicySays) {
   for (const auto& [policy, code, again] : {std::tuple{RestartPolicy::kAlways, 0, true},
                                             {RestartPolicy::kAlways, 1, true},
