@@ -113,6 +113,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.cluster.node_port_range = config.node_port_range;
   options.node_port_addresses = config.node_port_addresses;
   options.cluster.vxlan_port = config.vxlan_port;
+  options.pod_pids_max = config.pod_pids_max;
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.proxy =
       config.proxy_nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf;

@@ -3,6 +3,7 @@
 #include "agent/api/quantity.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
+#include "netplane/base/strings.h"
 
 #include <boost/json/value_from.hpp>
 #include <fmt/format.h>
@@ -144,23 +145,39 @@ constexpr Field kCapabilitiesFields[] = {
     {.name = "drop", .list = ListType::kAtomic},
 };
 const Message kCapabilities{"Capabilities", kCapabilitiesFields};
-// The default profile is always on.
+// A profile of the host is named by its path below the host's own folder of them.
+std::string check_profile_path(const json::value& value) {
+  const std::string_view path = value.get_string();
+  if (path.empty() || path.starts_with('/'))
+    return "must be a relative path";
+  for (const std::string_view part : split(path, '/'))
+    if (part == ".." || part.empty())
+      return "must not contain '..' or empty parts";
+  return {};
+}
 constexpr Field kSeccompFields[] = {
-    {.name = "type",
-     .required = true,
-     .values = "RuntimeDefault",
-     .values_later = "Unconfined|Localhost"},
-    later("localhostProfile"),
+    {.name = "type", .required = true, .values = "RuntimeDefault|Unconfined|Localhost"},
+    {.name = "localhostProfile", .check = check_profile_path},
 };
-const Message kSeccomp{"SeccompProfile", kSeccompFields};
+void check_seccomp(const json::object& profile, std::string_view path, Causes& causes) {
+  const bool local = find_string(profile, "type") == "Localhost";
+  const bool named = !find_string(profile, "localhostProfile").empty();
+  if (local && !named)
+    causes.required(child_path(path, "localhostProfile"),
+                    "must be set when seccomp type is Localhost");
+  if (!local && named)
+    causes.invalid(child_path(path, "localhostProfile"),
+                   json::string(find_string(profile, "localhostProfile")),
+                   "can only be set when seccomp type is Localhost");
+}
+const Message kSeccomp{.name = "SeccompProfile", .fields = kSeccompFields, .check = check_seccomp};
 constexpr Field kSecurityFields[] = {
     {.name = "runAsUser", .type = FieldType::kInt64, .check = check_user_id},
     {.name = "runAsGroup", .type = FieldType::kInt64, .check = check_user_id},
     {.name = "runAsNonRoot", .type = FieldType::kBool},
     {.name = "readOnlyRootFilesystem", .type = FieldType::kBool},
-    // Containers run with no_new_privileges always: only `false` can be kept.
-    later("allowPrivilegeEscalation", "false"),
-    later("privileged"),
+    {.name = "allowPrivilegeEscalation", .type = FieldType::kBool},
+    {.name = "privileged", .type = FieldType::kBool},
     part("capabilities", kCapabilities),
     part("seccompProfile", kSeccomp),
     later("appArmorProfile"),
@@ -168,15 +185,28 @@ constexpr Field kSecurityFields[] = {
     later("windowsOptions"),
     later("procMount", "Default"),
 };
-const Message kSecurity{"SecurityContext", kSecurityFields};
+void check_security(const json::object& security, std::string_view path, Causes& causes) {
+  const auto is = [&](std::string_view field, bool value) {
+    const json::value* found = security.if_contains(field);
+    return found && found->is_bool() && found->get_bool() == value;
+  };
+  if (is("privileged", true) && is("allowPrivilegeEscalation", false))
+    causes.invalid(child_path(path, "allowPrivilegeEscalation"), false,
+                   "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+}
+const Message kSecurity{
+    .name = "SecurityContext", .fields = kSecurityFields, .check = check_security};
 constexpr Field kPodSecurityFields[] = {
     {.name = "runAsUser", .type = FieldType::kInt64, .check = check_user_id},
     {.name = "runAsGroup", .type = FieldType::kInt64, .check = check_user_id},
     {.name = "runAsNonRoot", .type = FieldType::kBool},
-    later("fsGroup"),
-    later("fsGroupChangePolicy"),
-    later("supplementalGroups"),
-    later("supplementalGroupsPolicy"),
+    {.name = "fsGroup", .type = FieldType::kInt64, .check = check_user_id},
+    {.name = "fsGroupChangePolicy", .values = "Always|OnRootMismatch"},
+    {.name = "supplementalGroups",
+     .type = FieldType::kInt64,
+     .list = ListType::kAtomic,
+     .check = check_user_id},
+    {.name = "supplementalGroupsPolicy", .values = "Merge|Strict"},
     later("sysctls"),
     part("seccompProfile", kSeccomp),
     later("appArmorProfile"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/api/writer_plan.h"
 
+#include "agent/api/pod_security.h"
 #include "agent/api/selector.h"
 #include "agent/api/time_text.h"
 #include "netplane/base/strings.h"
@@ -9,6 +10,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace shoal::api {
 namespace json = boost::json;
@@ -90,9 +92,31 @@ std::string scope_of(const Kind& kind, const json::object& body) {
   return std::string(ns.empty() ? "default" : ns);
 }
 
+// Its namespace says what a pod may ask for.
+std::expected<void, ApiError> check_pod_security(const json::object& pod, std::string_view ns_name,
+                                                 const json::object& ns) {
+  const json::object* spec = find_object(pod, "spec");
+  const PodSecurityLevel level = pod_security_level(ns);
+  const auto violations = spec ? pod_security_violations(*spec, level) : std::vector<std::string>{};
+  if (violations.empty())
+    return {};
+  const std::string mend =
+      level == PodSecurityLevel::kUnlabelled
+          ? fmt::format("; to allow it, label the namespace: {}=privileged", kPodSecurityLabel)
+          : "";
+  return std::unexpected(
+      ApiError{403,
+               "Forbidden",
+               fmt::format("pods \"{}\" is forbidden: violates PodSecurity \"{}\" of namespace {}: "
+                           "{}{}",
+                           find_string(pod, "metadata.name"), to_string(level), ns_name,
+                           fmt::join(violations, ", "), mend),
+               {}});
+}
+
 // A new object's namespace must be there when the transaction commits, and not on its way out.
 std::expected<void, ApiError> hold_namespace(const WriterEnv& env, const Kind& kind,
-                                             std::string_view ns, std::string_view name,
+                                             std::string_view ns, const json::object& body,
                                              store::Txn& txn) {
   if (!kind.namespaced)
     return {};
@@ -107,10 +131,11 @@ std::expected<void, ApiError> hold_namespace(const WriterEnv& env, const Kind& k
         "Forbidden",
         fmt::format("{} \"{}\" is forbidden: unable to create new content in namespace {} because "
                     "it is being terminated",
-                    kind.resource(), name, ns),
+                    kind.resource(), find_string(body, "metadata.name"), ns),
         {}});
   txn.compares.push_back({key, stored->event.revision});
-  return {};
+  return kind.kind == "Pod" ? check_pod_security(body, ns, stored->body)
+                            : std::expected<void, ApiError>();
 }
 
 json::value initial_status(const Kind& kind) {
@@ -237,7 +262,7 @@ PlanResult plan_create(const WriterEnv& env, const Kind& kind, const json::objec
 
   WritePlan plan;
   plan.key = store::object_key(kind.resource(), ns, name);
-  if (auto held = hold_namespace(env, kind, ns, name, plan.txn); !held)
+  if (auto held = hold_namespace(env, kind, ns, body, plan.txn); !held)
     return std::unexpected(std::move(held.error()));
   if (env.replica.value(plan.key))
     return std::unexpected(ApiError{

@@ -257,6 +257,12 @@ constexpr Key kKeys[] = {
      "used go first.",
      set_number<&Config::affinity_max>},
 
+    {"limits.pod_pids", Type::kNumber, "16384", "", 64, 4'194'304, "",
+     "Processes and threads that one pod may have; what would be one more fails in the pod "
+     "(EAGAIN). "
+     "Counts for pods that start after a change.",
+     set_number<&Config::pod_pids_max>},
+
     {"cluster.pod_replace_after_s", Type::kNumber, "30", "", 1, 86'400, "",
      "How long after a host is declared dead its pods are replaced on others. Its backends leave "
      "the services at once.",

@@ -380,6 +380,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
       .nofile_hard = files_limit.rlim_max,
       .memory_bytes = static_cast<std::int64_t>(host.totalram) * host.mem_unit,
       .oom_score_adj = static_cast<int>(own_score ? parse_int(trim(*own_score)).value_or(0) : 0),
+      .pod_pids_max = options.pod_pids_max,
       .report = {},
       .drained = [this](const std::string& uid) { return drains->drained(uid, bridge->members()); },
       .local_pods_changed = {},

@@ -32,6 +32,7 @@ struct Options {
   std::chrono::milliseconds gossip_probe_timeout{200};
 
   ClusterSettings cluster;  // what `shoal init` fixes for the cluster
+  std::int64_t pod_pids_max = 16'384;
   Duration pod_replace_after = std::chrono::seconds(30);
 
   // bpffs, mtu, table sizes, switches; the cluster's and the host's parts are filled in by the

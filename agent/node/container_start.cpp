@@ -5,8 +5,11 @@
 #include "runtime/log/log_reader.h"
 #include "runtime/rootfs/rootfs.h"
 #include "runtime/spec/container_config.h"
+#include "runtime/spec/host_devices.h"
 #include "runtime/spec/user.h"
 
+#include <algorithm>
+#include <boost/json/parse.hpp>
 #include <filesystem>
 #include <fmt/format.h>
 
@@ -15,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using runtime::shim::ContainerRef;
+
+constexpr std::size_t kSeccompBytesMax = 1 << 20;
 
 fs::path rootfs_dir(const runtime::SandboxEnv& env, const std::string& uid, const std::string& id) {
   return env.pod_data_dir(uid) / "containers" / id;
@@ -60,7 +65,7 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
       {(etc / "resolv.conf").string(), "/etc/resolv.conf", false}};
 }
 
-Result<runtime::ProcessUser> user_of(const ContainerSpec& container,
+Result<runtime::ProcessUser> user_of(const PodSpec& pod, const ContainerSpec& container,
                                      const runtime::ImageConfig& image, const fs::path& rootfs) {
   const std::string passwd = SHOAL_TRY(runtime::read_rootfs_file(rootfs, "/etc/passwd"));
   const std::string group = SHOAL_TRY(runtime::read_rootfs_file(rootfs, "/etc/group"));
@@ -70,11 +75,42 @@ Result<runtime::ProcessUser> user_of(const ContainerSpec& container,
   runtime::ProcessUser user = SHOAL_TRY(runtime::resolve_user(wanted, passwd, group));
   if (container.run_as_group)
     user.gid = *container.run_as_group;
+  if (!pod.image_groups)
+    user.additional_gids.clear();
+  for (const std::uint32_t gid : pod.supplemental_groups)
+    if (std::ranges::find(user.additional_gids, gid) == user.additional_gids.end())
+      user.additional_gids.push_back(gid);
   if (container.run_as_non_root && user.uid == 0)
     return fail(
         Errc::kPermission,
         "container has runAsNonRoot and image will run as root (set securityContext.runAsUser)");
   return user;
+}
+
+Result<> set_privileges(const runtime::SandboxEnv& env, const ContainerSpec& container,
+                        runtime::ContainerConfig& config) {
+  config.capabilities_add = container.capabilities_add;
+  config.capabilities_drop = container.capabilities_drop;
+  config.capability_bound = SHOAL_TRY(runtime::capability_bound());
+  config.no_new_privileges = !container.privilege_escalation;
+  config.privileged = container.privileged;
+  if (container.privileged)
+    config.devices = runtime::host_devices();
+  config.seccomp = container.seccomp;
+  if (container.seccomp_profile.empty())
+    return {};
+  // One file for all hosts to have, as kubelet has it; the OCI runtime reads what is in it.
+  const fs::path file = env.seccomp_dir() / container.seccomp_profile;
+  config.seccomp_profile =
+      SHOAL_TRY_WRAP(read_file(file, kSeccompBytesMax),
+                     "cannot load seccomp profile; put it there on this host, or change "
+                     "securityContext.seccompProfile.localhostProfile");
+  boost::system::error_code error;
+  if (const auto parsed = boost::json::parse(config.seccomp_profile, error);
+      error || !parsed.is_object())
+    return fail(Errc::kInvalid, fmt::format("seccomp profile {} is not a JSON object: {}",
+                                            file.string(), error.message()));
+  return {};
 }
 
 Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest& request,
@@ -92,10 +128,9 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
   config.cwd = !container.working_dir.empty() ? container.working_dir
                : image.working_dir.empty()    ? "/"
                                               : image.working_dir;
-  config.user = SHOAL_TRY(user_of(container, image, rootfs));
+  config.user = SHOAL_TRY(user_of(request.pod, container, image, rootfs));
   config.mounts = SHOAL_TRY(write_etc(env, request));
-  config.capabilities_add = container.capabilities_add;
-  config.capabilities_drop = container.capabilities_drop;
+  SHOAL_TRY(set_privileges(env, container, config));
   config.nofile_hard = request.nofile_hard;
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
   config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;

@@ -35,6 +35,7 @@ struct Context {
   std::uint64_t nofile_hard = 1'048'576;
   std::int64_t memory_bytes = 0;  // of this host
   int oom_score_adj = 0;          // this process' own
+  std::int64_t pod_pids_max = 0;  // processes and threads of one pod
   // The status of a pod of this host; nothing: it is no longer here.
   std::function<void(const std::string& ns, const std::string& name, const std::string& uid,
                      std::optional<boost::json::object> status)>

@@ -118,6 +118,9 @@ Result<runtime::ResourceLimits> read_limits(const json::object& container) {
   if (const std::string text = quantity(least, "cpu"); !text.empty())
     limits.cpu_request_milli =
         SHOAL_TRY_WRAP(api::parse_quantity_milli(text), "resources.requests.cpu");
+  if (const std::string text = quantity(least, "memory"); !text.empty())
+    limits.memory_request_bytes =
+        SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.requests.memory");
   return limits;
 }
 
@@ -134,6 +137,24 @@ void read_security(const json::object& security, ContainerSpec& out) {
     out.capabilities_add = texts_at(*capabilities, "add");
     out.capabilities_drop = texts_at(*capabilities, "drop");
   }
+  out.privilege_escalation = flag_at(security, "allowPrivilegeEscalation");
+  out.privileged = flag_at(security, "privileged");
+  if (const json::object* profile = object_at(security, "seccompProfile")) {
+    out.seccomp = text_at(*profile, "type") != "Unconfined";
+    out.seccomp_profile = text_at(*profile, "localhostProfile");
+  }
+}
+
+void read_groups(const json::object& security, PodSpec& out) {
+  if (const json::array* groups = array_at(security, "supplementalGroups"))
+    for (const json::value& group : *groups)
+      if (group.is_int64())
+        out.supplemental_groups.push_back(static_cast<std::uint32_t>(group.as_int64()));
+  if (const auto group = number_at(security, "fsGroup")) {
+    out.fs_group = static_cast<std::uint32_t>(*group);
+    out.supplemental_groups.push_back(*out.fs_group);
+  }
+  out.image_groups = text_at(security, "supplementalGroupsPolicy") != "Strict";
 }
 
 PullPolicy read_pull_policy(const std::string& text) {
@@ -178,22 +199,6 @@ Result<ContainerSpec> read_container(const json::object& container,
 }
 
 }  // namespace
-
-bool is_limited(const runtime::ResourceLimits& limits) {
-  return limits.memory_bytes || limits.cpu_milli || limits.cpu_request_milli;
-}
-
-int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
-                  int own) {
-  const bool limited = std::any_of(pod.containers.begin(), pod.containers.end(),
-                                   [](const ContainerSpec& c) { return is_limited(c.limits); });
-  if (!limited || host_memory_bytes <= 0)
-    return 1000;
-  const std::int64_t memory = pod.containers[container].limits.memory_bytes.value_or(0);
-  const auto share = static_cast<double>(std::min(memory, host_memory_bytes)) /
-                     static_cast<double>(host_memory_bytes);
-  return std::max(std::clamp(1000 - static_cast<int>(1000 * share), 3, 999), own);
-}
 
 std::string expand(std::string_view text, const std::vector<std::string>& env) {
   std::string out;
@@ -240,6 +245,8 @@ Result<PodSpec> read_pod(const store::Object& pod) {
                          ? number_at(*metadata, "deletionGracePeriodSeconds")
                          : number_at(*spec, "terminationGracePeriodSeconds");
   out.grace = std::chrono::seconds(std::max<std::int64_t>(0, grace.value_or(30)));
+  if (const json::object* security = object_at(*spec, "securityContext"))
+    read_groups(*security, out);
   const json::array* containers = array_at(*spec, "containers");
   if (!containers || containers->empty())
     return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));

@@ -53,6 +53,10 @@ struct ContainerSpec {
   bool read_only_rootfs = false;
   std::vector<std::string> capabilities_add;
   std::vector<std::string> capabilities_drop;
+  bool privilege_escalation = false;  // no_new_privs is left off
+  bool privileged = false;
+  bool seccomp = true;
+  std::string seccomp_profile;  // of the host, below its seccomp folder; empty: the default one
   bool operator==(const ContainerSpec&) const = default;
 };
 
@@ -63,7 +67,10 @@ struct PodSpec {
   std::string hostname;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};
-  bool deleting = false;  // metadata.deletionTimestamp is set
+  bool deleting = false;                           // metadata.deletionTimestamp is set
+  std::optional<std::uint32_t> fs_group;           // owns the volumes
+  std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them
+  bool image_groups = true;  // and those that the image's /etc/group gives its user
   std::vector<ContainerSpec> containers;
   bool operator==(const PodSpec&) const = default;
 
@@ -71,14 +78,6 @@ struct PodSpec {
 };
 
 Result<PodSpec> read_pod(const store::Object& pod);
-
-bool is_limited(const runtime::ResourceLimits& limits);  // else Kubernetes calls it best effort
-// How readily the kernel kills a container's processes when memory runs out, as Kubernetes has it:
-// a pod without any limit first (1000), a container with a memory limit the later the more of the
-// host it was given. Never below `own`, the agent's: what it is itself protected by is not handed
-// on, and to go below takes a privilege that not every host grants.
-int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
-                  int own);
 
 // Kubernetes' $(NAME) in command, args and env values: replaced from `env` ("K=V"; the last one of
 // a name counts).

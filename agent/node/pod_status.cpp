@@ -5,6 +5,7 @@
 #include "agent/api/selector.h"
 #include "agent/api/time_text.h"
 #include "agent/node/pod_plan.h"
+#include "agent/node/pod_resources.h"
 
 #include <boost/json.hpp>
 
@@ -167,14 +168,9 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
   const std::string why = unready_names(spec, seen);
   json::object out{
       {"phase", phase_of(spec, seen)},      {"hostIP", facts.host_ips.front().to_string()},
-      {"hostIPs", ip_list(facts.host_ips)}, {"qosClass", "BestEffort"},
+      {"hostIPs", ip_list(facts.host_ips)}, {"qosClass", to_string(qos_class(spec))},
       {"startTime", rfc3339(seen.started)}, {"containerStatuses", std::move(containers)}};
   show_addresses(seen, out);
-  bool limited = false;
-  for (const ContainerSpec& container : spec.containers)
-    limited = limited || is_limited(container.limits);
-  if (limited)
-    out["qosClass"] = "Burstable";
   if (seen.sandbox_error) {
     out["reason"] = seen.sandbox_error->reason;
     out["message"] = seen.sandbox_error->message;

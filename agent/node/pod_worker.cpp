@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/pod_worker.h"
 
+#include "agent/node/pod_resources.h"
+
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <csignal>
@@ -177,7 +179,9 @@ void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents event
 void PodWorker::start_sandbox() {
   using Out = Result<std::pair<runtime::Sandbox, runtime::ShimEvents>>;
   const auto work = [env = context_.sandboxes,
-                     spec = runtime::SandboxSpec{spec_.uid, spec_.hostname}]() -> Out {
+                     spec =
+                         runtime::SandboxSpec{spec_.uid, spec_.hostname,
+                                              pod_limits(spec_, context_.pod_pids_max)}]() -> Out {
     runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
     runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));
     return std::pair(std::move(sandbox), std::move(events));

@@ -145,6 +145,10 @@ Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
       for (const std::string_view option : split(mount.super_options, ',')) {
         if (option == "memory")
           tree.memory_v1 = mount.mount_point;
+        else if (option == "cpu")
+          tree.cpu_v1 = mount.mount_point;
+        else if (option == "pids")
+          tree.pids_v1 = mount.mount_point;
         else if (option == "name=systemd")
           tree.systemd_v1 = mount.mount_point;
       }
@@ -188,6 +192,54 @@ Result<std::vector<fs::path>> make_pod_cgroup(const CgroupTree& tree,
   for (const fs::path& leaf : leaves)
     SHOAL_TRY(make_dirs(leaf));
   return leaves;
+}
+
+std::int64_t cpu_shares(std::int64_t request_milli) {
+  return std::clamp<std::int64_t>(request_milli * 1024 / 1000, 2, 262'144);
+}
+
+std::int64_t cpu_weight(std::int64_t request_milli) {
+  return 1 + (cpu_shares(request_milli) - 2) * 9999 / 262'142;
+}
+
+Result<> limit_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup,
+                          const PodLimits& limits) {
+  const bool v2 = tree.layout == CgroupLayout::kV2;
+  // controller: the v1 hierarchy that has it. asked: somebody relies on it.
+  const auto set = [&](const fs::path& controller, const char* v1_file, const std::string& v1_text,
+                       const char* v2_file, const std::string& v2_text,
+                       std::string_view asked) -> Result<> {
+    const fs::path group = (v2 ? tree.v2 : controller) / pod_cgroup;
+    const fs::path file = group / (v2 ? v2_file : v1_file);
+    if (v2 || !controller.empty()) {
+      if (!v2)
+        SHOAL_TRY(make_dirs(group));
+      if (::access(file.c_str(), F_OK) == 0)
+        return write_control(file, v2 ? v2_text : v1_text);
+    }
+    if (asked.empty())
+      return {};
+    return fail(Errc::kUnsupported,
+                fmt::format("this host has no {0} controller for {1}: boot it with that cgroup "
+                            "controller, or leave resources.limits.{0} out",
+                            asked, group.string()));
+  };
+  SHOAL_TRY(set(tree.cpu_v1, "cpu.shares", std::to_string(cpu_shares(limits.cpu_request_milli)),
+                "cpu.weight", std::to_string(cpu_weight(limits.cpu_request_milli)), ""));
+  if (limits.cpu_milli) {
+    const std::int64_t quota = std::max<std::int64_t>(*limits.cpu_milli * 100, 1000);
+    SHOAL_TRY(set(tree.cpu_v1, "cpu.cfs_quota_us", std::to_string(quota), "cpu.max",
+                  fmt::format("{} 100000", quota), "cpu"));
+  }
+  if (limits.memory_bytes) {
+    const std::string bytes = std::to_string(*limits.memory_bytes);
+    SHOAL_TRY(set(tree.memory_v1, "memory.limit_in_bytes", bytes, "memory.max", bytes, "memory"));
+  }
+  if (limits.pids) {
+    const std::string most = std::to_string(*limits.pids);
+    SHOAL_TRY(set(tree.pids_v1, "pids.max", most, "pids.max", most, ""));
+  }
+  return {};
 }
 
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {

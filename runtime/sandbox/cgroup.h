@@ -9,7 +9,9 @@
 
 #include "netplane/base/result.h"
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +26,8 @@ struct CgroupTree {
   std::filesystem::path v2;               // mount point; empty for v1
   std::vector<std::filesystem::path> v1;  // mount points of v1 hierarchies; empty for v2
   std::filesystem::path memory_v1;        // the one with the memory controller
+  std::filesystem::path cpu_v1;
+  std::filesystem::path pids_v1;
   std::filesystem::path
       systemd_v1;  // name=systemd, by which systemd tells units apart where there is no v2
 };
@@ -39,6 +43,23 @@ std::string pod_cgroup(std::string_view slice, std::string_view pod_uid);  // "s
 // limits.
 Result<std::vector<std::filesystem::path>> make_pod_cgroup(const CgroupTree& tree,
                                                            const std::string& pod_cgroup);
+// What a pod as a whole may use. Its containers' own limits are theirs (runtime/spec).
+struct PodLimits {
+  std::optional<std::int64_t> memory_bytes;
+  std::optional<std::int64_t> cpu_milli;
+  std::int64_t cpu_request_milli = 0;  // its weight among the pods of the host; 0: the least
+  std::optional<std::int64_t> pids;
+  bool operator==(const PodLimits&) const = default;
+};
+// Sets them on the pod's cgroup, which exists (make_pod_cgroup); in v1 hierarchies it is made.
+// A limit for which there is no controller is kUnsupported; weight and pids, which nobody asked for
+// by name, then go without.
+Result<> limit_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup,
+                          const PodLimits& limits);
+// Kubernetes' formulas: cpu.shares of cgroup v1, and cpu.weight of v2.
+std::int64_t cpu_shares(std::int64_t request_milli);
+std::int64_t cpu_weight(std::int64_t request_milli);
+
 // SIGKILL to whatever is in the pod's cgroup2, and waits until it is empty, at most 2 s. No cgroup:
 // fine.
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);

@@ -139,7 +139,9 @@ Result<Sandbox> start_sandbox(const SandboxEnv& env, const SandboxSpec& spec) {
   SHOAL_TRY(make_dirs(env.run_dir));
   SHOAL_TRY(make_dirs(run_dir, 0700));
   const auto start = [&]() -> Result<Sandbox> {
-    const auto leaves = SHOAL_TRY(make_pod_cgroup(env.cgroups, pod_cgroup(env.slice, spec.uid)));
+    const std::string group = pod_cgroup(env.slice, spec.uid);
+    const auto leaves = SHOAL_TRY(make_pod_cgroup(env.cgroups, group));
+    SHOAL_TRY(limit_pod_cgroup(env.cgroups, group, spec.limits));
     RunOptions options;
     options.timeout = kShimStartTimeout;
     options.env = {kShimPath};

@@ -42,6 +42,8 @@ struct SandboxEnv {
   std::filesystem::path log_dir(std::string_view uid, std::string_view container) const {
     return data_dir / uid / "logs" / container;
   }
+  // Seccomp profiles that pods name (securityContext.seccompProfile.localhostProfile).
+  std::filesystem::path seccomp_dir() const { return data_dir.parent_path() / "seccomp"; }
   std::filesystem::path status_file(std::string_view uid) const {
     return data_dir / uid / "status.json";
   }
@@ -50,6 +52,7 @@ struct SandboxEnv {
 struct SandboxSpec {
   std::string uid;
   std::string hostname;
+  PodLimits limits;
 };
 
 struct Sandbox {

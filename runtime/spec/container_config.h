@@ -39,7 +39,20 @@ struct ResourceLimits {
   std::optional<std::int64_t> cpu_milli;          // limit: a quota of each 100 ms
   std::optional<std::int64_t> cpu_request_milli;  // weight
   std::optional<std::int64_t> pids;
+  std::optional<std::int64_t> memory_request_bytes;  // what it is ranked by when memory runs out
   bool operator==(const ResourceLimits&) const = default;
+};
+
+// A device of the host, for privileged containers (host_devices.h).
+struct DeviceNode {
+  std::string path;
+  char type = 'c';  // or 'b'
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+  std::uint32_t mode = 0600;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  bool operator==(const DeviceNode&) const = default;
 };
 
 struct ContainerConfig {
@@ -52,8 +65,13 @@ struct ContainerConfig {
   std::vector<BindMount> mounts;  // /etc/hosts, /etc/resolv.conf, /etc/hostname, volumes
   std::vector<std::string> capabilities_add;  // "NET_ADMIN" or "CAP_NET_ADMIN"; "ALL"
   std::vector<std::string> capabilities_drop;
+  std::uint64_t capability_bound = ~0ULL;  // those that "ALL" means; bit by number, CAP_CHOWN first
   bool no_new_privileges = true;
   bool seccomp = true;
+  std::string seccomp_profile;  // JSON, an OCI seccomp object; empty: the default one
+  // Nothing is held back: every capability, device and path, no seccomp, writable /sys.
+  bool privileged = false;
+  std::vector<DeviceNode> devices;        // of a privileged container
   std::uint64_t nofile = 1'048'576;       // clamped to nofile_hard
   std::uint64_t nofile_hard = 1'048'576;  // the host's hard limit
   std::string cgroups_path;               // "/shoal.slice/pod-UID/NAME-ATTEMPT"

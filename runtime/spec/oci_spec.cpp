@@ -122,13 +122,25 @@ named_capabilities(const std::vector<std::string>& names, std::string_view field
 
 // As Kubernetes has it: what is added by name stays, even when ALL is dropped.
 Result<std::vector<std::string>> effective_capabilities(const ContainerConfig& config) {
+  const auto bound = [&](std::size_t i) { return (config.capability_bound >> i & 1) != 0; };
+  if (config.privileged) {
+    std::vector<std::string> all;
+    for (std::size_t i = 0; i < kCapabilities.size(); ++i)
+      if (bound(i))
+        all.push_back(fmt::format("CAP_{}", kCapabilities[i].name));
+    return all;
+  }
   const auto add = SHOAL_TRY(named_capabilities(config.capabilities_add, "capabilities.add"));
   const auto drop = SHOAL_TRY(named_capabilities(config.capabilities_drop, "capabilities.drop"));
   const bool drop_all =
       std::ranges::find(config.capabilities_drop, "ALL") != config.capabilities_drop.end();
+  const bool add_all =
+      std::ranges::find(config.capabilities_add, "ALL") != config.capabilities_add.end();
   std::vector<std::string> names;
   for (std::size_t i = 0; i < kCapabilities.size(); ++i)
-    if (drop_all ? add[i] : (kCapabilities[i].by_default || add[i]) && !drop[i])
+    if (add_all && !bound(i))
+      continue;
+    else if (drop_all ? add[i] : (kCapabilities[i].by_default || add[i]) && !drop[i])
       names.push_back(fmt::format("CAP_{}", kCapabilities[i].name));
   return names;
 }
@@ -189,7 +201,7 @@ void write_process(JsonWriter& json, const ContainerConfig& config,
   json.key("rlimits").begin_array().begin_object();
   json.member("type", "RLIMIT_NOFILE").member("hard", nofile).member("soft", nofile);
   json.end_object().end_array();
-  json.member("noNewPrivileges", config.no_new_privileges);
+  json.member("noNewPrivileges", config.no_new_privileges && !config.privileged);
   if (config.oom_score_adj)
     json.member("oomScoreAdj", std::int64_t{*config.oom_score_adj});
   json.end_object();
@@ -210,21 +222,23 @@ void write_mounts(JsonWriter& json, const ContainerConfig& config) {
   write_mount(json, "/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"});
   write_mount(json, "/dev/shm", "tmpfs", "shm",
               {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"});
-  write_mount(json, "/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"});
+  const char* access = config.privileged ? "rw" : "ro";
+  write_mount(json, "/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access});
   if (config.cgroup_v2)
     write_mount(json, "/sys/fs/cgroup", "cgroup", "cgroup",
-                {"nosuid", "noexec", "nodev", "relatime", "ro"});
+                {"nosuid", "noexec", "nodev", "relatime", access});
   for (const BindMount& mount : config.mounts)
     write_mount(json, mount.destination, "bind", mount.source,
                 {"rbind", "rprivate", mount.read_only ? "ro" : "rw"});
   json.end_array();
 }
 
-void write_resources(JsonWriter& json, const ResourceLimits& limits) {
-  json.key("resources").begin_object();
+void write_device_rules(JsonWriter& json, bool privileged) {
   json.key("devices").begin_array();
-  json.begin_object().member("allow", false).member("access", "rwm").end_object();
+  json.begin_object().member("allow", privileged).member("access", "rwm").end_object();
   for (const Device& device : kDevices) {
+    if (privileged)
+      break;
     json.begin_object().member("allow", true).member("type", std::string_view(&device.type, 1));
     json.member("major", device.major);
     if (device.minor >= 0)
@@ -232,6 +246,24 @@ void write_resources(JsonWriter& json, const ResourceLimits& limits) {
     json.member("access", device.access).end_object();
   }
   json.end_array();
+}
+
+void write_device_nodes(JsonWriter& json, const std::vector<DeviceNode>& devices) {
+  json.key("devices").begin_array();
+  for (const DeviceNode& device : devices) {
+    json.begin_object().member("path", device.path);
+    json.member("type", std::string_view(&device.type, 1));
+    json.member("major", device.major).member("minor", device.minor);
+    json.member("fileMode", device.mode).member("uid", device.uid).member("gid", device.gid);
+    json.end_object();
+  }
+  json.end_array();
+}
+
+void write_resources(JsonWriter& json, const ContainerConfig& config) {
+  const ResourceLimits& limits = config.resources;
+  json.key("resources").begin_object();
+  write_device_rules(json, config.privileged);
   if (limits.memory_bytes)
     json.key("memory").begin_object().member("limit", *limits.memory_bytes).end_object();
   if (limits.cpu_milli || limits.cpu_request_milli) {
@@ -266,8 +298,15 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
     json.begin_object().member("type", "cgroup").end_object();
   json.end_array();
   json.member("cgroupsPath", config.cgroups_path);
-  write_resources(json, config.resources);
-  if (config.seccomp) {
+  write_resources(json, config);
+  if (config.privileged) {
+    write_device_nodes(json, config.devices);
+    json.end_object();
+    return;
+  }
+  if (config.seccomp && !config.seccomp_profile.empty()) {
+    json.key("seccomp").raw(config.seccomp_profile);
+  } else if (config.seccomp) {
     json.key("seccomp").begin_object();
     json.member("defaultAction", "SCMP_ACT_ERRNO").member("defaultErrnoRet", 1);
     write_texts(json, "architectures", kArchitectures);

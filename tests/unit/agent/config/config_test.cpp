@@ -48,6 +48,7 @@ TEST(Config, NothingGivesTheDefaults) {
     EXPECT_TRUE(config.node_port_addresses.empty());
     EXPECT_FALSE(config.mtu);
     EXPECT_TRUE(config.tcx);
+    EXPECT_EQ(config.pod_pids_max, 16384U);
     EXPECT_EQ(config.pod_replace_after_s, 30U);
   }
 }

@@ -139,20 +139,5 @@ TEST(ReadPod, RefusesWhatCannotRun) {
   }
 }
 
-TEST(OomScore, FollowsWhatWasAskedFor) {
-  constexpr std::int64_t kHost = 16'000'000'000;
-  PodSpec pod;
-  pod.containers.resize(2);
-  EXPECT_EQ(oom_score_adj(pod, 0, kHost, -900),
-            1000);  // the agent's own protection is not handed on
-  pod.containers[0].limits.memory_bytes = 4'000'000'000;
-  EXPECT_EQ(oom_score_adj(pod, 0, kHost, -900), 750);
-  EXPECT_EQ(oom_score_adj(pod, 0, kHost, 800), 800);
-  EXPECT_EQ(oom_score_adj(pod, 1, kHost, -900), 999);  // beside one that has a limit
-  pod.containers[0].limits.memory_bytes = 10 * kHost;
-  EXPECT_EQ(oom_score_adj(pod, 0, kHost, 0), 3);
-  EXPECT_EQ(oom_score_adj(pod, 0, 0, 0), 1000);
-}
-
 }  // namespace
 }  // namespace shoal::node

@@ -44,6 +44,15 @@ TEST(Cgroups, ASubtreeMountedOverTheTreeCountsOnce) {
   EXPECT_EQ(tree->v1.size(), 2U);
 }
 
+TEST(Cgroups, WeightsAreKubernetes) {
+  EXPECT_EQ(cpu_shares(0), 2);
+  EXPECT_EQ(cpu_shares(100), 102);
+  EXPECT_EQ(cpu_shares(1'000'000'000), 262'144);
+  EXPECT_EQ(cpu_weight(0), 1);
+  EXPECT_EQ(cpu_weight(1000), 39);
+  EXPECT_EQ(cpu_weight(1'000'000'000), 10'000);
+}
+
 TEST(ShimRecord, IsReadStrictly) {
   const auto record = parse_shim_record("boot abc\nshim 12 34\ncontainer main-0 56 78\n");
   ASSERT_TRUE(record) << record.error().message();

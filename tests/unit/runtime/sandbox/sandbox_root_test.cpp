@@ -3,6 +3,7 @@
 // namespaces of its own.
 #include "runtime/log/log_reader.h"
 #include "runtime/sandbox/container_record.h"
+#include "runtime/spec/host_devices.h"
 #include "tests/fakes/pod_box.h"
 
 #include <csignal>
@@ -18,8 +19,8 @@ using testing::wait_until;
 
 class SandboxTest : public ::testing::Test {
 protected:
-  void start(const std::string& uid = "pod-a") {
-    auto started = start_sandbox(box.env, {uid, "web-1"});
+  void start(const std::string& uid = "pod-a", const PodLimits& limits = {}) {
+    auto started = start_sandbox(box.env, {uid, "web-1", limits});
     ASSERT_TRUE(started) << started.error().message();
     sandbox = std::move(*started);
   }
@@ -219,6 +220,58 @@ TEST_F(SandboxTest, MemoryLimitKillsAndSaysSo) {
   const auto state = box.state("pod-a", main);
   EXPECT_EQ(state->exit_code, 137);
   EXPECT_TRUE(state->oom_killed);
+}
+
+TEST_F(SandboxTest, ThePodAsAWholeIsLimited) {
+  if (box.env.cgroups.layout != CgroupLayout::kV2 && box.env.cgroups.pids_v1.empty())
+    GTEST_SKIP() << "no pids controller here";
+  PodLimits limits{64 << 20, 1500, 250, 20};
+  start("pod-a", limits);
+  const ContainerRef other{"other", 0};
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  // More than the pod may have, in a container that has no limit of its own.
+  expect_running(
+      box.run("pod-a", other,
+              box.config("pod-a", other,
+                         "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; wait")));
+  EXPECT_TRUE(wait_until([&] {
+    return log("other").find("Resource temporarily unavailable") != std::string::npos;
+  })) << log("other");
+  const CgroupTree& tree = box.env.cgroups;
+  const bool v2 = tree.layout == CgroupLayout::kV2;
+  const auto value = [&](const fs::path& v1, const char* v1_file, const char* v2_file) {
+    const auto text = read_file(
+        (v2 ? tree.v2 : v1) / pod_cgroup(box.env.slice, "pod-a") / (v2 ? v2_file : v1_file), 4096);
+    return text ? std::string(trim(*text)) : text.error().message();
+  };
+  EXPECT_EQ(value(tree.pids_v1, "pids.max", "pids.max"), "20");
+  EXPECT_EQ(value(tree.memory_v1, "memory.limit_in_bytes", "memory.max"), "67108864");
+  EXPECT_EQ(value(tree.cpu_v1, "cpu.shares", "cpu.weight"), v2 ? "10" : "256");
+  EXPECT_EQ(value(tree.cpu_v1, "cpu.cfs_quota_us", "cpu.max"), v2 ? "150000 100000" : "150000");
+  expect_swept(box.env, "pod-a");
+  EXPECT_TRUE(list_pod_cgroups(tree, box.env.slice).empty());
+}
+
+TEST_F(SandboxTest, APrivilegedContainerIsHeldBackByNothing) {
+  start();
+  auto config = box.config("pod-a", main, "sleep 1000");
+  config.privileged = true;
+  config.capability_bound = *capability_bound();
+  config.devices = host_devices();
+  expect_running(box.run("pod-a", main, config));
+  const auto inside = [&](const std::string& script) {
+    config.args = {"/bin/sh", "-c", script};
+    const auto output = exec_and_collect(box.env.socket("pod-a"), {main, *oci_process(config), 0},
+                                         std::chrono::seconds(20), {});
+    return output ? output->out + output->err : output.error().message();
+  };
+  EXPECT_EQ(inside("mount -t tmpfs x /tmp && echo mounted"), "mounted\n");
+  const std::string status = inside("cat /proc/1/status");
+  EXPECT_NE(status.find("NoNewPrivs:\t0"), std::string::npos) << status;
+  EXPECT_NE(status.find("Seccomp:\t0"), std::string::npos) << status;
+  EXPECT_NE(status.find(fmt::format("CapEff:\t{:016x}", config.capability_bound)),
+            std::string::npos)
+      << status;
 }
 
 TEST_F(SandboxTest, EventsTellOfStartAndEnd) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/base/fs.h"
 #include "runtime/spec/container_config.h"
+#include "runtime/spec/host_devices.h"
 #include "runtime/spec/json_writer.h"
 #include "runtime/spec/seccomp.h"
 #include "runtime/spec/user.h"
@@ -84,6 +85,36 @@ TEST(OciSpec, SameValueSameBytes) { EXPECT_EQ(*oci_spec(minimal()), *oci_spec(mi
 
 TEST(OciSpec, ProcessAloneIsThatOfTheSpec) {
   EXPECT_NE(oci_spec(minimal())->find("\"process\":" + *oci_process(minimal())), std::string::npos);
+}
+
+TEST(OciSpec, PrivilegedIsGolden) {
+  ContainerConfig config = minimal();
+  config.privileged = true;
+  config.capability_bound = 0x7;
+  config.devices = {{"/dev/fuse", 'c', 10, 229, 0666, 0, 0}};
+  expect_golden("privileged.json", readable(*oci_spec(config)));
+}
+
+TEST(OciSpec, ASeccompProfileOfTheHost) {
+  ContainerConfig config = minimal();
+  config.seccomp_profile = R"({"defaultAction":"SCMP_ACT_ALLOW"})";
+  const std::string text = *oci_spec(config);
+  EXPECT_NE(text.find(R"("seccomp":{"defaultAction":"SCMP_ACT_ALLOW"},)"), std::string::npos);
+  EXPECT_EQ(text.find("SCMP_ACT_ERRNO"), std::string::npos);
+}
+
+TEST(HostDevices, OfThisHost) {
+  EXPECT_EQ(*parse_capability_bound("Name:\tx\nCapBnd:\t000001ffffffffff\nSeccomp:\t0\n"),
+            0x1ffffffffffULL);
+  for (const char* bad : {"", "CapBnd:\t\n", "CapBnd:\tx1\n", "CapBnd:\t1g\n"})
+    EXPECT_FALSE(parse_capability_bound(bad)) << bad;
+  EXPECT_TRUE(capability_bound());
+  for (const DeviceNode& node : host_devices()) {
+    EXPECT_TRUE(node.path.starts_with("/dev/")) << node.path;
+    EXPECT_FALSE(node.path.starts_with("/dev/pts")) << node.path;
+    EXPECT_NE(node.path, "/dev/null");
+  }
+  EXPECT_TRUE(host_devices("/nowhere").empty());
 }
 
 TEST(OciSpec, CapabilitiesAddAndDrop) {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/node/pod_resources.h"
+
+#include <algorithm>
+
+namespace shoal::node {
+namespace {
+
+using runtime::ResourceLimits;
+
+constexpr int kGuaranteedScore = -997;
+constexpr int kBestEffortScore = 1000;
+
+bool asks(const ResourceLimits& limits) {
+  return limits.memory_bytes.value_or(0) > 0 || limits.cpu_milli.value_or(0) > 0 ||
+         limits.cpu_request_milli.value_or(0) > 0 || limits.memory_request_bytes.value_or(0) > 0;
+}
+
+// A request that is left out is the limit: the API fills it in.
+bool guaranteed(const ResourceLimits& limits) {
+  return limits.memory_bytes && limits.cpu_milli &&
+         limits.cpu_request_milli.value_or(*limits.cpu_milli) == *limits.cpu_milli &&
+         limits.memory_request_bytes.value_or(*limits.memory_bytes) == *limits.memory_bytes;
+}
+
+// Nothing, if one container has none: then the pod as a whole has none.
+std::optional<std::int64_t> sum(const PodSpec& pod,
+                                std::optional<std::int64_t> ResourceLimits::* limit) {
+  std::int64_t total = 0;
+  for (const ContainerSpec& container : pod.containers) {
+    const auto& one = container.limits.*limit;
+    if (!one || __builtin_add_overflow(total, *one, &total))
+      return std::nullopt;
+  }
+  return total;
+}
+
+}  // namespace
+
+std::string_view to_string(QosClass qos) {
+  switch (qos) {
+  case QosClass::kGuaranteed:
+    return "Guaranteed";
+  case QosClass::kBurstable:
+    return "Burstable";
+  case QosClass::kBestEffort:
+    return "BestEffort";
+  }
+  return "?";
+}
+
+QosClass qos_class(const PodSpec& pod) {
+  const auto all = [&](bool (*holds)(const ResourceLimits&)) {
+    return std::ranges::all_of(pod.containers,
+                               [&](const ContainerSpec& c) { return holds(c.limits); });
+  };
+  if (all([](const ResourceLimits& limits) { return !asks(limits); }))
+    return QosClass::kBestEffort;
+  return all(guaranteed) ? QosClass::kGuaranteed : QosClass::kBurstable;
+}
+
+int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
+                  int own) {
+  const QosClass qos = qos_class(pod);
+  if (qos == QosClass::kGuaranteed)
+    return std::max(kGuaranteedScore, own);
+  if (qos == QosClass::kBestEffort || host_memory_bytes <= 0)
+    return kBestEffortScore;
+  const ResourceLimits& limits = pod.containers[container].limits;
+  const std::int64_t memory = std::min(limits.memory_request_bytes.value_or(0), host_memory_bytes);
+  const auto share = static_cast<double>(memory) / static_cast<double>(host_memory_bytes);
+  // Kubernetes keeps a guaranteed pod below every other one, and a best-effort one above.
+  return std::max(std::clamp(1000 - static_cast<int>(1000 * share), 1000 + kGuaranteedScore, 999),
+                  own);
+}
+
+runtime::PodLimits pod_limits(const PodSpec& pod, std::int64_t pids) {
+  runtime::PodLimits out;
+  out.memory_bytes = sum(pod, &ResourceLimits::memory_bytes);
+  out.cpu_milli = sum(pod, &ResourceLimits::cpu_milli);
+  for (const ContainerSpec& container : pod.containers)
+    out.cpu_request_milli += container.limits.cpu_request_milli.value_or(0);
+  out.pids = pids;
+  return out;
+}
+
+}  // namespace shoal::node
