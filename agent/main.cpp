@@ -113,6 +113,8 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.cluster.node_port_range = config.node_port_range;
   options.node_port_addresses = config.node_port_addresses;
   options.cluster.vxlan_port = config.vxlan_port;
+  options.kept_cpu_milli = config.reserved_cpu_milli;
+  options.kept_memory_bytes = std::int64_t{config.reserved_memory_mib} << 20;
   options.pod_pids_max = config.pod_pids_max;
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.proxy =

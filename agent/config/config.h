@@ -72,6 +72,8 @@ struct Config {
   std::uint32_t flows_max = 0;
   std::uint32_t ring_blocks_max = 0;
   std::uint32_t affinity_max = 0;
+  std::uint32_t reserved_cpu_milli = 0;
+  std::uint32_t reserved_memory_mib = 0;
   std::uint32_t pod_pids_max = 0;
   std::uint32_t pod_replace_after_s = 0;
 };

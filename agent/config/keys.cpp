@@ -263,6 +263,15 @@ constexpr Key kKeys[] = {
      "Counts for pods that start after a change.",
      set_number<&Config::pod_pids_max>},
 
+    {"node.reserved_cpu_milli", Type::kNumber, "100", "", 0, 1'000'000, "",
+     "Thousandths of a CPU that are kept for the host itself: the scheduler does not give them to "
+     "pods. At most half of the CPUs.",
+     set_number<&Config::reserved_cpu_milli>},
+    {"node.reserved_memory_mib", Type::kNumber, "256", "", 0, 16'777'216, "",
+     "Mebibytes of memory that are kept for the host itself: pods together cannot have them. At "
+     "most half of the memory.",
+     set_number<&Config::reserved_memory_mib>},
+
     {"cluster.pod_replace_after_s", Type::kNumber, "30", "", 1, 86'400, "",
      "How long after a host is declared dead its pods are replaced on others. Its backends leave "
      "the services at once.",

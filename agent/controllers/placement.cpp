@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Binds pods without a node: fewest pods of the same owner first, then fewest pods, then
-// rendezvous.
+// Binds pods without a node, where what they request is free: fewest pods of the same owner first,
+// then the least loaded host, then fewest pods, then rendezvous.
 //
 // All pending pods are placed in one look, each counting on the ones before it, and one member does
 // it for the whole cluster: placements made apart would each choose the host that is emptiest at
@@ -8,12 +8,14 @@
 // at once cannot bind a pod twice.
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
+#include "agent/view/requests.h"
 #include "netplane/base/hash.h"
 #include "netplane/base/strings.h"
 
 #include <algorithm>
 #include <fmt/format.h>
 #include <map>
+#include <tuple>
 
 namespace shoal::controllers {
 
@@ -24,6 +26,10 @@ namespace {
 constexpr std::string_view kComponent = "default-scheduler";
 constexpr std::int64_t kPodsPerNodeDefault = 110;  // Kubernetes' own, when a node reports nothing
 
+// What a pod counts for in the load of a host when it requests nothing: Kubernetes' own.
+constexpr std::int64_t kCpuMilliAssumed = 100;
+constexpr std::int64_t kMemoryAssumed = 200 << 20;
+
 struct Place {
   ObjectPtr node;
   std::string name;
@@ -31,6 +37,39 @@ struct Place {
   std::int64_t pods = 0;
   std::map<std::string, std::int64_t, std::less<>> by_owner;
   std::vector<view::HostPort> host_ports;
+  view::Requests allocatable;
+  view::Requests requested;
+  view::Requests load;  // requested, and what is assumed of pods that request nothing
+
+  static view::Requests load_of(const view::Requests& requests) {
+    return {requests.cpu_milli ? requests.cpu_milli : kCpuMilliAssumed,
+            requests.memory_bytes ? requests.memory_bytes : kMemoryAssumed};
+  }
+  void add(const view::Requests& requests) {
+    const auto plus = [](std::int64_t& to, std::int64_t more) {
+      if (__builtin_add_overflow(to, more, &to))
+        to = INT64_MAX;
+    };
+    plus(requested.cpu_milli, requests.cpu_milli);
+    plus(requested.memory_bytes, requests.memory_bytes);
+    plus(load.cpu_milli, load_of(requests).cpu_milli);
+    plus(load.memory_bytes, load_of(requests).memory_bytes);
+  }
+  // A pod that requests nothing fits anywhere.
+  static bool fits(std::int64_t request, std::int64_t taken, std::int64_t have) {
+    return request == 0 || (taken <= have && request <= have - taken);
+  }
+  // The fuller of cpu and memory with the pod on it, in percent: small differences do not count.
+  std::int64_t load_with(const view::Requests& requests) const {
+    const view::Requests more = load_of(requests);
+    const auto percent = [](std::int64_t taken, std::int64_t plus, std::int64_t have) {
+      return static_cast<std::int64_t>(100 *
+                                       (static_cast<double>(taken) + static_cast<double>(plus)) /
+                                       static_cast<double>(std::max<std::int64_t>(have, 1)));
+    };
+    return std::max(percent(load.cpu_milli, more.cpu_milli, allocatable.cpu_milli),
+                    percent(load.memory_bytes, more.memory_bytes, allocatable.memory_bytes));
+  }
 
   bool has_free(const std::vector<view::HostPort>& wanted) const {
     return std::none_of(wanted.begin(), wanted.end(), [&](const view::HostPort& port) {
@@ -45,6 +84,8 @@ struct Place {
 
 // Why nodes cannot take a pod, and how many.
 using Reasons = std::map<std::string_view, int>;
+constexpr std::string_view kInsufficientCpu = "Insufficient cpu";
+constexpr std::string_view kInsufficientMemory = "Insufficient memory";
 
 std::string_view unfit(const World& world, const Object& node) {
   if (!world.members.alive(node.name))
@@ -83,11 +124,13 @@ public:
       Place place;
       place.name = node->name;
       place.capacity = capacity_of(*node);
+      place.allocatable = view::node_allocatable(*node);
       for (const ObjectPtr& pod : world.view.pods_on(node->name)) {
         if (view::is_finished(*pod))
           continue;
         ++place.pods;  // a terminating one still holds its address and its ports
         place.take_ports(view::host_ports(*pod));
+        place.add(view::pod_requests(*pod));
         if (!view::is_terminating(*pod))
           ++place.by_owner[owner_key(*pod)];
       }
@@ -102,8 +145,9 @@ public:
     const auto selector = api::LabelSelector::from_labels(node_selector(pod));
     const std::string owner = owner_key(pod);
     const std::vector<view::HostPort> host_ports = view::host_ports(pod);
+    const view::Requests requests = view::pod_requests(pod);
     std::vector<std::string> best;
-    std::pair<std::int64_t, std::int64_t> best_load{INT64_MAX, INT64_MAX};
+    std::tuple best_load{INT64_MAX, INT64_MAX, INT64_MAX};
     for (Place& place : places_) {
       if (node_selector(pod) && !selector.matches(view::labels(*place.node))) {
         ++reasons["didn't match Pod's node affinity/selector"];
@@ -117,10 +161,21 @@ public:
         ++reasons["didn't have free ports for the requested pod ports"];
         continue;
       }
+      const bool cpu =
+          Place::fits(requests.cpu_milli, place.requested.cpu_milli, place.allocatable.cpu_milli);
+      const bool memory = Place::fits(requests.memory_bytes, place.requested.memory_bytes,
+                                      place.allocatable.memory_bytes);
+      if (!cpu || !memory) {
+        if (!cpu)
+          ++reasons[kInsufficientCpu];
+        if (!memory)
+          ++reasons[kInsufficientMemory];
+        continue;
+      }
       const auto same = place.by_owner.find(owner);
-      const std::pair load{owner.empty() || same == place.by_owner.end() ? std::int64_t{0}
-                                                                         : same->second,
-                           place.pods};
+      const std::tuple load{owner.empty() || same == place.by_owner.end() ? std::int64_t{0}
+                                                                          : same->second,
+                            place.load_with(requests), place.pods};
       if (load > best_load)
         continue;
       if (load < best_load)
@@ -139,6 +194,7 @@ public:
     ++place.pods;
     ++place.by_owner[owner_key(pod)];
     place.take_ports(view::host_ports(pod));
+    place.add(view::pod_requests(pod));
   }
 
   std::string explain(const Reasons& reasons) const {
@@ -147,7 +203,8 @@ public:
     std::string out = fmt::format("0/{} nodes are available:", nodes_);
     const char* separator = " ";
     for (const auto& [reason, count] : reasons) {
-      out += fmt::format("{}{} node(s) {}", separator, count, reason);
+      const bool of_the_pod = reason == kInsufficientCpu || reason == kInsufficientMemory;
+      out += fmt::format("{}{} {}{}", separator, count, of_the_pod ? "" : "node(s) ", reason);
       separator = ", ";
     }
     return out + ".";

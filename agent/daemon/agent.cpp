@@ -16,7 +16,6 @@
 #include <csignal>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
-#include <sys/sysinfo.h>
 
 namespace shoal::daemon {
 
@@ -360,8 +359,13 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
   sandboxes.shim = options.shim;
   sandboxes.oci_runtime = options.oci_runtime;
   sandboxes.cgroups = SHOAL_TRY(runtime::detect_cgroups());
-  struct sysinfo host{};
-  ::sysinfo(&host);
+  // Pods together leave to the host what is kept for it.
+  const NodeResources host = node_resources(options.kept_cpu_milli, options.kept_memory_bytes);
+  if (auto limited = runtime::limit_slice(
+          sandboxes.cgroups, sandboxes.slice,
+          {host.pods_memory_bytes, std::nullopt, host.pods_cpu_milli, std::nullopt});
+      !limited)
+    spdlog::warn("nothing is kept for this host's own processes: {}", limited.error().message());
   const auto own_score = read_file("/proc/self/oom_score_adj", 16);
   rlimit files_limit{};
   ::getrlimit(RLIMIT_NOFILE, &files_limit);
@@ -378,7 +382,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
       .node_name = files.node_name,
       .host_ips = [this] { return own_addresses(); },
       .nofile_hard = files_limit.rlim_max,
-      .memory_bytes = static_cast<std::int64_t>(host.totalram) * host.mem_unit,
+      .memory_bytes = host.memory_bytes,
       .oom_score_adj = static_cast<int>(own_score ? parse_int(trim(*own_score)).value_or(0) : 0),
       .pod_pids_max = options.pod_pids_max,
       .report = {},
@@ -408,8 +412,13 @@ void Agent::Impl::report_node(bool ready, std::string message) {
   node_ready = ready;
   node_message = std::move(message);
   node_reported = own_addresses();
-  NodeFacts facts{files.node_name, node_reported,    node_ready,
-                  node_message,    node_ready_since, options.oci_runtime.filename().string()};
+  NodeFacts facts{files.node_name,
+                  node_reported,
+                  node_ready,
+                  node_message,
+                  node_ready_since,
+                  options.oci_runtime.filename().string(),
+                  node_resources(options.kept_cpu_milli, options.kept_memory_bytes)};
   if (auto told = bridge->report("nodes", "", files.node_name, own_node_uid, node_status(facts));
       !told)
     spdlog::error("report this host's status: {}", told.error().message());

@@ -34,16 +34,26 @@ std::string os_image() {
   return "Linux";
 }
 
-json::object resources() {
-  struct sysinfo info{};
-  ::sysinfo(&info);
-  const auto memory_kib = static_cast<std::uint64_t>(info.totalram) * info.mem_unit / 1024;
-  return {{"cpu", std::to_string(::sysconf(_SC_NPROCESSORS_ONLN))},
-          {"memory", fmt::format("{}Ki", memory_kib)},
+// Whole CPUs and mebibytes are written as such.
+json::object resources(std::int64_t cpu_milli, std::int64_t memory_bytes) {
+  return {{"cpu", cpu_milli % 1000 == 0 ? std::to_string(cpu_milli / 1000)
+                                        : fmt::format("{}m", cpu_milli)},
+          {"memory", fmt::format("{}Ki", memory_bytes / 1024)},
           {"pods", std::to_string(kPodsMax)}};
 }
 
 }  // namespace
+
+NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes) {
+  struct sysinfo info{};
+  ::sysinfo(&info);
+  NodeResources out;
+  out.cpu_milli = std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)) * 1000;
+  out.memory_bytes = static_cast<std::int64_t>(info.totalram) * info.mem_unit;
+  out.pods_cpu_milli = std::max(out.cpu_milli - kept_cpu_milli, out.cpu_milli / 2);
+  out.pods_memory_bytes = std::max(out.memory_bytes - kept_memory_bytes, out.memory_bytes / 2);
+  return out;
+}
 
 json::object node_status(const NodeFacts& facts) {
   utsname kernel{};
@@ -57,21 +67,22 @@ json::object node_status(const NodeFacts& facts) {
   for (const IpAddress& address : facts.addresses)
     addresses.push_back({{"type", "InternalIP"}, {"address", address.to_string()}});
   addresses.push_back({{"type", "Hostname"}, {"address", facts.name}});
-  return {{"addresses", std::move(addresses)},
-          {"conditions", json::array{std::move(ready)}},
-          {"capacity", resources()},
-          {"allocatable", resources()},
-          {"nodeInfo",
-           {{"architecture", "amd64"},
-            {"operatingSystem", "linux"},
-            {"osImage", os_image()},
-            {"kernelVersion", kernel.release},
-            {"bootID", boot_id().value_or("")},
-            {"machineID", ""},
-            {"systemUUID", ""},
-            {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
-            {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
-            {"kubeProxyVersion", ""}}}};
+  return {
+      {"addresses", std::move(addresses)},
+      {"conditions", json::array{std::move(ready)}},
+      {"capacity", resources(facts.resources.cpu_milli, facts.resources.memory_bytes)},
+      {"allocatable", resources(facts.resources.pods_cpu_milli, facts.resources.pods_memory_bytes)},
+      {"nodeInfo",
+       {{"architecture", "amd64"},
+        {"operatingSystem", "linux"},
+        {"osImage", os_image()},
+        {"kernelVersion", kernel.release},
+        {"bootID", boot_id().value_or("")},
+        {"machineID", ""},
+        {"systemUUID", ""},
+        {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
+        {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
+        {"kubeProxyVersion", ""}}}};
 }
 
 }  // namespace shoal::daemon

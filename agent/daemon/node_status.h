@@ -12,6 +12,16 @@
 
 namespace shoal::daemon {
 
+// Of this host, and what of it is for pods: the rest is kept for the host itself.
+struct NodeResources {
+  std::int64_t cpu_milli = 0;
+  std::int64_t memory_bytes = 0;
+  std::int64_t pods_cpu_milli = 0;
+  std::int64_t pods_memory_bytes = 0;
+};
+// Pods get at least half of each, whatever is to be kept.
+NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes);
+
 struct NodeFacts {
   std::string name;
   std::vector<IpAddress> addresses;  // IPv4 first
@@ -19,6 +29,7 @@ struct NodeFacts {
   std::string message;  // why not, or what is limited
   WallTime ready_since;
   std::string runtime;  // "crun"
+  NodeResources resources;
 };
 
 boost::json::object node_status(const NodeFacts& facts);

@@ -31,7 +31,9 @@ struct Options {
   std::chrono::milliseconds gossip_probe_interval{500};
   std::chrono::milliseconds gossip_probe_timeout{200};
 
-  ClusterSettings cluster;  // what `shoal init` fixes for the cluster
+  ClusterSettings cluster;            // what `shoal init` fixes for the cluster
+  std::int64_t kept_cpu_milli = 100;  // for the host itself, not for pods
+  std::int64_t kept_memory_bytes = 256 << 20;
   std::int64_t pod_pids_max = 16'384;
   Duration pod_replace_after = std::chrono::seconds(30);
 

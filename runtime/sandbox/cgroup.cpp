@@ -117,6 +117,20 @@ Result<> remove_tree(const fs::path& group, int depth,
   return {};
 }
 
+// With its controllers passed on from the root, where there are any.
+Result<> make_v2_group(const CgroupTree& tree, const std::string& group) {
+  fs::path sofar = tree.v2;
+  for (const auto& part : fs::path(group)) {
+    if (tree.layout == CgroupLayout::kV2)
+      enable_controllers(sofar);
+    sofar /= part;
+    SHOAL_TRY(make_dirs(sofar));
+  }
+  if (tree.layout == CgroupLayout::kV2)
+    enable_controllers(sofar);
+  return {};
+}
+
 }  // namespace
 
 std::string_view to_string(CgroupLayout layout) {
@@ -176,16 +190,8 @@ Result<std::vector<fs::path>> make_pod_cgroup(const CgroupTree& tree,
                                               const std::string& pod_cgroup) {
   std::vector<fs::path> leaves;
   if (!tree.v2.empty()) {
-    fs::path sofar = tree.v2;
-    for (const auto& part : fs::path(pod_cgroup)) {
-      if (tree.layout == CgroupLayout::kV2)
-        enable_controllers(sofar);
-      sofar /= part;
-      SHOAL_TRY(make_dirs(sofar));
-    }
-    if (tree.layout == CgroupLayout::kV2)
-      enable_controllers(sofar);
-    leaves.push_back(sofar / "shim");
+    SHOAL_TRY(make_v2_group(tree, pod_cgroup));
+    leaves.push_back(tree.v2 / pod_cgroup / "shim");
   }
   if (!tree.systemd_v1.empty())
     leaves.push_back(tree.systemd_v1 / pod_cgroup / "shim");
@@ -240,6 +246,12 @@ Result<> limit_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup,
     SHOAL_TRY(set(tree.pids_v1, "pids.max", most, "pids.max", most, ""));
   }
   return {};
+}
+
+Result<> limit_slice(const CgroupTree& tree, const std::string& slice, const PodLimits& limits) {
+  if (!tree.v2.empty())
+    SHOAL_TRY(make_v2_group(tree, slice));
+  return limit_pod_cgroup(tree, slice, limits);
 }
 
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {

@@ -56,6 +56,8 @@ struct PodLimits {
 // by name, then go without.
 Result<> limit_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup,
                           const PodLimits& limits);
+// The same for all pods together.
+Result<> limit_slice(const CgroupTree& tree, const std::string& slice, const PodLimits& limits);
 // Kubernetes' formulas: cpu.shares of cgroup v1, and cpu.weight of v2.
 std::int64_t cpu_shares(std::int64_t request_milli);
 std::int64_t cpu_weight(std::int64_t request_milli);

@@ -137,6 +137,20 @@ class PodSecurity(unittest.TestCase):
         self.assertEqual((status["phase"], ended["reason"], ended["exitCode"]), ("Failed", "OOMKilled", 137))
         self.assertEqual(status["qosClass"], "Guaranteed")
 
+    def test_what_does_not_fit_waits_and_says_so(self):
+        have = self.cluster.get("node", "h1")["status"]
+        cpus = int(have["capacity"]["cpu"])
+        self.assertEqual(have["allocatable"]["cpu"], f"{cpus * 1000 - 100}m")
+        self.assertEqual(int(have["capacity"]["memory"][:-2]) - int(have["allocatable"]["memory"][:-2]), 256 * 1024)
+        limit = self.cluster.run("h1", "sh", "-c", "cat /sys/fs/cgroup/memory/shoal.slice/memory.limit_in_bytes 2>/dev/null"
+                                 " || cat /sys/fs/cgroup/shoal.slice/memory.max").stdout
+        self.assertLessEqual(abs(int(limit) - int(have["allocatable"]["memory"][:-2]) * 1024), 4096)
+        self.cluster.apply(pod("large", "true", resources={"requests": {"cpu": f"{cpus * 1000 - 99}m"}}))
+        wait_for("the pod to be told unschedulable", lambda: "1 Insufficient cpu." in json.dumps(
+            self.cluster.get("pod", "large")["status"]), 10, on_timeout=lambda: self.cluster.log_tail("h1"))
+        self.cluster.shoal("h1", "delete", "pod", "large")
+        self.assertEqual(self.run_pod("small", "true", resources={"requests": {"cpu": "200m"}})[0]["phase"], "Succeeded")
+
     def test_a_fork_bomb_stays_in_its_pod(self):
         self.cluster.write_config("h1", extra="limits: {pod_pids: 64}\n")
         self.cluster.kill_daemon("h1")

@@ -48,6 +48,8 @@ TEST(Config, NothingGivesTheDefaults) {
     EXPECT_TRUE(config.node_port_addresses.empty());
     EXPECT_FALSE(config.mtu);
     EXPECT_TRUE(config.tcx);
+    EXPECT_EQ(config.reserved_cpu_milli, 100U);
+    EXPECT_EQ(config.reserved_memory_mib, 256U);
     EXPECT_EQ(config.pod_pids_max, 16384U);
     EXPECT_EQ(config.pod_replace_after_s, 30U);
   }
@@ -113,7 +115,8 @@ TEST(Config, EveryProblemIsToldWithPlaceKeyAndWhatIsAllowed) {
       "f.yaml:7:10: log.level: a list where one of trace, debug, info, warn, error is expected",
       "f.yaml:8:1: frobnicate: unknown key; allowed here: api, bpffs_dir, cgroup_root, cluster, "
       "features, gossip, "
-      "limits, log, metrics, network, node_name, proxy, run_dir, runtime, state_dir, underlay",
+      "limits, log, metrics, network, node, node_name, proxy, run_dir, runtime, state_dir, "
+      "underlay",
       "f.yaml:10:3: features.tcx: nothing where one of auto, off is expected",
       "f.yaml:12:9: api.port: \"12x\" is not a whole number from 1 to 65535",
       "f.yaml:13:3: api.port: appears twice",

@@ -91,6 +91,71 @@ TEST(Placement, HonoursTheNodeSelectorAndCapacity) {
             "node(s) had too many pods.");
 }
 
+void ask(TestWorld& world, std::string name, std::string_view requests, std::string node = "",
+         std::string_view init = "[]") {
+  boost::json::object body = fakes::pod({.name = std::move(name), .node = std::move(node)});
+  auto& spec = body["spec"].as_object();
+  spec["containers"].as_array()[0].as_object()["resources"] =
+      boost::json::object{{"requests", boost::json::parse(requests)}};
+  spec["initContainers"] = boost::json::parse(init);
+  world.put(std::move(body));
+}
+
+void give(TestWorld& world, std::string host, std::string_view allocatable) {
+  world.change(view::kNodes, "", std::move(host), [&](boost::json::object& body) {
+    body["status"].as_object()["allocatable"] = boost::json::parse(allocatable);
+  });
+}
+
+// Upstream's "validates resource limits of pods that are allowed to run".
+TEST(Placement, RequestsAreHonoured) {
+  TestWorld world;
+  give(world, "h1", R"({"cpu":"1900m","memory":"1Gi"})");
+  give(world, "h2", R"({"cpu":"500m","memory":"4Gi"})");
+  give(world, "h3", R"({"cpu":"1","memory":"512Mi"})");
+  ask(world, "running", R"({"cpu":"1"})", "h1");
+  ask(world, "a", R"({"cpu":"900m","memory":"600Mi"})");
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h1", 1}}));
+  carry_out(world, place_pods(world.world()));
+  ask(world, "b", R"({"cpu":"501m","memory":"513Mi"})");
+  EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
+            "0/3 nodes are available: 2 Insufficient cpu, 2 Insufficient memory.");
+  // One that requests nothing fits on a full host.
+  give(world, "h2", R"({"cpu":"0","memory":"0"})");
+  give(world, "h3", R"({"cpu":"0","memory":"0"})");
+  give(world, "h1", R"({"cpu":"1","memory":"1Gi"})");
+  ask(world, "b", "{}");
+  EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h1", 1}}));
+}
+
+TEST(Placement, InitContainersAndSidecarsCount) {
+  TestWorld world;
+  for (const char* host : {"h1", "h2", "h3"})
+    give(world, host, R"({"cpu":"1","memory":"1Gi"})");
+  ask(world, "init", R"({"cpu":"100m"})", "",
+      R"([{"name":"i","resources":{"requests":{"cpu":"1001m"}}}])");
+  EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
+            "0/3 nodes are available: 3 Insufficient cpu.");
+  ask(world, "init", R"({"cpu":"600m"})", "",
+      R"([{"name":"s","restartPolicy":"Always","resources":{"requests":{"cpu":"401m"}}}])");
+  EXPECT_TRUE(by_node(place_pods(world.world())).empty());
+  ask(world, "init", R"({"cpu":"600m"})", "",
+      R"([{"name":"i","resources":{"requests":{"cpu":"1"}}},
+          {"name":"s","restartPolicy":"Always","resources":{"requests":{"cpu":"400m"}}}])");
+  EXPECT_EQ(place_pods(world.world()).steps.size(), 1U);
+}
+
+TEST(Placement, TheLessLoadedHostComesFirst) {
+  TestWorld world;
+  give(world, "h1", R"({"cpu":"2","memory":"8Gi"})");
+  give(world, "h2", R"({"cpu":"16","memory":"64Gi"})");
+  give(world, "h3", R"({"cpu":"2","memory":"8Gi"})");
+  for (int i = 0; i < 10; ++i)
+    ask(world, fmt::format("p{}", i), R"({"cpu":"500m","memory":"1Gi"})");
+  EXPECT_EQ(by_node(place_pods(world.world())),
+            (std::map<std::string, int>{{"h1", 1}, {"h2", 8}, {"h3", 1}}));
+}
+
 // Upstream's "validates that there is no conflict between pods with same hostPort but different
 // hostIP and protocol", and what is one.
 TEST(Placement, AHostPortIsOnceOnAHost) {

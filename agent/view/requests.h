@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What pods ask of a host, and what a host has for pods. Pure.
+#pragma once
+
+#include "agent/view/view.h"
+
+#include <cstdint>
+
+namespace shoal::view {
+
+struct Requests {
+  std::int64_t cpu_milli = 0;
+  std::int64_t memory_bytes = 0;
+  bool operator==(const Requests&) const = default;
+};
+
+// Kubernetes' sum: the containers and sidecars, or the init container that needs most beside the
+// sidecars before it, whichever is more. What cannot be read counts as nothing.
+Requests pod_requests(const Object& pod);
+
+// status.allocatable; INT64_MAX of what the node does not report.
+Requests node_allocatable(const Object& node);
+
+}  // namespace shoal::view
