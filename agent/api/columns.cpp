@@ -423,6 +423,23 @@ constexpr Column kNamespaces[] = {
     kAge,
 };
 
+// ---- configuration
+std::int64_t entries(const json::object& body, std::string_view field) {
+  const json::object* data = find_object(body, field);
+  return data ? static_cast<std::int64_t>(data->size()) : 0;
+}
+json::value data_cell(const Object& object, WallTime) {
+  return entries(object.body, "data") + entries(object.body, "binaryData");
+}
+constexpr Column kConfigMaps[] = {kName, text("Data", data_cell), kAge};
+constexpr Column kSecrets[] = {
+    kName,
+    text("Type",
+         [](const Object& s, WallTime) { return text_or(find_string(s.body, "type"), ""); }),
+    text("Data", data_cell),
+    kAge,
+};
+
 // ---- events
 std::string_view first_of(const json::object& body, std::initializer_list<std::string_view> paths) {
   for (const std::string_view path : paths)
@@ -492,5 +509,7 @@ constinit const std::span<const Column> kEndpointSliceColumns = kEndpointSlices;
 constinit const std::span<const Column> kNodeColumns = kNodes;
 constinit const std::span<const Column> kNamespaceColumns = kNamespaces;
 constinit const std::span<const Column> kEventColumns = kEvents;
+constinit const std::span<const Column> kConfigMapColumns = kConfigMaps;
+constinit const std::span<const Column> kSecretColumns = kSecrets;
 
 }  // namespace shoal::api

@@ -115,9 +115,31 @@ const Kind kEndpointSliceKind{.group = "discovery.k8s.io",
                               .columns = kEndpointSliceColumns,
                               .field_selectors = kByName};
 
-constexpr std::array<const Kind*, 9> kKinds = {
-    &kNamespaceKind, &kNodeKind,       &kPodKind,        &kServiceKind,      &kEndpointsKind,
-    &kEventKind,     &kDeploymentKind, &kReplicaSetKind, &kEndpointSliceKind};
+const Kind kConfigMapKind{.group = "",
+                          .version = "v1",
+                          .kind = "ConfigMap",
+                          .plural = "configmaps",
+                          .singular = "configmap",
+                          .short_names = "cm",
+                          .categories = "",
+                          .message = &kConfigMap,
+                          .columns = kConfigMapColumns,
+                          .field_selectors = kByName};
+const Kind kSecretKind{.group = "",
+                       .version = "v1",
+                       .kind = "Secret",
+                       .plural = "secrets",
+                       .singular = "secret",
+                       .short_names = "",
+                       .categories = "",
+                       .message = &kSecret,
+                       .columns = kSecretColumns,
+                       .field_selectors = "metadata.name|metadata.namespace|type"};
+
+constexpr std::array<const Kind*, 11> kKinds = {
+    &kNamespaceKind,     &kNodeKind,      &kPodKind,        &kServiceKind,
+    &kEndpointsKind,     &kEventKind,     &kDeploymentKind, &kReplicaSetKind,
+    &kEndpointSliceKind, &kConfigMapKind, &kSecretKind};
 
 template <class Predicate>
 const Kind* find_if(Predicate predicate) {

@@ -35,6 +35,7 @@ enum class FieldType : std::uint8_t {
   kQuantity,     // "100m", also as a number
   kTime,         // RFC 3339
   kStringMap,    // labels, annotations, selectors
+  kBytesMap,     // values in base64: data of Secrets
   kMessage,
   kJson,  // anything; status parts that are carried as they are
 };
@@ -56,6 +57,7 @@ struct Field {
   Support support = Support::kActedOn;
   bool required = false;
   bool immutable = false;
+  bool secret = false;                 // no message shows a value
   std::string_view fallback = {};      // the default, as JSON text
   std::string_view values = {};        // an enumeration: "TCP|UDP"
   std::string_view values_later = {};  // values that Kubernetes knows and Shoal does not act on yet

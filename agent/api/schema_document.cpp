@@ -135,6 +135,12 @@ private:
         fmt::format("{}: expected {}, got {} ({})", at, expected, type_of(value), as_text(value)));
   }
 
+  // The same of what nobody but its owner shall read.
+  void secret(const std::string& at, const json::value& value, std::string_view expected) {
+    strict_.add(at, "FieldValueTypeInvalid",
+                fmt::format("{}: expected {}, got {}", at, expected, type_of(value)));
+  }
+
   // A field not acted on yet may have a value that says what happens anyway.
   bool neutral(const Field& field, const json::value& value, const std::string& at) {
     if (is_neutral(value) || (value.is_primitive() && one_of(scalar_text(value), field.values)))
@@ -192,7 +198,10 @@ private:
         wrong(at, value, "a time such as \"2026-01-31T12:00:00Z\"");
       return;
     case FieldType::kStringMap:
-      return string_map(value, at);
+      return string_map(field, value, at);
+    case FieldType::kBytesMap:
+      string_map(field, value, at);
+      return bytes_map(value, at);
     }
   }
 
@@ -212,15 +221,42 @@ private:
       strict_.add(at, "FieldValueInvalid", fmt::format("{}: {}", at, parsed.error().message()));
   }
 
-  void string_map(json::value& value, const std::string& at) {
+  void string_map(const Field& field, json::value& value, const std::string& at) {
+    constexpr std::string_view kExpected = "a string (quote it: \"true\", \"8080\")";
     if (!value.is_object())
-      return wrong(at, value, "an object of strings");
+      return field.secret ? secret(at, value, "an object of strings")
+                          : wrong(at, value, "an object of strings");
     for (auto& [key, item] : value.get_object())
       if (item.is_null())
         item = "";  // as Kubernetes decodes it
+      else if (!item.is_string() && field.secret)
+        secret(fmt::format("{}[{}]", at, std::string_view(key)), item, kExpected);
       else if (!item.is_string())
-        wrong(fmt::format("{}[{}]", at, std::string_view(key)), item,
-              "a string (quote it: \"true\", \"8080\")");
+        wrong(fmt::format("{}[{}]", at, std::string_view(key)), item, kExpected);
+  }
+
+  // As Go decodes it: line breaks do not count. Kept in one spelling.
+  void bytes_map(json::value& value, const std::string& at) {
+    if (!value.is_object())
+      return;
+    for (auto& [key, item] : value.get_object()) {
+      if (!item.is_string())
+        continue;
+      json::string& text = item.get_string();
+      text.erase(
+          std::remove_if(text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }),
+          text.end());
+      if (!parse_base64(text))
+        strict_.add(fmt::format("{}[{}]", at, std::string_view(key)), "FieldValueInvalid",
+                    fmt::format("{}[{}]: illegal base64 data at input byte {}", at,
+                                std::string_view(key), first_illegal(text)));
+    }
+  }
+
+  static std::size_t first_illegal(std::string_view text) {
+    constexpr std::string_view kAlphabet =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    return std::min(text.find_first_not_of(kAlphabet), text.size());
   }
 
   Causes strict_, later_;

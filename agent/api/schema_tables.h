@@ -36,11 +36,13 @@ extern const Message kEndpoints;
 extern const Message kEvent;
 extern const Message kDeployment;  // schema_apps.cpp
 extern const Message kReplicaSet;
+extern const Message kConfigMap;  // schema_config.cpp
+extern const Message kSecret;
 
 // ---- columns: columns.cpp
 extern const std::span<const Column> kPodColumns, kDeploymentColumns, kReplicaSetColumns,
     kServiceColumns, kEndpointsColumns, kEndpointSliceColumns, kNodeColumns, kNamespaceColumns,
-    kEventColumns;
+    kEventColumns, kConfigMapColumns, kSecretColumns;
 
 // ---- value checks
 std::string check_dns_label(const boost::json::value& value);
@@ -56,6 +58,8 @@ std::string check_ip(const boost::json::value& value);
 std::string check_ip_or_empty(const boost::json::value& value);
 std::string check_user_id(const boost::json::value& value);
 std::string check_label_key(const boost::json::value& value);
+// Of ConfigMaps and Secrets. Empty: fine.
+std::string config_key_problem(std::string_view key);
 
 // ---- walking
 std::string child_path(std::string_view path, std::string_view field);
@@ -68,6 +72,10 @@ void check_label_map(const boost::json::object& labels, std::string_view path, C
 // spec.selector against spec.template, for workloads.
 void check_workload_selector(const boost::json::object& spec, std::string_view path,
                              std::string_view kind, Causes& causes);
+
+// Updates of ConfigMaps and Secrets that are marked immutable.
+void compare_config(const boost::json::object& before, const boost::json::object& after,
+                    Causes& causes);
 
 // Null, false, 0, "", [], {} and objects of nothing else.
 bool is_neutral(const boost::json::value& value);

@@ -214,6 +214,8 @@ std::expected<void, ApiError> validate_update(const Kind& kind, const json::obje
   compare_immutable(*kind.message, before, after, "", causes);
   if (kind.message == &kPod)
     compare_pods(before, after, causes);
+  if (kind.message == &kConfigMap || kind.message == &kSecret)
+    compare_config(before, after, causes);
   if (causes.empty())
     return {};
   return std::unexpected(invalid_error(kind, find_string(after, "metadata.name"), causes.take()));

@@ -38,7 +38,7 @@ namespace shoal::api {
 struct ServerLimits {
   std::size_t connections_max = 1024;
   std::size_t header_bytes_max = 64 << 10;
-  std::size_t body_bytes_max = 2 << 20;  // buffered bodies; streamed ones have their own
+  std::size_t body_bytes_max = 4 << 20;  // buffered bodies; streamed ones have their own
   std::size_t watches_max = 512;
   std::size_t watch_queue_events_max = 4096;    // per watcher; a slower one is told 410 and cut off
   std::size_t watch_history_events_max = 8192;  // how far back a watch can begin

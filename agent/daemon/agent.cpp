@@ -32,7 +32,9 @@ const std::vector<std::string> kViewed = {"pods",
                                           "deployments.apps",
                                           "replicasets.apps",
                                           "endpoints",
-                                          "endpointslices.discovery.k8s.io"};
+                                          "endpointslices.discovery.k8s.io",
+                                          "configmaps",
+                                          "secrets"};
 
 SocketAddress reachable(const SocketAddress& listen, const IpAddress& underlay) {
   return {listen.ip.is_unspecified() ? underlay : listen.ip, listen.port};

@@ -29,7 +29,7 @@ namespace shoal::store {
 using Revision = std::uint64_t;  // 0: none; the first commit is 1
 
 inline constexpr std::size_t kKeyBytesMax = 1024;
-inline constexpr std::size_t kValueBytesMax = 1 << 20;
+inline constexpr std::size_t kValueBytesMax = 3 << 19;  // a Secret of 1 MiB, in base64
 inline constexpr std::size_t kTxnOpsMax = 128;
 
 struct Compare {

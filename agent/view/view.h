@@ -39,6 +39,8 @@ inline constexpr std::string_view kReplicaSets = "replicasets.apps";
 inline constexpr std::string_view kEndpointSlices = "endpointslices.discovery.k8s.io";
 inline constexpr std::string_view kEndpoints = "endpoints";
 inline constexpr std::string_view kEvents = "events";
+inline constexpr std::string_view kConfigMaps = "configmaps";
+inline constexpr std::string_view kSecrets = "secrets";
 
 // Names an object, whether or not it exists.
 struct Ref {

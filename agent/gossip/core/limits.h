@@ -22,7 +22,7 @@ inline constexpr std::size_t kRelaysMax = 256;  // indirect probes that we run f
 // Values on the wire, in bytes.
 inline constexpr std::size_t kNameBytesMax = 253;
 inline constexpr std::size_t kKeyBytesMax = 1024;
-inline constexpr std::size_t kValueBytesMax = 1U << 20;
+inline constexpr std::size_t kValueBytesMax = 3U << 19;  // whatever the store takes
 inline constexpr std::size_t kVersionTextBytesMax = 64;
 inline constexpr std::size_t kPodCidrsMax = 4;
 inline constexpr std::size_t kAccusersMax = 8;  // names in one suspect message

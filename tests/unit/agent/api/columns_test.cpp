@@ -51,6 +51,15 @@ TEST(ColumnsTest, Pods) {
             "job | 0/1 | ExitCode:3 | 0 | 45s");
 }
 
+TEST(ColumnsTest, Configuration) {
+  EXPECT_EQ(row("configmaps", R"({"metadata":{"name":"c"},"data":{"a":"","b":""},
+      "binaryData":{"c":""}})"),
+            "c | 3 | 45s");
+  EXPECT_EQ(row("secrets", R"({"metadata":{"name":"s"},"type":"Opaque","data":{"a":""}})"),
+            "s | Opaque | 1 | 45s");
+  EXPECT_EQ(row("secrets", R"({"metadata":{"name":"s"},"type":"Opaque"})"), "s | Opaque | 0 | 45s");
+}
+
 TEST(ColumnsTest, Workloads) {
   constexpr std::string_view body = R"({"metadata":{"name":"web"},"spec":{"replicas":3,
       "selector":{"matchLabels":{"app":"web"},"matchExpressions":[{"key":"v","operator":"In","values":["a","b"]}]},
