@@ -11,6 +11,7 @@
 #include "agent/node/take_up.h"
 
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
@@ -97,5 +98,22 @@ private:
   std::optional<boost::json::object> reported_;  // to the cluster, by this agent
   std::optional<boost::json::object> noted_;     // on disk, for the next one
 };
+
+// Runs work on a worker thread, then `then(result)` on the loop, then looks for the next step.
+template <class Work, class Then>
+void PodWorker::on_worker(Work work, Then then) {
+  busy_ = true;
+  boost::asio::post(context_.workers,
+                    [self = shared_from_this(), work = std::move(work), then = std::move(then)] {
+                      auto result = std::make_shared<decltype(work())>(work());
+                      boost::asio::post(self->context_.loop, [self, result, then] {
+                        self->busy_ = false;
+                        if (self->abandoned_)
+                          return;
+                        then(std::move(*result));
+                        self->poke();
+                      });
+                    });
+}
 
 }  // namespace shoal::node
