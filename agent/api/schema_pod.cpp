@@ -4,9 +4,7 @@
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 
-#include <boost/json/value_from.hpp>
 #include <fmt/format.h>
-#include <set>
 
 namespace shoal::api {
 namespace json = boost::json;
@@ -211,7 +209,7 @@ constexpr Field kContainerFields[] = {
     later("livenessProbe"),
     later("startupProbe"),
     later("resizePolicy"),
-    later("restartPolicy"),
+    {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
     later("stdin"),
     later("stdinOnce"),
     later("tty"),
@@ -242,6 +240,11 @@ constexpr Field kPodSpecFields[] = {
      .list = ListType::kMap,
      .list_keys = "name",
      .required = true},
+    {.name = "initContainers",
+     .type = FieldType::kMessage,
+     .message = &kContainer,
+     .list = ListType::kMap,
+     .list_keys = "name"},
     {.name = "restartPolicy", .fallback = "\"Always\"", .values = "Always|OnFailure|Never"},
     {.name = "terminationGracePeriodSeconds",
      .type = FieldType::kInt64,
@@ -266,7 +269,6 @@ constexpr Field kPodSpecFields[] = {
     later("hostPID"),
     later("hostUsers", "true"),
     later("imagePullSecrets"),
-    later("initContainers"),
     later("os"),
     later("overhead"),
     later("preemptionPolicy", "PreemptLowerPriority"),
@@ -286,44 +288,6 @@ constexpr Field kPodSpecFields[] = {
     later("topologySpreadConstraints"),
     later("volumes"),
 };
-// Port names and hostPorts are each once in a pod.
-void check_container_ports(const json::array& containers, std::string_view path, Causes& causes) {
-  std::set<std::string> names, host_ports;
-  for (std::size_t i = 0; i < containers.size(); ++i) {
-    const json::object* container = containers[i].if_object();
-    const json::array* ports = container ? find_array(*container, "ports") : nullptr;
-    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
-      const json::object* port = (*ports)[p].if_object();
-      if (!port)
-        continue;
-      const auto once = [&](std::set<std::string>& seen, std::string value,
-                            std::string_view field) {
-        if (seen.insert(value).second)
-          return;
-        causes.add(child_path(item_path(child_path(item_path(path, i), "ports"), p), field),
-                   "FieldValueDuplicate", fmt::format("Duplicate value: \"{}\"", value));
-      };
-      if (const std::string_view name = find_string(*port, "name"); !name.empty())
-        once(names, std::string(name), "name");
-      if (const std::int64_t number = find_int(*port, "hostPort", 0); number != 0)
-        once(host_ports,
-             fmt::format("{}/{}/{}", find_string(*port, "protocol"), find_string(*port, "hostIP"),
-                         number),
-             "hostPort");
-    }
-  }
-}
-void check_pod_spec(const json::object& spec, std::string_view path, Causes& causes) {
-  const json::array* containers = find_array(spec, "containers");
-  if (!containers)
-    return;
-  if (containers->empty())
-    causes.required(child_path(path, "containers"));
-  check_container_ports(*containers, child_path(path, "containers"), causes);
-  if (const json::object* selector = find_object(spec, "nodeSelector"))
-    check_label_map(*selector, child_path(path, "nodeSelector"), causes);
-}
-
 constexpr Field kPodTemplateFields[] = {
     {.name = "metadata", .type = FieldType::kMessage, .message = &kTemplateMeta, .fallback = "{}"},
     part("spec", kPodSpec, true),

@@ -8,6 +8,7 @@
 #include "runtime/log/log_reader.h"
 #include "runtime/sandbox/shim_client.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
@@ -38,10 +39,12 @@ Result<Place> find(const node::Node& pods, const view::View& view, const std::st
   const node::PodWorker* pod = SHOAL_TRY(find_local_pod(pods, view, ns, name, "logs and exec"));
   const auto& containers = pod->spec().containers;
   if (container.empty()) {
-    if (containers.size() > 1)
+    const auto main = std::ranges::find(containers, node::Role::kMain, &node::ContainerSpec::role);
+    const auto count = static_cast<std::size_t>(containers.end() - main);  // they stand last
+    if (count != 1)
       return fail(Errc::kInvalid,
-                  fmt::format("pod {} has {} containers: name one (-c)", name, containers.size()));
-    return Place{pod, 0};
+                  fmt::format("pod {} has {} containers: name one (-c)", name, count));
+    return Place{pod, static_cast<std::size_t>(main - containers.begin())};
   }
   for (std::size_t i = 0; i < containers.size(); i++)
     if (containers[i].name == container)

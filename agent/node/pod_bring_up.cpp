@@ -49,6 +49,7 @@ void PodWorker::adopted(Result<TakenUp> result) {
 
 void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events) {
   seen_.sandbox = true;
+  seen_.sandbox_id = events.initial().sandbox_id;
   seen_.sandbox_error.reset();
   netns_ = std::move(sandbox.netns);
   events_ = std::move(events);
@@ -106,7 +107,7 @@ void PodWorker::attach(const std::vector<ipam::Lease>& leases) {
 void PodWorker::start_one(std::size_t index) {
   ContainerSeen& seen = seen_.containers[index];
   if (!seen.waiting)
-    seen.waiting = Waiting{"ContainerCreating", ""};
+    seen.waiting = default_waiting(spec_);
   report();
   StartRequest request{spec_,
                        index,

@@ -78,6 +78,10 @@ void PodWorker::take_state(const ContainerState& state) {
     if (seen.current && !same_attempt)
       seen.previous = seen.current;
     seen.current = state;
+    if (!same_attempt) {
+      seen.stop_sent = false;
+      seen.condemned.reset();
+    }
     seen.next_attempt = state.ref.attempt + 1;
     seen.restarts = state.ref.attempt;
     if (state.phase == ContainerPhase::kRunning && before != ContainerPhase::kRunning) {
@@ -94,6 +98,7 @@ void PodWorker::take_state(const ContainerState& state) {
 
 void PodWorker::container_runs(std::size_t index) {
   const ContainerSpec& container = spec_.containers[index];
+  seen_.containers[index].started = true;
   if (!container.readiness)
     return set_ready(index, true);
   if (!seen_.network || probers_[index])
@@ -114,15 +119,16 @@ void PodWorker::container_runs(std::size_t index) {
 void PodWorker::container_ended(std::size_t index, bool news) {
   ContainerSeen& seen = seen_.containers[index];
   probers_[index].reset();
+  seen.started = false;
   seen.ready = false;
   seen.unprobed = false;
-  if (!restarts(spec_.restart, *seen.current))
+  if (!restarts(spec_.restart_of(index), *seen.current))
     return;
-  plan_restart(seen, *seen.current, context_.clock.now());
-  if (news && wanted())
+  plan_restart(spec_, index, seen, context_.clock.now());
+  if (news && wanted() && seen.waiting)
     event("Warning", "BackOff",
-          fmt::format("container {} ended with {}", spec_.containers[index].name,
-                      seen.current->exit_code));
+          fmt::format("Back-off restarting failed container {} in pod {}",
+                      spec_.containers[index].name, pod_text(spec_)));
 }
 
 void PodWorker::set_ready(std::size_t index, bool ready) {

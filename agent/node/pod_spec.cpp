@@ -177,7 +177,36 @@ Result<ContainerSpec> read_container(const json::object& container,
   return out;
 }
 
+Result<> read_containers(const json::array& list, const json::object& spec, bool init,
+                         PodSpec& out) {
+  for (const json::value& value : list) {
+    const json::object* container = value.if_object();
+    if (!container)
+      return fail(Errc::kInvalid,
+                  fmt::format("pod {}: a container is not an object", out.full_name()));
+    out.containers.push_back(SHOAL_TRY_WRAP(
+        read_container(*container, object_at(spec, "securityContext")),
+        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
+    if (init)
+      out.containers.back().role =
+          text_at(*container, "restartPolicy") == "Always" ? Role::kSidecar : Role::kInit;
+  }
+  return {};
+}
+
 }  // namespace
+
+RestartPolicy PodSpec::restart_of(std::size_t container) const {
+  switch (containers[container].role) {
+  case Role::kSidecar:
+    return RestartPolicy::kAlways;
+  case Role::kInit:
+    return restart == RestartPolicy::kNever ? restart : RestartPolicy::kOnFailure;
+  case Role::kMain:
+    break;
+  }
+  return restart;
+}
 
 bool is_limited(const runtime::ResourceLimits& limits) {
   return limits.memory_bytes || limits.cpu_milli || limits.cpu_request_milli;
@@ -243,15 +272,9 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   const json::array* containers = array_at(*spec, "containers");
   if (!containers || containers->empty())
     return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));
-  for (const json::value& value : *containers) {
-    const json::object* container = value.if_object();
-    if (!container)
-      return fail(Errc::kInvalid,
-                  fmt::format("pod {}: a container is not an object", out.full_name()));
-    out.containers.push_back(SHOAL_TRY_WRAP(
-        read_container(*container, object_at(*spec, "securityContext")),
-        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
-  }
+  if (const json::array* init = array_at(*spec, "initContainers"))
+    SHOAL_TRY(read_containers(*init, *spec, true, out));
+  SHOAL_TRY(read_containers(*containers, *spec, false, out));
   return out;
 }
 

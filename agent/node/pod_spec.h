@@ -19,6 +19,10 @@ namespace shoal::node {
 enum class RestartPolicy : std::uint8_t { kAlways, kOnFailure, kNever };
 enum class PullPolicy : std::uint8_t { kAlways, kIfNotPresent, kNever };
 
+// kInit: runs once, to its end, before what stands behind it. kSidecar: an init container with
+// restartPolicy Always; what stands behind it waits until it has started, and it ends last.
+enum class Role : std::uint8_t { kMain, kInit, kSidecar };
+
 struct ContainerPort {
   std::string name;
   std::uint16_t port = 0;
@@ -38,6 +42,7 @@ struct ReadinessProbe {
 
 struct ContainerSpec {
   std::string name;
+  Role role = Role::kMain;
   std::string image;
   PullPolicy pull = PullPolicy::kIfNotPresent;
   std::vector<std::string> command;
@@ -63,10 +68,13 @@ struct PodSpec {
   std::string hostname;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};
-  bool deleting = false;  // metadata.deletionTimestamp is set
-  std::vector<ContainerSpec> containers;
+  bool deleting = false;                  // metadata.deletionTimestamp is set
+  std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;
 
+  bool has_init() const { return !containers.empty() && containers[0].role != Role::kMain; }
+  // When a container is started again: not always as the pod's policy is.
+  RestartPolicy restart_of(std::size_t container) const;
   std::string full_name() const { return name.empty() ? uid : ns + "/" + name; }
 };
 

@@ -6,8 +6,6 @@
 
 namespace shoal::node {
 
-using runtime::shim::ContainerPhase;
-
 // ---- taking it down
 
 // Processes first, then the wire, then the address: nobody gets it while anything of this pod may
@@ -76,27 +74,20 @@ void PodWorker::look_at_drain() {
     poke();
 }
 
-void PodWorker::stop_all() {
-  seen_.stop_sent = true;
+void PodWorker::stop_one(std::size_t index) {
+  ContainerSeen& seen = seen_.containers[index];
+  seen.stop_sent = true;
+  if (seen_.stop_began == MonoTime{})
+    seen_.stop_began = context_.clock.now();  // of a pod that is over: without a drain
   const std::chrono::seconds grace =
       grace_left(spec_.grace, context_.clock.now() - seen_.stop_began);
-  std::vector<runtime::shim::ContainerRef> refs;
-  for (const ContainerSeen& seen : seen_.containers)
-    if (seen.current && seen.current->phase != ContainerPhase::kExited)
-      refs.push_back(seen.current->ref);
-  const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)), refs,
-                     grace]() -> Result<> {
-    for (const auto& ref : refs)
-      if (auto asked = client.stop(ref, SIGTERM, grace);
-          !asked && asked.error().code() != Errc::kNotFound)
-        return asked;
-    return {};
-  };
-  event("Normal", "Killing", "Stopping the containers");
-  on_worker(work, [this](Result<> result) {
-    if (result)
+  event("Normal", "Killing", "Stopping container " + spec_.containers[index].name);
+  const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)),
+                     ref = seen.current->ref, grace] { return client.stop(ref, SIGTERM, grace); };
+  on_worker(work, [this, index](Result<> result) {
+    if (result || result.error().code() == Errc::kNotFound)
       return;
-    seen_.stop_sent = false;
+    seen_.containers[index].stop_sent = false;
     step_failed(result.error(), "FailedKillPod");
   });
 }

@@ -22,7 +22,7 @@ PodWorker::~PodWorker() = default;
 void PodWorker::update(PodSpec spec) {
   // Containers of a pod do not change; a deletion and its grace do.
   if (spec.deleting && spec_.deleting && spec.grace < spec_.grace)
-    seen_.stop_sent = false;  // a second stop shortens the grace
+    stop_again();  // a second stop shortens the grace
   spec_.deleting = spec.deleting;
   spec_.grace = spec.grace;
   shorten_drain();
@@ -32,9 +32,14 @@ void PodWorker::update(PodSpec spec) {
 void PodWorker::gone() {
   wanted_ = false;
   spec_.grace = std::min(spec_.grace, std::chrono::seconds(2));
-  seen_.stop_sent = false;
+  stop_again();
   shorten_drain();
   poke();
+}
+
+void PodWorker::stop_again() {
+  for (ContainerSeen& container : seen_.containers)
+    container.stop_sent = false;
 }
 
 // A pod that drains already does not do so for longer than its grace, which may be a shorter one
@@ -94,8 +99,8 @@ void PodWorker::run(const Step& step) {
     return free_sandbox();
   case StepKind::kBeginStop:
     return begin_stop();
-  case StepKind::kStopAll:
-    return stop_all();
+  case StepKind::kStopContainer:
+    return stop_one(step.container);
   case StepKind::kTeardown:
     return teardown();
   case StepKind::kWait:

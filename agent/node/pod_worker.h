@@ -57,7 +57,8 @@ private:
   void begin_stop();
   bool take_drain();
   void shorten_drain();
-  void stop_all();
+  void stop_one(std::size_t index);
+  void stop_again();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
   void finished();

@@ -122,7 +122,7 @@ kind: Pod
 metadata: {name: bad}
 spec:
   hostNetwork: true                 #! spec.hostNetwork: Shoal does not act on
-  initContainers: [{name: i, image: a}]  #! spec.initContainers: Shoal does not act on
+  ephemeralContainers: [{name: i, image: a}]  #! spec.ephemeralContainers: Shoal does not act on
   volumes: [{name: v, emptyDir: {}}]     #! spec.volumes: Shoal does not act on
   containers:
   - name: a

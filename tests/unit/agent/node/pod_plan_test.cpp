@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/node/pod_plan.h"
-
-#include <boost/json.hpp>
-#include <gtest/gtest.h>
+#include "tests/unit/agent/node/pod_plan_fixture.h"
 
 namespace shoal::node {
 namespace {
@@ -11,57 +8,6 @@ namespace json = boost::json;
 using runtime::shim::ContainerPhase;
 using runtime::shim::ContainerState;
 using std::chrono::seconds;
-
-MonoTime at(int second) { return MonoTime(seconds(second)); }
-
-PodSpec pod(RestartPolicy restart = RestartPolicy::kAlways,
-            std::vector<std::string> containers = {"web"}) {
-  PodSpec spec;
-  spec.ns = "default";
-  spec.name = "web-1";
-  spec.uid = "u1";
-  spec.restart = restart;
-  for (std::string& name : containers) {
-    ContainerSpec container;
-    container.name = std::move(name);
-    container.image = "web:1";
-    spec.containers.push_back(std::move(container));
-  }
-  return spec;
-}
-
-ContainerState running(std::uint32_t attempt = 0, std::string name = "web") {
-  ContainerState state;
-  state.ref = {std::move(name), attempt};
-  state.phase = ContainerPhase::kRunning;
-  state.pid = 10;
-  state.started_at_ns = 1'000'000'000;
-  return state;
-}
-
-ContainerState exited(int code, int ran_s = 1, std::uint32_t attempt = 0,
-                      std::string name = "web") {
-  ContainerState state = running(attempt, std::move(name));
-  state.phase = ContainerPhase::kExited;
-  state.exit_code = code;
-  state.finished_at_ns = state.started_at_ns + ran_s * INT64_C(1'000'000'000);
-  return state;
-}
-
-// A pod with its sandbox and address, and these containers.
-PodSeen seen(std::vector<std::optional<ContainerState>> containers) {
-  PodSeen out;
-  out.adopted = out.sandbox = out.network = true;
-  out.addresses = {{*IpAddress::parse("10.244.1.5"), 3}};
-  for (auto& state : containers) {
-    ContainerSeen container;
-    container.current = std::move(state);
-    out.containers.push_back(std::move(container));
-  }
-  return out;
-}
-
-Step wait(std::optional<MonoTime> until = std::nullopt) { return {StepKind::kWait, 0, until}; }
 
 TEST(NextStep, BringsAPodUpInOrder) {
   const PodSpec spec = pod(RestartPolicy::kAlways, {"a", "b"});
@@ -161,8 +107,8 @@ TEST(NextStep, StopsByDrainThenTermThenTeardown) {
   EXPECT_EQ(next_step(spec, state, false, at(0)), Step{StepKind::kBeginStop});
   state.drain_until = at(1);
   EXPECT_EQ(next_step(spec, state, false, at(0)), wait(at(1)));
-  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kStopAll});
-  state.stop_sent = true;
+  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kStopContainer});
+  state.containers[0].stop_sent = true;
   EXPECT_EQ(next_step(spec, state, false, at(1)), wait());
   state.containers[0].current = exited(0);
   EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kTeardown});
@@ -173,7 +119,7 @@ TEST(NextStep, StopsWithoutDetours) {
   at_once.grace = seconds(0);
   PodSeen state = seen({running()});
   state.drain_until = at(1);
-  EXPECT_EQ(next_step(at_once, state, false, at(0)), Step{StepKind::kStopAll});
+  EXPECT_EQ(next_step(at_once, state, false, at(0)), Step{StepKind::kStopContainer});
   EXPECT_EQ(next_step(pod(), seen({std::nullopt}), false, at(0)), Step{StepKind::kTeardown});
   PodSeen nothing;
   nothing.adopted = true;
@@ -234,8 +180,7 @@ TEST(NextStep, AlwaysComesToRest) {
         case StepKind::kBeginStop:
           state.drain_until = at(steps + 1);
           break;
-        case StepKind::kStopAll:
-          state.stop_sent = true;
+        case StepKind::kStopContainer:
           state.containers[0].current = exited(143);
           break;
         case StepKind::kTeardown:
@@ -259,15 +204,23 @@ TEST(NextStep, AlwaysComesToRest) {
 
 TEST(PlanRestart, DoublesAndForgets) {
   ContainerSeen container;
+  container.current = exited(1);
   std::vector<long> delays;
   for (int i = 0; i < 8; ++i) {
-    plan_restart(container, exited(1), at(100));
+    plan_restart(pod(), 0, container, at(100));
     delays.push_back(std::chrono::duration_cast<seconds>(container.not_before - at(100)).count());
+    if (i == 3) {
+      EXPECT_EQ(*container.waiting,
+                (Waiting{"CrashLoopBackOff", "back-off 40s restarting failed container=web "
+                                             "pod=web-1_default(u1)"}));
+    }
   }
   EXPECT_EQ(delays, (std::vector<long>{0, 10, 20, 40, 80, 160, 300, 300}));
-  EXPECT_EQ(container.waiting->reason, "CrashLoopBackOff");
+  EXPECT_EQ(container.waiting->message,
+            "back-off 5m0s restarting failed container=web pod=web-1_default(u1)");
   container.waiting.reset();
-  plan_restart(container, exited(1, 600), at(100));
+  container.current = exited(1, 600);
+  plan_restart(pod(), 0, container, at(100));
   EXPECT_EQ(container.not_before, at(100));
   EXPECT_FALSE(container.waiting);
 }
@@ -295,26 +248,11 @@ TEST(PlanRetry, AMissingImageIsLookedForSoon) {
 }
 
 // ---- status
-std::string text_at(const json::object& status, std::string_view pointer) {
-  boost::system::error_code error;
-  const json::value value(status);
-  const json::value* found = value.find_pointer(pointer, error);
-  return !found               ? "-"
-         : found->is_string() ? std::string(found->as_string())
-                              : json::serialize(*found);
-}
-
 std::string ready_of(const json::object& status) {
   for (const json::value& condition : status.at("conditions").as_array())
     if (condition.at("type") == "Ready")
       return std::string(condition.at("status").as_string());
   return "-";
-}
-
-json::object status_of(const PodSpec& spec, const PodSeen& state, int now_s = 0,
-                       const json::object* before = nullptr) {
-  return pod_status(spec, state, {{*IpAddress::parse("198.18.0.11")}, WallTime(seconds(now_s))},
-                    before);
 }
 
 TEST(PodStatus, OfARunningPod) {
