@@ -40,60 +40,6 @@ void fill_container_port(json::object& port) {
 const Message kContainerPort{
     .name = "ContainerPort", .fields = kContainerPortFields, .fill = fill_container_port};
 
-// ---- probes
-std::string check_absolute_path(const json::value& value) {
-  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
-}
-constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
-const Message kHeader{"HTTPHeader", kHeaderFields};
-constexpr Field kHttpGetFields[] = {
-    {.name = "path", .fallback = "\"/\"", .check = check_absolute_path},
-    {.name = "port",
-     .type = FieldType::kIntOrString,
-     .required = true,
-     .check = check_port_or_name},
-    later("host"),
-    {.name = "scheme", .fallback = "\"HTTP\"", .values = "HTTP", .values_later = "HTTPS"},
-    {.name = "httpHeaders",
-     .type = FieldType::kMessage,
-     .message = &kHeader,
-     .list = ListType::kAtomic},
-};
-const Message kHttpGet{"HTTPGetAction", kHttpGetFields};
-constexpr Field kTcpSocketFields[] = {
-    {.name = "port",
-     .type = FieldType::kIntOrString,
-     .required = true,
-     .check = check_port_or_name},
-    later("host"),
-};
-const Message kTcpSocket{"TCPSocketAction", kTcpSocketFields};
-
-constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
-  return {.name = name, .type = FieldType::kInt32, .fallback = fallback, .check = check};
-}
-constexpr Field kProbeFields[] = {
-    part("httpGet", kHttpGet),
-    part("tcpSocket", kTcpSocket),
-    later("exec"),
-    later("grpc"),
-    number("initialDelaySeconds", "0", check_not_negative),
-    number("periodSeconds", "10", check_positive),
-    number("timeoutSeconds", "1", check_positive),
-    number("successThreshold", "1", check_positive),
-    number("failureThreshold", "3", check_positive),
-    later("terminationGracePeriodSeconds"),
-};
-void check_probe(const json::object& probe, std::string_view path, Causes& causes) {
-  const bool http = probe.contains("httpGet"), tcp = probe.contains("tcpSocket");
-  if (http && tcp)
-    causes.add(child_path(path, "tcpSocket"), "FieldValueForbidden",
-               "Forbidden: may not specify more than 1 handler type");
-  if (!http && !tcp)
-    causes.required(std::string(path), "must specify a handler type: httpGet or tcpSocket");
-}
-const Message kProbe{.name = "Probe", .fields = kProbeFields, .check = check_probe};
-
 // ---- resources
 constexpr Field kResourceListFields[] = {
     {.name = "cpu", .type = FieldType::kQuantity},
@@ -201,13 +147,13 @@ constexpr Field kContainerFields[] = {
      .list = ListType::kMap,
      .list_keys = "containerPort,protocol"},
     {.name = "imagePullPolicy", .values = "Always|IfNotPresent|Never"},
-    part("readinessProbe", kProbe),
+    part("readinessProbe", kReadinessProbe),
+    part("livenessProbe", kProbe),
+    part("startupProbe", kProbe),
     part("resources", kResources),
     part("securityContext", kSecurity),
     later("envFrom"),
     later("lifecycle"),
-    later("livenessProbe"),
-    later("startupProbe"),
     later("resizePolicy"),
     {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
     later("stdin"),

@@ -25,6 +25,8 @@ extern const Message kObjectMeta;  // schema_meta.cpp
 extern const Message kTemplateMeta;
 extern const Message kSelector;
 extern const Message kObjectReference;
+extern const Message kProbe;  // schema_probe.cpp
+extern const Message kReadinessProbe;
 extern const Message kPodSpec;  // schema_pod.cpp
 extern const Message kPodTemplate;
 extern const Message kPod;

@@ -39,7 +39,7 @@ void PodWorker::adopted(Result<TakenUp> result) {
   // looked, or every restart of an agent would take its pods out of their services for a moment.
   for (std::size_t i = 0; i < spec_.containers.size(); i++) {
     ContainerSeen& seen = seen_.containers[i];
-    seen.unprobed = spec_.containers[i].readiness && seen.current &&
+    seen.unprobed = spec_.containers[i].readiness && seen.started && seen.current &&
                     seen.current->phase == ContainerPhase::kRunning;
   }
   seen_.adopted = true;

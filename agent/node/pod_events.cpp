@@ -52,7 +52,7 @@ void PodWorker::sandbox_died() {
   seen_.adopted = false;  // the sweep of what is left
   for (std::size_t i = 0; i < seen_.containers.size(); i++) {
     ContainerSeen& seen = seen_.containers[i];
-    probers_[i].reset();
+    probers_[i] = {};
     if (seen.current && seen.current->phase != ContainerPhase::kExited) {
       seen.current->phase = ContainerPhase::kExited;
       seen.current->exit_code = 128 + SIGKILL;
@@ -87,6 +87,7 @@ void PodWorker::take_state(const ContainerState& state) {
     if (state.phase == ContainerPhase::kRunning && before != ContainerPhase::kRunning) {
       seen.waiting.reset();
       seen.cleaned = true;
+      seen.started = seen.started_id == container_id_text(spec_, state);
       container_runs(i);
     } else if (state.phase == ContainerPhase::kExited &&
                (before != ContainerPhase::kExited || !same_attempt)) {
@@ -96,29 +97,9 @@ void PodWorker::take_state(const ContainerState& state) {
   }
 }
 
-void PodWorker::container_runs(std::size_t index) {
-  const ContainerSpec& container = spec_.containers[index];
-  seen_.containers[index].started = true;
-  if (!container.readiness)
-    return set_ready(index, true);
-  if (!seen_.network || probers_[index])
-    return;
-  const auto since = std::chrono::nanoseconds(seen_.containers[index].current->started_at_ns);
-  const Duration age =
-      std::max(Duration::zero(), Duration(context_.clock.wall().time_since_epoch() - since));
-  probers_[index] = std::make_unique<Prober>(
-      context_.loop, context_.clock, *container.readiness, seen_.addresses.front().ip,
-      context_.clock.now() - age, [weak = weak_from_this(), index](bool passing) {
-        if (auto self = weak.lock(); self && !self->abandoned_) {
-          self->set_ready(index, passing);
-          self->poke();
-        }
-      });
-}
-
 void PodWorker::container_ended(std::size_t index, bool news) {
   ContainerSeen& seen = seen_.containers[index];
-  probers_[index].reset();
+  probers_[index] = {};
   seen.started = false;
   seen.ready = false;
   seen.unprobed = false;
@@ -129,12 +110,6 @@ void PodWorker::container_ended(std::size_t index, bool news) {
     event("Warning", "BackOff",
           fmt::format("Back-off restarting failed container {} in pod {}",
                       spec_.containers[index].name, pod_text(spec_)));
-}
-
-void PodWorker::set_ready(std::size_t index, bool ready) {
-  seen_.containers[index].unprobed = false;
-  seen_.containers[index].ready = ready;
-  report();
 }
 
 }  // namespace shoal::node

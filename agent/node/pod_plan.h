@@ -59,6 +59,7 @@ struct ContainerSeen {
   bool stop_sent = false;            // to the attempt that runs
   std::optional<Waiting> condemned;  // that attempt is to end, and why: a probe or a hook failed
   bool cleaned = true;               // nothing is left of the ended attempt but its state and log
+  std::string started_id;            // a container that an earlier agent reported as started
   bool started = false;              // running, and its startup probe has passed
   bool ready = false;                // started, and its readiness probe passes
   bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
@@ -143,6 +144,8 @@ struct StatusFacts {
   WallTime now;
 };
 // Kubernetes' PodStatus. Condition times are kept from `before` where the status did not change.
+// "shoal://UID/NAME-ATTEMPT"
+std::string container_id_text(const PodSpec& spec, const runtime::shim::ContainerState& state);
 boost::json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
                                const boost::json::object* before);
 

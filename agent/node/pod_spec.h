@@ -4,9 +4,9 @@
 // names the field. Pure.
 #pragma once
 
+#include "agent/node/action.h"
 #include "agent/store/replica.h"
 #include "netplane/base/result.h"
-#include "runtime/probe/probe.h"
 #include "runtime/spec/container_config.h"
 
 #include <cstdint>
@@ -30,14 +30,12 @@ struct ContainerPort {
   bool operator==(const ContainerPort&) const = default;
 };
 
-struct ReadinessProbe {
-  enum class Kind : std::uint8_t { kHttp, kTcp };
-  Kind kind = Kind::kTcp;
-  std::uint16_t port = 0;  // named ports are resolved
-  std::string path;
-  std::vector<runtime::HttpHeader> headers;
+struct ProbeSpec {
+  Action action;
   runtime::ProbeTiming timing;
-  bool operator==(const ReadinessProbe&) const = default;
+  // Of a container that this probe ends; none: the pod's.
+  std::optional<std::chrono::seconds> grace;
+  bool operator==(const ProbeSpec&) const = default;
 };
 
 struct ContainerSpec {
@@ -50,7 +48,9 @@ struct ContainerSpec {
   std::vector<std::string> env;  // "K=V"
   std::string working_dir;       // empty: the image's
   std::vector<ContainerPort> ports;
-  std::optional<ReadinessProbe> readiness;
+  std::optional<ProbeSpec> startup;  // the other two begin when it has passed
+  std::optional<ProbeSpec> liveness;
+  std::optional<ProbeSpec> readiness;
   runtime::ResourceLimits limits;
   std::optional<std::uint32_t> run_as_user;
   std::optional<std::uint32_t> run_as_group;

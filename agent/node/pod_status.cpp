@@ -17,10 +17,6 @@ using runtime::shim::ContainerState;
 
 std::string time_text(std::int64_t ns) { return rfc3339(WallTime(std::chrono::nanoseconds(ns))); }
 
-std::string container_id_text(const PodSpec& spec, const ContainerState& state) {
-  return fmt::format("shoal://{}/{}", spec.uid, runtime::shim::container_id(state.ref));
-}
-
 std::string reason_of_end(const ContainerState& state) {
   if (state.oom_killed)
     return "OOMKilled";
@@ -241,6 +237,10 @@ void show_reason(const PodSeen& seen, json::object& out) {
 
 }  // namespace
 
+std::string container_id_text(const PodSpec& spec, const ContainerState& state) {
+  return fmt::format("shoal://{}/{}", spec.uid, runtime::shim::container_id(state.ref));
+}
+
 json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
                         const json::object* before) {
   json::array init, main;
@@ -287,8 +287,12 @@ void restore_status(const PodSpec& spec, const json::object& status, PodSeen& se
       for (const json::value& value : *containers)
         if (const json::object* container = value.if_object())
           for (std::size_t i = 0; i < spec.containers.size(); i++)
-            if (api::find_string(*container, "name") == spec.containers[i].name)
+            if (api::find_string(*container, "name") == spec.containers[i].name) {
               seen.containers[i].image_id = api::find_string(*container, "imageID");
+              if (const json::value* started = container->if_contains("started");
+                  started && *started == json::value(true))
+                seen.containers[i].started_id = api::find_string(*container, "containerID");
+            }
 }
 
 }  // namespace shoal::node

@@ -13,8 +13,8 @@ namespace shoal::node {
 void PodWorker::take_down(runtime::Sweep what, std::function<void()> done) {
   events_ready_.reset();
   events_.reset();
-  for (auto& prober : probers_)
-    prober.reset();
+  for (ContainerProbers& probers : probers_)
+    probers = {};
   const auto sweep = [&context = context_, uid = spec_.uid,
                       what]() -> Result<std::vector<IpAddress>> {
     SHOAL_TRY(teardown_pod(context.sandboxes, context.images, uid, what));
@@ -77,11 +77,14 @@ void PodWorker::look_at_drain() {
 void PodWorker::stop_one(std::size_t index) {
   ContainerSeen& seen = seen_.containers[index];
   seen.stop_sent = true;
-  if (seen_.stop_began == MonoTime{})
+  const bool alone = wanted() && !node::finished(spec_, seen_);  // it is condemned, its pod goes on
+  if (!alone && seen_.stop_began == MonoTime{})
     seen_.stop_began = context_.clock.now();  // of a pod that is over: without a drain
   const std::chrono::seconds grace =
-      grace_left(spec_.grace, context_.clock.now() - seen_.stop_began);
-  event("Normal", "Killing", "Stopping container " + spec_.containers[index].name);
+      alone ? condemned_grace_[index]
+            : grace_left(spec_.grace, context_.clock.now() - seen_.stop_began);
+  event("Normal", "Killing",
+        alone ? seen.condemned->message : "Stopping container " + spec_.containers[index].name);
   const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)),
                      ref = seen.current->ref, grace] { return client.stop(ref, SIGTERM, grace); };
   on_worker(work, [this, index](Result<> result) {

@@ -15,6 +15,7 @@ PodWorker::PodWorker(Context& context, PodSpec spec, std::function<void()> done)
   seen_.started = context_.clock.wall();
   seen_.containers.resize(spec_.containers.size());
   probers_.resize(spec_.containers.size());
+  condemned_grace_.resize(spec_.containers.size());
 }
 
 PodWorker::~PodWorker() = default;

@@ -15,8 +15,16 @@
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace shoal::node {
+
+struct ContainerProbers {
+  std::unique_ptr<Prober> startup, liveness, readiness;
+  std::string told;  // the failure that the last event was about
+  MonoTime told_at{};
+};
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
 public:
@@ -68,6 +76,15 @@ private:
   void sandbox_died();
   void take_state(const runtime::shim::ContainerState& state);
   void container_runs(std::size_t index);
+  void container_started(std::size_t index);
+  std::unique_ptr<Prober> make_prober(std::size_t index, const ProbeSpec& probe, bool passing,
+                                      void (PodWorker::*on_result)(std::size_t, const ProbeNews&));
+  void startup_news(std::size_t index, const ProbeNews& news);
+  void liveness_news(std::size_t index, const ProbeNews& news);
+  void readiness_news(std::size_t index, const ProbeNews& news);
+  void tell_failure(std::size_t index, std::string_view probe, const ProbeNews& news);
+  void condemn(std::size_t index, std::string_view probe,
+               std::optional<std::chrono::seconds> grace);
   void container_ended(std::size_t index, bool news);
   void set_ready(std::size_t index, bool ready);
   void step_failed(const Error& error, std::string reason);
@@ -95,9 +112,10 @@ private:
   std::optional<runtime::ShimEvents> events_;
   std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;
   std::optional<model::LocalPod> local_;
-  std::vector<std::unique_ptr<Prober>> probers_;
-  std::optional<boost::json::object> reported_;  // to the cluster, by this agent
-  std::optional<boost::json::object> noted_;     // on disk, for the next one
+  std::vector<ContainerProbers> probers_;
+  std::vector<std::chrono::seconds> condemned_grace_;  // of those that are
+  std::optional<boost::json::object> reported_;        // to the cluster, by this agent
+  std::optional<boost::json::object> noted_;           // on disk, for the next one
 };
 
 // Runs work on a worker thread, then `then(result)` on the loop, then looks for the next step.

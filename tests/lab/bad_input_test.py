@@ -127,7 +127,7 @@ spec:
   containers:
   - name: a
     image: a
-    livenessProbe: {tcpSocket: {port: 1}}  #! spec.containers[0].livenessProbe: Shoal does not act on
+    stdin: true  #! spec.containers[0].stdin: Shoal does not act on
 """,
     "a Service's fields that Shoal does not act on": """
 apiVersion: v1

@@ -152,5 +152,123 @@ class InitContainers(PodTest):
         self.assertEqual(self.logs("taken", "init1"), "")
 
 
+def probe(**more):
+    return {"periodSeconds": 1, "failureThreshold": 1, **more}
+
+
+def command(script):
+    return {"exec": {"command": ["sh", "-c", script]}}
+
+
+WEB = {"name": "web", "image": IMAGE, "ports": [{"name": "http", "containerPort": 8080}]}
+
+
+class ProbingContainer(PodTest):
+    """sig-node Probing container."""
+
+    def restarts(self, name, container_name="run"):
+        return self.status(self.pod(name), container_name)["restartCount"]
+
+    def wait_restart(self, name, container_name="run", timeout_s=30):
+        return self.wait_pod(name, "a restart",
+                             lambda p: self.status(p, container_name)["restartCount"] >= 1, timeout_s)
+
+    def wait_event(self, name, reason, text):
+        wait_for(f"an event {reason} of {name}: {text}", lambda: text in self.events(name, reason), 20,
+                 on_timeout=lambda: str(self.events(name, reason)))
+
+    def test_should_be_restarted_with_an_exec_cat_health_liveness_probe(self):
+        self.make("dies", container("run", "echo ok >/tmp/health; sleep 2; rm /tmp/health; " + STAYS,
+                                    livenessProbe=probe(exec={"command": ["cat", "/tmp/health"]}, initialDelaySeconds=1)))
+        pod = self.wait_restart("dies")
+        self.assertEqual(self.status(pod, "run")["lastState"]["terminated"]["exitCode"], 0)  # it was told
+        self.wait_event("dies", "Unhealthy", "Liveness probe failed: cat: can't open '/tmp/health': No such file or directory")
+        self.wait_event("dies", "Killing", "Container run failed liveness probe, will be restarted")
+
+    def test_should_not_be_restarted_with_an_exec_cat_health_liveness_probe(self):
+        self.make("lives", container("run", "echo ok >/tmp/health; " + STAYS,
+                                     livenessProbe=probe(exec={"command": ["cat", "/tmp/health"]}, initialDelaySeconds=1)))
+        pod = self.wait_phase("lives", "Running")
+        self.make("later", container("run", "sleep 4"), restartPolicy="Never")
+        self.wait_phase("later", "Succeeded")
+        self.assertEqual(self.restarts("lives"), 0)
+        self.assertTrue(self.status(pod, "run")["started"])
+
+    def test_should_be_restarted_with_an_exec_liveness_probe_with_timeout(self):
+        self.make("slow", container("run", STAYS, livenessProbe=probe(**command("sleep 600"), timeoutSeconds=1)))
+        self.wait_restart("slow")
+        self.wait_event("slow", "Unhealthy", 'Liveness probe failed: command timed out: "sh -c sleep 600" timed out after 1s')
+        wait_for("what the probe ran to be gone",
+                 lambda: self.cluster.shoal("h1", "exec", "slow", "--", "ps").stdout.count("sleep 600") <= 2, 10)
+
+    def test_should_be_restarted_with_a_http_liveness_probe(self):
+        self.make("web", {**WEB, "livenessProbe": probe(httpGet={"path": "/ready", "port": "http"})})
+        self.wait_phase("web", "Running")
+        self.cluster.shoal("h1", "exec", "web", "--", "kill", "-USR1", "1")
+        self.wait_restart("web", "web")
+        self.wait_event("web", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503")
+
+    def test_should_not_be_restarted_with_a_tcp_8080_liveness_probe(self):
+        self.make("tcp", {**WEB, "livenessProbe": probe(tcpSocket={"port": 8080}, initialDelaySeconds=1),
+                          "readinessProbe": probe(tcpSocket={"port": 8081})})
+        self.wait_phase("tcp", "Running")
+        ip = self.pod("tcp")["status"]["podIP"]
+        self.wait_event("tcp", "Unhealthy", f"Readiness probe failed: dial tcp {ip}:8081: connect: connection refused")
+        self.assertEqual(self.restarts("tcp", "web"), 0)
+
+    def test_with_readiness_probe_should_not_be_ready_before_initial_delay_and_never_restart(self):
+        self.make("delay", container("run", STAYS, readinessProbe=probe(**command("true"), initialDelaySeconds=3)))
+        pod = self.wait_phase("delay", "Running")
+        self.assertFalse(self.status(pod, "run")["ready"])
+        pod = self.wait_pod("delay", "readiness", lambda p: self.status(p, "run")["ready"])
+        self.assertEqual(self.restarts("delay"), 0)
+        since = self.condition(pod, "Ready")["lastTransitionTime"]
+        self.assertGreater(since, self.status(pod, "run")["state"]["running"]["startedAt"])
+
+    def test_should_be_restarted_startup_probe_fails(self):
+        self.make("start", container("run", STAYS, startupProbe=probe(**command("false"), failureThreshold=2),
+                                     livenessProbe=probe(**command("true"))))
+        pod = self.wait_restart("start")
+        self.assertFalse(self.status(pod, "run")["started"])
+        self.wait_event("start", "Killing", "Container run failed startup probe, will be restarted")
+
+    def test_should_be_ready_immediately_after_startup_probe_succeeds(self):
+        self.make("ready", container("run", "sleep 2; touch /tmp/up; " + STAYS,
+                                     startupProbe=probe(exec={"command": ["cat", "/tmp/up"]}, failureThreshold=60),
+                                     livenessProbe=probe(exec={"command": ["cat", "/tmp/up"]}),
+                                     readinessProbe=probe(exec={"command": ["cat", "/tmp/up"]}, periodSeconds=60)))
+        pod = self.wait_phase("ready", "Running")
+        self.assertFalse(self.status(pod, "run")["started"])
+        self.wait_pod("ready", "readiness", lambda p: self.status(p, "run")["ready"], 10)
+        self.assertEqual(self.restarts("ready"), 0)
+
+    def test_should_override_grace_period_when_liveness_probe_field_is_set(self):
+        self.make("grace", container("run", "sleep 1000",  # deaf
+                                     livenessProbe=probe(**command("false"), terminationGracePeriodSeconds=1)),
+                  terminationGracePeriodSeconds=500)
+        pod = self.wait_restart("grace")
+        self.assertEqual(self.status(pod, "run")["lastState"]["terminated"]["exitCode"], 137)
+        self.cluster.shoal("h1", "delete", "pod", "grace", "--grace-period", "1")
+
+    def test_a_hung_pod_delays_no_other(self):
+        self.make("hung", container("run", STAYS, livenessProbe=probe(**command("sleep 600"), timeoutSeconds=100)))
+        self.wait_phase("hung", "Running")
+        self.make("quick", container("run", STAYS, readinessProbe=probe(**command("true"))))
+        self.wait_pod("quick", "readiness", lambda p: self.status(p, "run")["ready"], 15)
+
+    def test_a_restarted_agent_probes_on_and_asks_a_started_container_nothing_twice(self):
+        script = "touch /tmp/up; " + STAYS
+        self.make("kept", container("run", script, startupProbe=probe(**command("echo x >>/tmp/asked; cat /tmp/up")),
+                                    livenessProbe=probe(exec={"command": ["cat", "/tmp/up"]})))
+        self.wait_pod("kept", "its start", lambda p: self.status(p, "run")["started"])
+        asked = self.cluster.shoal("h1", "exec", "kept", "--", "cat", "/tmp/asked").stdout
+        self.cluster.kill_daemon("h1")
+        self.cluster.start_daemon("h1")
+        self.wait_pod("kept", "its start", lambda p: self.status(p, "run")["started"])
+        self.cluster.shoal("h1", "exec", "kept", "--", "rm", "/tmp/up")
+        self.wait_restart("kept")
+        self.assertEqual(asked, "x\n")
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -83,10 +83,11 @@ TEST(Order, AFailedInitContainerRunsAgainAndHoldsTheRest) {
     EXPECT_EQ(next_step(spec, state, true, at(10)), start(0));
     state.containers[0].waiting = Waiting{"CrashLoopBackOff", ""};
     const auto status = status_of(spec, state);
-    EXPECT_EQ(text_at(status, "/phase"), "Pending");
-    EXPECT_EQ(text_at(status, "/initContainerStatuses/0/state/waiting/reason"), "CrashLoopBackOff");
-    EXPECT_EQ(text_at(status, "/initContainerStatuses/0/lastState/terminated/exitCode"), "1");
-    EXPECT_EQ(text_at(status, "/containerStatuses/0/state/waiting/reason"), "PodInitializing");
+    EXPECT_EQ(shown_at(status, "/phase"), "Pending");
+    EXPECT_EQ(shown_at(status, "/initContainerStatuses/0/state/waiting/reason"),
+              "CrashLoopBackOff");
+    EXPECT_EQ(shown_at(status, "/initContainerStatuses/0/lastState/terminated/exitCode"), "1");
+    EXPECT_EQ(shown_at(status, "/containerStatuses/0/state/waiting/reason"), "PodInitializing");
     EXPECT_EQ(condition_of(status, "Initialized"),
               "False ContainersNotInitialized: containers with incomplete status: [a s b]");
   }
@@ -110,10 +111,10 @@ TEST(Order, AFailedInitContainerFailsAPodThatNeverRestarts) {
   state.sandbox = false;
   EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
   const auto status = status_of(spec, state);
-  EXPECT_EQ(text_at(status, "/phase"), "Failed");
+  EXPECT_EQ(shown_at(status, "/phase"), "Failed");
   EXPECT_EQ(condition_of(status, "Ready"), "False PodFailed");
-  EXPECT_EQ(text_at(status, "/initContainerStatuses/2/state/terminated/exitCode"), "3");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/state/waiting/reason"), "PodInitializing");
+  EXPECT_EQ(shown_at(status, "/initContainerStatuses/2/state/terminated/exitCode"), "3");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/state/waiting/reason"), "PodInitializing");
 }
 
 TEST(Order, ASidecarIsStartedAgainBesideTheMainContainers) {
@@ -122,7 +123,7 @@ TEST(Order, ASidecarIsStartedAgainBesideTheMainContainers) {
     PodSeen state = all_running();
     end(state, 1, 0);
     EXPECT_EQ(next_step(spec, state, true, at(0)), start(1));
-    EXPECT_EQ(text_at(status_of(spec, state), "/phase"), "Running");
+    EXPECT_EQ(shown_at(status_of(spec, state), "/phase"), "Running");
     run(state, 1, false);
     end(state, 3, 1);  // one that has not started yet holds nobody up any more
     EXPECT_EQ(next_step(spec, state, true, at(0)),
@@ -138,10 +139,10 @@ TEST(Order, SidecarsEndWithTheMainContainersAndDoNotDecideThePhase) {
   EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
   end(state, 4, 0);
   EXPECT_EQ(next_step(spec, state, true, at(0)), stop(1));
-  EXPECT_EQ(text_at(status_of(spec, state), "/phase"), "Running");
+  EXPECT_EQ(shown_at(status_of(spec, state), "/phase"), "Running");
   end(state, 1, 137);
   EXPECT_EQ(next_step(spec, state, true, at(0)), Step{StepKind::kFree});
-  EXPECT_EQ(text_at(status_of(spec, state), "/phase"), "Succeeded");
+  EXPECT_EQ(shown_at(status_of(spec, state), "/phase"), "Succeeded");
   EXPECT_EQ(condition_of(status_of(spec, state), "Initialized"), "True PodCompleted");
   EXPECT_EQ(condition_of(status_of(spec, state), "Ready"), "False PodCompleted");
 }
@@ -207,12 +208,12 @@ TEST(Order, APodThatFailedAsAWholeIsStoppedAndFreed) {
   PodSeen state = seen({running()});
   state.failure = Waiting{std::string(kDeadlineExceeded), "late"};
   EXPECT_EQ(next_step(spec, state, true, at(0)), stop(0));
-  EXPECT_EQ(text_at(status_of(spec, state), "/phase"), "Running");
+  EXPECT_EQ(shown_at(status_of(spec, state), "/phase"), "Running");
   end(state, 0, 143);
   EXPECT_EQ(next_step(spec, state, true, at(0)), Step{StepKind::kFree});
   const auto status = status_of(spec, state);
-  EXPECT_EQ(text_at(status, "/phase"), "Failed");
-  EXPECT_EQ(text_at(status, "/reason"), "DeadlineExceeded");
+  EXPECT_EQ(shown_at(status, "/phase"), "Failed");
+  EXPECT_EQ(shown_at(status, "/reason"), "DeadlineExceeded");
   PodSeen after = seen({exited(143)});
   restore_status(spec, status, after);
   EXPECT_TRUE(finished(spec, after));
@@ -248,7 +249,7 @@ TEST(Order, EveryBeginningComesToRest) {
       for (std::size_t i = here ? start_at : 0; i < 5; ++i)
         wanted.push_back(i);
       EXPECT_EQ(order, wanted) << start_at << here;
-      EXPECT_EQ(text_at(status_of(spec, state), "/phase"), "Running");
+      EXPECT_EQ(shown_at(status_of(spec, state), "/phase"), "Running");
     }
 }
 

@@ -62,7 +62,7 @@ inline Step wait(std::optional<MonoTime> until = std::nullopt) {
   return {StepKind::kWait, 0, until};
 }
 
-inline std::string text_at(const boost::json::object& status, std::string_view pointer) {
+inline std::string shown_at(const boost::json::object& status, std::string_view pointer) {
   boost::system::error_code error;
   const boost::json::value value(status);
   const boost::json::value* found = value.find_pointer(pointer, error);

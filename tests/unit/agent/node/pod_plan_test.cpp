@@ -261,22 +261,22 @@ TEST(PodStatus, OfARunningPod) {
   state.containers[0].restarts = 2;
   state.containers[0].previous = exited(1, 1, 1);
   const json::object status = status_of(pod(), state);
-  EXPECT_EQ(text_at(status, "/phase"), "Running");
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
-  EXPECT_EQ(text_at(status, "/podIPs"), R"([{"ip":"10.244.1.5"}])");
-  EXPECT_EQ(text_at(status, "/hostIP"), "198.18.0.11");
-  EXPECT_EQ(text_at(status, "/shoalGeneration"), "3");
+  EXPECT_EQ(shown_at(status, "/phase"), "Running");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/podIPs"), R"([{"ip":"10.244.1.5"}])");
+  EXPECT_EQ(shown_at(status, "/hostIP"), "198.18.0.11");
+  EXPECT_EQ(shown_at(status, "/shoalGeneration"), "3");
   EXPECT_EQ(ready_of(status), "True");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/restartCount"), "2");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/state/running/startedAt"),
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/restartCount"), "2");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/state/running/startedAt"),
             "1970-01-01T00:00:01Z");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/exitCode"), "1");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/reason"), "Error");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/lastState/terminated/exitCode"), "1");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/lastState/terminated/reason"), "Error");
 }
 
 TEST(PodStatus, PhasesAreKubernetes) {
   const auto phase = [](RestartPolicy policy, std::vector<std::optional<ContainerState>> states) {
-    return text_at(status_of(pod(policy, {"a", "b"}), seen(std::move(states))), "/phase");
+    return shown_at(status_of(pod(policy, {"a", "b"}), seen(std::move(states))), "/phase");
   };
   EXPECT_EQ(phase(RestartPolicy::kAlways, {std::nullopt, running()}), "Pending");
   EXPECT_EQ(phase(RestartPolicy::kAlways, {running(), running()}), "Running");
@@ -290,20 +290,20 @@ TEST(PodStatus, PhasesAreKubernetes) {
 TEST(PodStatus, ReasonsAreKubernetes) {
   PodSeen state = seen({exited(1)});
   state.containers[0].waiting = Waiting{"CrashLoopBackOff", "back-off 10s"};
-  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/state/waiting/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(), state), "/containerStatuses/0/state/waiting/reason"),
             "CrashLoopBackOff");
-  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/lastState/terminated/exitCode"),
+  EXPECT_EQ(shown_at(status_of(pod(), state), "/containerStatuses/0/lastState/terminated/exitCode"),
             "1");
   ContainerState oom = exited(137);
   oom.oom_killed = true;
-  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({oom})),
-                    "/containerStatuses/0/state/terminated/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(RestartPolicy::kNever), seen({oom})),
+                     "/containerStatuses/0/state/terminated/reason"),
             "OOMKilled");
-  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({exited(0)})),
-                    "/containerStatuses/0/state/terminated/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(RestartPolicy::kNever), seen({exited(0)})),
+                     "/containerStatuses/0/state/terminated/reason"),
             "Completed");
   EXPECT_EQ(
-      text_at(status_of(pod(), seen({std::nullopt})), "/containerStatuses/0/state/waiting/reason"),
+      shown_at(status_of(pod(), seen({std::nullopt})), "/containerStatuses/0/state/waiting/reason"),
       "ContainerCreating");
 }
 
@@ -346,9 +346,9 @@ TEST(PodStatus, AFinishedPodShowsTheAddressItHad) {
   state.freed = true;
   state.network = state.sandbox = false;
   const json::object status = status_of(pod(RestartPolicy::kNever), state);
-  EXPECT_EQ(text_at(status, "/phase"), "Succeeded");
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
-  EXPECT_EQ(text_at(status, "/shoalGeneration"), "-");
+  EXPECT_EQ(shown_at(status, "/phase"), "Succeeded");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/shoalGeneration"), "-");
 }
 
 // What an agent reports after a restart is what the one before it reported, to the letter.
@@ -380,7 +380,7 @@ TEST(PodStatus, APodOfTwoFamiliesShowsBothAddresses) {
       pod(), state,
       {{*IpAddress::parse("198.18.0.11"), *IpAddress::parse("2001:db8:1::11")}, WallTime()},
       nullptr);
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
   EXPECT_EQ(json::serialize(status.at("podIPs")),
             R"([{"ip":"10.244.1.5"},{"ip":"fd10:244:0:1::5"}])");
   EXPECT_EQ(json::serialize(status.at("hostIPs")),
@@ -394,7 +394,7 @@ TEST(PodStatus, AnAddressIsNotShownBeforeItIsAttachedAgain) {
   PodSeen state;
   state.containers.resize(1);
   restore_status(spec, status_of(spec, seen({running()})), state);
-  EXPECT_EQ(text_at(status_of(spec, state), "/podIP"), "-");
+  EXPECT_EQ(shown_at(status_of(spec, state), "/podIP"), "-");
   // What cannot be read is left out.
   restore_status(spec, json::object{{"startTime", 7}, {"podIP", "x"}, {"containerStatuses", "?"}},
                  state);
