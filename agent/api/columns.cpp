@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The columns that kubectl prints for each kind, under Kubernetes' own names.
+#include "agent/api/pod_summary.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 #include "agent/api/service_facts.h"
@@ -81,86 +82,21 @@ std::string selector_text(const json::object& body) {
   return joined;
 }
 
-bool condition_true(const json::object& body, std::string_view type) {
-  if (const json::array* conditions = find_array(body, "status.conditions"))
-    for (const json::value& c : *conditions)
-      if (c.is_object() && find_string(c.get_object(), "type") == type)
-        return find_string(c.get_object(), "status") == "True";
-  return false;
-}
-
 // ---- pods
-struct PodSummary {
-  std::size_t containers = 0;
-  std::size_t ready = 0;
-  std::int64_t restarts = 0;
-  std::string last_restart;  // when the newest of them was
-  std::string status;
-};
-
-std::string container_reason(const json::object& container) {
-  if (const std::string_view reason = find_string(container, "state.waiting.reason");
-      !reason.empty())
-    return std::string(reason);
-  const json::object* ended = find_object(container, "state.terminated");
-  if (!ended)
-    return {};
-  if (const std::string_view reason = find_string(*ended, "reason"); !reason.empty())
-    return std::string(reason);
-  if (const std::int64_t signal = find_int(*ended, "signal", 0); signal != 0)
-    return fmt::format("Signal:{}", signal);
-  return fmt::format("ExitCode:{}", find_int(*ended, "exitCode", 0));
-}
-
-// What kubectl shows as STATUS: the phase, unless the pod or one of its containers has more to say.
-PodSummary summarize(const Object& pod) {
-  PodSummary summary;
-  if (const json::array* containers = find_array(pod.body, "spec.containers"))
-    summary.containers = containers->size();
-  summary.status = find_string(pod.body, "status.phase");
-  if (const std::string_view reason = find_string(pod.body, "status.reason"); !reason.empty())
-    summary.status = reason;
-  bool running = false;
-  if (const json::array* statuses = find_array(pod.body, "status.containerStatuses"))
-    for (const json::value& item : *statuses) {
-      if (!item.is_object())
-        continue;
-      const json::object& container = item.get_object();
-      const json::value* ready = container.if_contains("ready");
-      const bool is_ready = ready && ready->is_bool() && ready->get_bool();
-      summary.ready += is_ready ? 1 : 0;
-      summary.restarts += find_int(container, "restartCount", 0);
-      const std::string_view ended = find_string(container, "lastState.terminated.finishedAt");
-      if (ended > summary.last_restart)
-        summary.last_restart = ended;
-      if (std::string reason = container_reason(container); !reason.empty())
-        summary.status = std::move(reason);
-      running = running || (is_ready && find_object(container, "state.running"));
-    }
-  if (summary.status == "Completed" && running)
-    summary.status = condition_true(pod.body, "Ready") ? "Running" : "NotReady";
-  if (!find_string(pod.body, "metadata.deletionTimestamp").empty())
-    summary.status =
-        find_string(pod.body, "status.reason") == "NodeLost" ? "Unknown" : "Terminating";
-  if (summary.status.empty())
-    summary.status = "Pending";
-  return summary;
-}
-
 constexpr Column kPods[] = {
     kName,
     text("Ready",
          [](const Object& pod, WallTime) -> json::value {
-           const PodSummary s = summarize(pod);
+           const PodSummary s = summarize_pod(pod);
            return json::string(fmt::format("{}/{}", s.ready, s.containers));
          }),
     text("Status",
          [](const Object& pod, WallTime) -> json::value {
-           return json::string(summarize(pod).status);
+           return json::string(summarize_pod(pod).status);
          }),
     text("Restarts",
          [](const Object& pod, WallTime now) -> json::value {
-           const PodSummary s = summarize(pod);
+           const PodSummary s = summarize_pod(pod);
            if (s.restarts == 0 || s.last_restart.empty())
              return json::string(std::to_string(s.restarts));
            return json::string(fmt::format("{} ({} ago)", s.restarts, age_of(s.last_restart, now)));

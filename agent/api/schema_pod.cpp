@@ -5,9 +5,7 @@
 #include "agent/api/selector.h"
 #include "netplane/base/strings.h"
 
-#include <boost/json/value_from.hpp>
 #include <fmt/format.h>
-#include <set>
 
 namespace shoal::api {
 namespace json = boost::json;
@@ -42,60 +40,6 @@ void fill_container_port(json::object& port) {
 }
 const Message kContainerPort{
     .name = "ContainerPort", .fields = kContainerPortFields, .fill = fill_container_port};
-
-// ---- probes
-std::string check_absolute_path(const json::value& value) {
-  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
-}
-constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
-const Message kHeader{"HTTPHeader", kHeaderFields};
-constexpr Field kHttpGetFields[] = {
-    {.name = "path", .fallback = "\"/\"", .check = check_absolute_path},
-    {.name = "port",
-     .type = FieldType::kIntOrString,
-     .required = true,
-     .check = check_port_or_name},
-    later("host"),
-    {.name = "scheme", .fallback = "\"HTTP\"", .values = "HTTP", .values_later = "HTTPS"},
-    {.name = "httpHeaders",
-     .type = FieldType::kMessage,
-     .message = &kHeader,
-     .list = ListType::kAtomic},
-};
-const Message kHttpGet{"HTTPGetAction", kHttpGetFields};
-constexpr Field kTcpSocketFields[] = {
-    {.name = "port",
-     .type = FieldType::kIntOrString,
-     .required = true,
-     .check = check_port_or_name},
-    later("host"),
-};
-const Message kTcpSocket{"TCPSocketAction", kTcpSocketFields};
-
-constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
-  return {.name = name, .type = FieldType::kInt32, .fallback = fallback, .check = check};
-}
-constexpr Field kProbeFields[] = {
-    part("httpGet", kHttpGet),
-    part("tcpSocket", kTcpSocket),
-    later("exec"),
-    later("grpc"),
-    number("initialDelaySeconds", "0", check_not_negative),
-    number("periodSeconds", "10", check_positive),
-    number("timeoutSeconds", "1", check_positive),
-    number("successThreshold", "1", check_positive),
-    number("failureThreshold", "3", check_positive),
-    later("terminationGracePeriodSeconds"),
-};
-void check_probe(const json::object& probe, std::string_view path, Causes& causes) {
-  const bool http = probe.contains("httpGet"), tcp = probe.contains("tcpSocket");
-  if (http && tcp)
-    causes.add(child_path(path, "tcpSocket"), "FieldValueForbidden",
-               "Forbidden: may not specify more than 1 handler type");
-  if (!http && !tcp)
-    causes.required(std::string(path), "must specify a handler type: httpGet or tcpSocket");
-}
-const Message kProbe{.name = "Probe", .fields = kProbeFields, .check = check_probe};
 
 // ---- resources
 constexpr Field kResourceListFields[] = {
@@ -233,15 +177,15 @@ constexpr Field kContainerFields[] = {
      .list = ListType::kMap,
      .list_keys = "containerPort,protocol"},
     {.name = "imagePullPolicy", .values = "Always|IfNotPresent|Never"},
-    part("readinessProbe", kProbe),
+    part("readinessProbe", kReadinessProbe),
+    part("livenessProbe", kProbe),
+    part("startupProbe", kProbe),
     part("resources", kResources),
     part("securityContext", kSecurity),
     later("envFrom"),
     later("lifecycle"),
-    later("livenessProbe"),
-    later("startupProbe"),
     later("resizePolicy"),
-    later("restartPolicy"),
+    {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
     later("stdin"),
     later("stdinOnce"),
     later("tty"),
@@ -272,6 +216,11 @@ constexpr Field kPodSpecFields[] = {
      .list = ListType::kMap,
      .list_keys = "name",
      .required = true},
+    {.name = "initContainers",
+     .type = FieldType::kMessage,
+     .message = &kContainer,
+     .list = ListType::kMap,
+     .list_keys = "name"},
     {.name = "restartPolicy", .fallback = "\"Always\"", .values = "Always|OnFailure|Never"},
     {.name = "terminationGracePeriodSeconds",
      .type = FieldType::kInt64,
@@ -296,7 +245,6 @@ constexpr Field kPodSpecFields[] = {
     later("hostPID"),
     later("hostUsers", "true"),
     later("imagePullSecrets"),
-    later("initContainers"),
     later("os"),
     later("overhead"),
     later("preemptionPolicy", "PreemptLowerPriority"),
@@ -316,44 +264,6 @@ constexpr Field kPodSpecFields[] = {
     later("topologySpreadConstraints"),
     later("volumes"),
 };
-// Port names and hostPorts are each once in a pod.
-void check_container_ports(const json::array& containers, std::string_view path, Causes& causes) {
-  std::set<std::string> names, host_ports;
-  for (std::size_t i = 0; i < containers.size(); ++i) {
-    const json::object* container = containers[i].if_object();
-    const json::array* ports = container ? find_array(*container, "ports") : nullptr;
-    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
-      const json::object* port = (*ports)[p].if_object();
-      if (!port)
-        continue;
-      const auto once = [&](std::set<std::string>& seen, std::string value,
-                            std::string_view field) {
-        if (seen.insert(value).second)
-          return;
-        causes.add(child_path(item_path(child_path(item_path(path, i), "ports"), p), field),
-                   "FieldValueDuplicate", fmt::format("Duplicate value: \"{}\"", value));
-      };
-      if (const std::string_view name = find_string(*port, "name"); !name.empty())
-        once(names, std::string(name), "name");
-      if (const std::int64_t number = find_int(*port, "hostPort", 0); number != 0)
-        once(host_ports,
-             fmt::format("{}/{}/{}", find_string(*port, "protocol"), find_string(*port, "hostIP"),
-                         number),
-             "hostPort");
-    }
-  }
-}
-void check_pod_spec(const json::object& spec, std::string_view path, Causes& causes) {
-  const json::array* containers = find_array(spec, "containers");
-  if (!containers)
-    return;
-  if (containers->empty())
-    causes.required(child_path(path, "containers"));
-  check_container_ports(*containers, child_path(path, "containers"), causes);
-  if (const json::object* selector = find_object(spec, "nodeSelector"))
-    check_label_map(*selector, child_path(path, "nodeSelector"), causes);
-}
-
 constexpr Field kPodTemplateFields[] = {
     {.name = "metadata", .type = FieldType::kMessage, .message = &kTemplateMeta, .fallback = "{}"},
     part("spec", kPodSpec, true),

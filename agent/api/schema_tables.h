@@ -25,6 +25,8 @@ extern const Message kObjectMeta;  // schema_meta.cpp
 extern const Message kTemplateMeta;
 extern const Message kSelector;
 extern const Message kObjectReference;
+extern const Message kProbe;  // schema_probe.cpp
+extern const Message kReadinessProbe;
 extern const Message kPodSpec;  // schema_pod.cpp
 extern const Message kPodTemplate;
 extern const Message kPod;
@@ -69,6 +71,7 @@ std::string as_text(const boost::json::value& value);  // for messages: serializ
 // Message checks that several kinds share.
 void check_selector(const boost::json::object& selector, std::string_view path, Causes& causes);
 void check_label_map(const boost::json::object& labels, std::string_view path, Causes& causes);
+void check_pod_spec(const boost::json::object& spec, std::string_view path, Causes& causes);
 // spec.selector against spec.template, for workloads.
 void check_workload_selector(const boost::json::object& spec, std::string_view path,
                              std::string_view kind, Causes& causes);
@@ -77,6 +80,7 @@ void check_workload_selector(const boost::json::object& spec, std::string_view p
 void compare_config(const boost::json::object& before, const boost::json::object& after,
                     Causes& causes);
 
+bool condition_true(const boost::json::object& body, std::string_view type);  // status.conditions
 // Null, false, 0, "", [], {} and objects of nothing else.
 bool is_neutral(const boost::json::value& value);
 bool one_of(std::string_view value, std::string_view choices);  // "a|b|c"

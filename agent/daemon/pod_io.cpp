@@ -3,11 +3,11 @@
 
 #include "agent/stream/frames.h"
 #include "agent/view/facts.h"
-#include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "runtime/log/log_reader.h"
 #include "runtime/sandbox/shim_client.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
@@ -25,7 +25,6 @@ namespace json = boost::json;
 using stream::Channel;
 
 constexpr std::chrono::milliseconds kFollowInterval{200};
-constexpr std::size_t kSpecBytesMax = 4 << 20;
 
 // The worker of a pod that runs here, and the index of the container asked for.
 struct Place {
@@ -38,10 +37,12 @@ Result<Place> find(const node::Node& pods, const view::View& view, const std::st
   const node::PodWorker* pod = SHOAL_TRY(find_local_pod(pods, view, ns, name, "logs and exec"));
   const auto& containers = pod->spec().containers;
   if (container.empty()) {
-    if (containers.size() > 1)
+    const auto main = std::ranges::find(containers, node::Role::kMain, &node::ContainerSpec::role);
+    const auto count = static_cast<std::size_t>(containers.end() - main);  // they stand last
+    if (count != 1)
       return fail(Errc::kInvalid,
-                  fmt::format("pod {} has {} containers: name one (-c)", name, containers.size()));
-    return Place{pod, 0};
+                  fmt::format("pod {} has {} containers: name one (-c)", name, count));
+    return Place{pod, static_cast<std::size_t>(main - containers.begin())};
   }
   for (std::size_t i = 0; i < containers.size(); i++)
     if (containers[i].name == container)
@@ -255,27 +256,9 @@ struct Begun {
   UniqueFd err;
 };
 
-// The container's own process object with other arguments: the same user, environment and limits.
-Result<std::string> process_of(const std::filesystem::path& bundle,
-                               const std::vector<std::string>& args) {
-  const std::string text = SHOAL_TRY(read_file(bundle / "config.json", kSpecBytesMax));
-  boost::system::error_code error;
-  json::value spec = json::parse(text, error);
-  json::object* process = error || !spec.is_object() || !spec.as_object().if_contains("process")
-                              ? nullptr
-                              : spec.as_object()["process"].if_object();
-  if (!process)
-    return fail(Errc::kCorrupt,
-                fmt::format("{} has no process", (bundle / "config.json").string()));
-  json::array& words = (*process)["args"].emplace_array();
-  for (const std::string& arg : args)
-    words.emplace_back(arg);
-  return json::serialize(*process);
-}
-
 Result<Begun> begin(const std::filesystem::path& socket, const std::filesystem::path& bundle,
                     const std::vector<std::string>& args, runtime::shim::ExecRequest request) {
-  request.process = SHOAL_TRY(process_of(bundle, args));
+  request.process = SHOAL_TRY(node::process_of(bundle, args));
   Pipe in = SHOAL_TRY(make_pipe());
   Pipe out = SHOAL_TRY(make_pipe());
   Pipe err = SHOAL_TRY(make_pipe());

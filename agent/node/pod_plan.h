@@ -5,6 +5,11 @@
 //
 // Restart rules are Kubernetes': the first restart at once, then after 10 s, doubling to 300 s; a
 // container that ran for 10 minutes begins anew.
+//
+// Init containers run one after the other, sidecars among them stay; the main containers follow
+// when the last has ended well or, a sidecar, started. All that is known by sandbox: in a new one
+// they run again. The way down is the other way round: main containers at once, then the sidecars
+// from the last to the first.
 #pragma once
 
 #include "agent/node/pod_spec.h"
@@ -38,6 +43,8 @@ inline constexpr std::chrono::seconds kDrainMax{10};
 inline constexpr std::chrono::milliseconds kDrainSettle{100};
 inline constexpr std::chrono::seconds kGraceMin{2};
 
+inline constexpr std::string_view kDeadlineExceeded = "DeadlineExceeded";
+
 struct Waiting {
   std::string reason;  // "ContainerCreating", "CrashLoopBackOff", "ErrImageNeverPull", ...
   std::string message;
@@ -49,8 +56,12 @@ struct ContainerSeen {
   std::optional<runtime::shim::ContainerState> previous;  // the one before it, when it has ended
   std::uint32_t next_attempt = 0;
   std::uint32_t restarts = 0;
-  bool cleaned = true;    // nothing is left of the ended attempt but its state and log
-  bool ready = false;     // running, and its readiness probe passes
+  bool stop_sent = false;            // to the attempt that runs
+  std::optional<Waiting> condemned;  // that attempt is to end, and why: a probe or a hook failed
+  bool cleaned = true;               // nothing is left of the ended attempt but its state and log
+  std::string started_id;            // a container that an earlier agent reported as started
+  bool started = false;              // running, and its startup probe has passed
+  bool ready = false;                // started, and its readiness probe passes
   bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
   MonoTime not_before{};  // of the next start
   std::chrono::seconds backoff{0};
@@ -61,16 +72,17 @@ struct ContainerSeen {
 struct PodSeen {
   bool adopted = false;  // what an earlier agent left has been looked for
   bool sandbox = false;
+  std::uint64_t sandbox_id = 0;  // of the living one
   bool network = false;
   bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
   std::vector<model::PodAddress>
       addresses;  // IPv4 first; generation 0: not known to be its own yet
   WallTime started{};
   std::optional<Waiting> sandbox_error;
-  MonoTime retry_at{};  // no step before that, but for stopping
+  std::optional<Waiting> failure;  // the pod as a whole is over: its deadline passed, say
+  MonoTime retry_at{};             // no step before that, but for stopping
   MonoTime stop_began{};
-  std::optional<MonoTime> drain_until;  // set when the stop began
-  bool stop_sent = false;
+  std::optional<MonoTime> drain_until;    // set when the stop began
   std::vector<ContainerSeen> containers;  // as in the spec
 };
 
@@ -82,9 +94,9 @@ enum class StepKind : std::uint8_t {
   kStartContainer,
   kFree,       // every container has ended for good: all goes but logs and status
   kBeginStop,  // wait for the drain
-  kStopAll,    // ask every container to end
-  kTeardown,   // everything goes
-  kWait,       // until `until`, or until something happens
+  kStopContainer,
+  kTeardown,  // everything goes
+  kWait,      // until `until`, or until something happens
 };
 
 struct Step {
@@ -105,10 +117,20 @@ std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited);
 // may come after the event of the container's end: a phase never goes back within an attempt.
 bool is_news(const ContainerSeen& seen, const runtime::shim::ContainerState& state);
 
+// The main containers may run, or did already: all before them is done in this sandbox.
+bool initialized(const PodSpec& spec, const PodSeen& seen);
+// No container will be started any more: the pod has succeeded or failed. Sidecars may still run.
+bool finished(const PodSpec& spec, const PodSeen& seen);
+// Of a container that waits for others, or is being made: "PodInitializing" where there are init
+// containers.
+Waiting default_waiting(const PodSpec& spec);
+// "web-1_default(UID)", as Kubernetes' messages have it.
+std::string pod_text(const PodSpec& spec);
+
 // Whether a container that has ended is to be started again.
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);
 // When, and with which backoff the next time.
-void plan_restart(ContainerSeen& seen, const runtime::shim::ContainerState& ended, MonoTime now);
+void plan_restart(const PodSpec& spec, std::size_t container, ContainerSeen& seen, MonoTime now);
 
 // A start that failed: when the next try is, and what is shown meanwhile.
 void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);
@@ -122,6 +144,8 @@ struct StatusFacts {
   WallTime now;
 };
 // Kubernetes' PodStatus. Condition times are kept from `before` where the status did not change.
+// "shoal://UID/NAME-ATTEMPT"
+std::string container_id_text(const PodSpec& spec, const runtime::shim::ContainerState& state);
 boost::json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
                                const boost::json::object* before);
 

@@ -23,16 +23,32 @@ bool guaranteed(const ResourceLimits& limits) {
          limits.memory_request_bytes.value_or(*limits.memory_bytes) == *limits.memory_bytes;
 }
 
-// Nothing, if one container has none: then the pod as a whole has none.
-std::optional<std::int64_t> sum(const PodSpec& pod,
-                                std::optional<std::int64_t> ResourceLimits::* limit) {
-  std::int64_t total = 0;
+std::int64_t add(std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+// The containers and sidecars together, or the init container that needs most beside the sidecars
+// before it, whichever is more.
+std::int64_t total(const PodSpec& pod, std::optional<std::int64_t> ResourceLimits::* of) {
+  std::int64_t together = 0, most = 0;
   for (const ContainerSpec& container : pod.containers) {
-    const auto& one = container.limits.*limit;
-    if (!one || __builtin_add_overflow(total, *one, &total))
-      return std::nullopt;
+    const std::int64_t one = (container.limits.*of).value_or(0);
+    if (container.role == Role::kInit)
+      most = std::max(most, add(together, one));
+    else
+      together = add(together, one);
   }
-  return total;
+  return std::max(most, together);
+}
+
+// Nothing, if one container has none: then the pod as a whole has none.
+std::optional<std::int64_t> limit(const PodSpec& pod,
+                                  std::optional<std::int64_t> ResourceLimits::* of) {
+  const bool all = std::ranges::all_of(
+      pod.containers, [&](const ContainerSpec& c) { return (c.limits.*of).has_value(); });
+  const std::int64_t sum = all ? total(pod, of) : INT64_MAX;
+  return sum == INT64_MAX ? std::nullopt : std::optional(sum);
 }
 
 }  // namespace
@@ -76,10 +92,9 @@ int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_m
 
 runtime::PodLimits pod_limits(const PodSpec& pod, std::int64_t pids) {
   runtime::PodLimits out;
-  out.memory_bytes = sum(pod, &ResourceLimits::memory_bytes);
-  out.cpu_milli = sum(pod, &ResourceLimits::cpu_milli);
-  for (const ContainerSpec& container : pod.containers)
-    out.cpu_request_milli += container.limits.cpu_request_milli.value_or(0);
+  out.memory_bytes = limit(pod, &ResourceLimits::memory_bytes);
+  out.cpu_milli = limit(pod, &ResourceLimits::cpu_milli);
+  out.cpu_request_milli = total(pod, &ResourceLimits::cpu_request_milli);
   out.pids = pids;
   return out;
 }

@@ -25,8 +25,8 @@ QosClass qos_class(const PodSpec& pod);
 int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
                   int own);
 
-// Of the whole pod: the sum of its containers' limits where each has one, and of their requests;
-// and at most `pids` processes.
+// Of the whole pod: its containers' limits together where each has one, and their requests; what
+// init containers need counts as Kubernetes has it. And at most `pids` processes.
 runtime::PodLimits pod_limits(const PodSpec& pod, std::int64_t pids);
 
 }  // namespace shoal::node

@@ -2,6 +2,7 @@
 #include "agent/node/pod_spec.h"
 
 #include "agent/api/quantity.h"
+#include "agent/node/json_fields.h"
 #include "runtime/shim/protocol.h"
 
 #include <boost/json.hpp>
@@ -11,93 +12,25 @@ namespace {
 
 namespace json = boost::json;
 
-const json::object* object_at(const json::object& parent, std::string_view key) {
-  const json::value* value = parent.if_contains(key);
-  return value ? value->if_object() : nullptr;
-}
-
-const json::array* array_at(const json::object& parent, std::string_view key) {
-  const json::value* value = parent.if_contains(key);
-  return value ? value->if_array() : nullptr;
-}
-
-std::string text_at(const json::object& parent, std::string_view key) {
-  const json::value* value = parent.if_contains(key);
-  return value && value->is_string() ? std::string(value->as_string()) : std::string();
-}
-
-std::optional<std::int64_t> number_at(const json::object& parent, std::string_view key) {
-  const json::value* value = parent.if_contains(key);
-  if (!value || !value->is_number())
-    return std::nullopt;
-  boost::system::error_code error;
-  const auto number = value->to_number<std::int64_t>(error);
-  return error ? std::nullopt : std::optional(number);
-}
-
-bool flag_at(const json::object& parent, std::string_view key) {
-  const json::value* value = parent.if_contains(key);
-  return value && value->is_bool() && value->as_bool();
-}
-
-std::vector<std::string> texts_at(const json::object& parent, std::string_view key) {
-  std::vector<std::string> out;
-  if (const json::array* list = array_at(parent, key))
-    for (const json::value& value : *list)
-      if (value.is_string())
-        out.emplace_back(value.as_string());
-  return out;
-}
-
-std::uint32_t milliseconds(const json::object& probe, std::string_view key,
-                           std::int64_t otherwise_s) {
-  return static_cast<std::uint32_t>(number_at(probe, key).value_or(otherwise_s) * 1000);
-}
-
-// A number, or the name of one of the container's ports.
-Result<std::uint16_t> probe_port(const json::object& action,
-                                 const std::vector<ContainerPort>& ports) {
-  if (const auto number = number_at(action, "port"))
-    return static_cast<std::uint16_t>(*number);
-  const std::string name = text_at(action, "port");
-  for (const ContainerPort& port : ports)
-    if (port.name == name)
-      return port.port;
-  return fail(Errc::kInvalid,
-              fmt::format("readinessProbe: the container has no port named \"{}\"", name));
-}
-
-Result<std::optional<ReadinessProbe>> read_probe(const json::object& container,
-                                                 const std::vector<ContainerPort>& ports) {
-  const json::object* probe = object_at(container, "readinessProbe");
+// One of the container's probes.
+Result<std::optional<ProbeSpec>> read_probe(const json::object& container, std::string_view name,
+                                            const std::vector<ContainerPort>& ports) {
+  const json::object* probe = object_at(container, name);
   if (!probe)
     return std::nullopt;
-  ReadinessProbe out;
-  out.timing.initial_delay_ms = milliseconds(*probe, "initialDelaySeconds", 0);
-  out.timing.period_ms = milliseconds(*probe, "periodSeconds", 10);
-  out.timing.timeout_ms = milliseconds(*probe, "timeoutSeconds", 1);
-  out.timing.success_threshold =
-      static_cast<std::uint32_t>(number_at(*probe, "successThreshold").value_or(1));
-  out.timing.failure_threshold =
-      static_cast<std::uint32_t>(number_at(*probe, "failureThreshold").value_or(3));
-  if (const json::object* http = object_at(*probe, "httpGet")) {
-    out.kind = ReadinessProbe::Kind::kHttp;
-    out.port = SHOAL_TRY(probe_port(*http, ports));
-    out.path = text_at(*http, "path");
-    if (out.path.empty())
-      out.path = "/";
-    if (const json::array* headers = array_at(*http, "httpHeaders"))
-      for (const json::value& header : *headers)
-        if (const json::object* h = header.if_object())
-          out.headers.push_back({text_at(*h, "name"), text_at(*h, "value")});
-    return out;
-  }
-  if (const json::object* tcp = object_at(*probe, "tcpSocket")) {
-    out.kind = ReadinessProbe::Kind::kTcp;
-    out.port = SHOAL_TRY(probe_port(*tcp, ports));
-    return out;
-  }
-  return fail(Errc::kUnsupported, "readinessProbe: only httpGet and tcpSocket are supported yet");
+  ProbeSpec out;
+  const auto number = [&](std::string_view key, std::int64_t otherwise) {
+    return static_cast<std::uint32_t>(number_at(*probe, key).value_or(otherwise));
+  };
+  out.timing.initial_delay_ms = number("initialDelaySeconds", 0) * 1000;
+  out.timing.period_ms = number("periodSeconds", 10) * 1000;
+  out.timing.timeout_ms = number("timeoutSeconds", 1) * 1000;
+  out.timing.success_threshold = number("successThreshold", 1);
+  out.timing.failure_threshold = number("failureThreshold", 3);
+  if (const auto grace = number_at(*probe, "terminationGracePeriodSeconds"))
+    out.grace = std::chrono::seconds(*grace);
+  out.action = SHOAL_TRY(read_action(*probe, ports, name));
+  return out;
 }
 
 Result<runtime::ResourceLimits> read_limits(const json::object& container) {
@@ -189,7 +122,9 @@ Result<ContainerSpec> read_container(const json::object& container,
             {text_at(*port, "name"),
              static_cast<std::uint16_t>(number_at(*port, "containerPort").value_or(0)),
              text_at(*port, "protocol")});
-  out.readiness = SHOAL_TRY(read_probe(container, out.ports));
+  out.startup = SHOAL_TRY(read_probe(container, "startupProbe", out.ports));
+  out.liveness = SHOAL_TRY(read_probe(container, "livenessProbe", out.ports));
+  out.readiness = SHOAL_TRY(read_probe(container, "readinessProbe", out.ports));
   out.limits = SHOAL_TRY(read_limits(container));
   if (pod_security)
     read_security(*pod_security, out);
@@ -198,7 +133,36 @@ Result<ContainerSpec> read_container(const json::object& container,
   return out;
 }
 
+Result<> read_containers(const json::array& list, const json::object& spec, bool init,
+                         PodSpec& out) {
+  for (const json::value& value : list) {
+    const json::object* container = value.if_object();
+    if (!container)
+      return fail(Errc::kInvalid,
+                  fmt::format("pod {}: a container is not an object", out.full_name()));
+    out.containers.push_back(SHOAL_TRY_WRAP(
+        read_container(*container, object_at(spec, "securityContext")),
+        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
+    if (init)
+      out.containers.back().role =
+          text_at(*container, "restartPolicy") == "Always" ? Role::kSidecar : Role::kInit;
+  }
+  return {};
+}
+
 }  // namespace
+
+RestartPolicy PodSpec::restart_of(std::size_t container) const {
+  switch (containers[container].role) {
+  case Role::kSidecar:
+    return RestartPolicy::kAlways;
+  case Role::kInit:
+    return restart == RestartPolicy::kNever ? restart : RestartPolicy::kOnFailure;
+  case Role::kMain:
+    break;
+  }
+  return restart;
+}
 
 std::string expand(std::string_view text, const std::vector<std::string>& env) {
   std::string out;
@@ -250,15 +214,9 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   const json::array* containers = array_at(*spec, "containers");
   if (!containers || containers->empty())
     return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));
-  for (const json::value& value : *containers) {
-    const json::object* container = value.if_object();
-    if (!container)
-      return fail(Errc::kInvalid,
-                  fmt::format("pod {}: a container is not an object", out.full_name()));
-    out.containers.push_back(SHOAL_TRY_WRAP(
-        read_container(*container, object_at(*spec, "securityContext")),
-        fmt::format("pod {}, container {}", out.full_name(), text_at(*container, "name"))));
-  }
+  if (const json::array* init = array_at(*spec, "initContainers"))
+    SHOAL_TRY(read_containers(*init, *spec, true, out));
+  SHOAL_TRY(read_containers(*containers, *spec, false, out));
   return out;
 }
 

@@ -4,9 +4,9 @@
 // names the field. Pure.
 #pragma once
 
+#include "agent/node/action.h"
 #include "agent/store/replica.h"
 #include "netplane/base/result.h"
-#include "runtime/probe/probe.h"
 #include "runtime/spec/container_config.h"
 
 #include <cstdint>
@@ -19,6 +19,10 @@ namespace shoal::node {
 enum class RestartPolicy : std::uint8_t { kAlways, kOnFailure, kNever };
 enum class PullPolicy : std::uint8_t { kAlways, kIfNotPresent, kNever };
 
+// kInit: runs once, to its end, before what stands behind it. kSidecar: an init container with
+// restartPolicy Always; what stands behind it waits until it has started, and it ends last.
+enum class Role : std::uint8_t { kMain, kInit, kSidecar };
+
 struct ContainerPort {
   std::string name;
   std::uint16_t port = 0;
@@ -26,18 +30,17 @@ struct ContainerPort {
   bool operator==(const ContainerPort&) const = default;
 };
 
-struct ReadinessProbe {
-  enum class Kind : std::uint8_t { kHttp, kTcp };
-  Kind kind = Kind::kTcp;
-  std::uint16_t port = 0;  // named ports are resolved
-  std::string path;
-  std::vector<runtime::HttpHeader> headers;
+struct ProbeSpec {
+  Action action;
   runtime::ProbeTiming timing;
-  bool operator==(const ReadinessProbe&) const = default;
+  // Of a container that this probe ends; none: the pod's.
+  std::optional<std::chrono::seconds> grace;
+  bool operator==(const ProbeSpec&) const = default;
 };
 
 struct ContainerSpec {
   std::string name;
+  Role role = Role::kMain;
   std::string image;
   PullPolicy pull = PullPolicy::kIfNotPresent;
   std::vector<std::string> command;
@@ -45,7 +48,9 @@ struct ContainerSpec {
   std::vector<std::string> env;  // "K=V"
   std::string working_dir;       // empty: the image's
   std::vector<ContainerPort> ports;
-  std::optional<ReadinessProbe> readiness;
+  std::optional<ProbeSpec> startup;  // the other two begin when it has passed
+  std::optional<ProbeSpec> liveness;
+  std::optional<ProbeSpec> readiness;
   runtime::ResourceLimits limits;
   std::optional<std::uint32_t> run_as_user;
   std::optional<std::uint32_t> run_as_group;
@@ -70,10 +75,13 @@ struct PodSpec {
   bool deleting = false;                           // metadata.deletionTimestamp is set
   std::optional<std::uint32_t> fs_group;           // owns the volumes
   std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them
-  bool image_groups = true;  // and those that the image's /etc/group gives its user
-  std::vector<ContainerSpec> containers;
+  bool image_groups = true;               // and those that the image's /etc/group gives its user
+  std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;
 
+  bool has_init() const { return !containers.empty() && containers[0].role != Role::kMain; }
+  // When a container is started again: not always as the pod's policy is.
+  RestartPolicy restart_of(std::size_t container) const;
   std::string full_name() const { return name.empty() ? uid : ns + "/" + name; }
 };
 

@@ -18,10 +18,6 @@ using runtime::shim::ContainerState;
 
 std::string time_text(std::int64_t ns) { return rfc3339(WallTime(std::chrono::nanoseconds(ns))); }
 
-std::string container_id_text(const PodSpec& spec, const ContainerState& state) {
-  return fmt::format("shoal://{}/{}", spec.uid, runtime::shim::container_id(state.ref));
-}
-
 std::string reason_of_end(const ContainerState& state) {
   if (state.oom_killed)
     return "OOMKilled";
@@ -39,61 +35,99 @@ json::object terminated(const PodSpec& spec, const ContainerState& state) {
   return out;
 }
 
-json::object state_of(const PodSpec& spec, const ContainerSeen& seen) {
+json::object state_of(const PodSpec& spec, std::size_t index, const ContainerSeen& seen) {
+  const bool exited = seen.current && seen.current->phase == ContainerPhase::kExited;
   if (seen.current && seen.current->phase == ContainerPhase::kRunning)
     return {{"running", {{"startedAt", time_text(seen.current->started_at_ns)}}}};
-  const bool final = seen.current && seen.current->phase == ContainerPhase::kExited &&
-                     !restarts(spec.restart, *seen.current);
-  if (final)
+  if (exited && !restarts(spec.restart_of(index), *seen.current))
     return {{"terminated", terminated(spec, *seen.current)}};
-  if (seen.waiting) {
-    json::object waiting{{"reason", seen.waiting->reason}};
-    if (!seen.waiting->message.empty())
-      waiting["message"] = seen.waiting->message;
-    return {{"waiting", std::move(waiting)}};
-  }
-  if (seen.current && seen.current->phase == ContainerPhase::kExited)
+  if (!seen.waiting && exited)
     return {{"terminated", terminated(spec, *seen.current)}};
-  return {{"waiting", {{"reason", "ContainerCreating"}}}};
+  const Waiting why = seen.waiting.value_or(default_waiting(spec));
+  json::object waiting{{"reason", why.reason}};
+  if (!why.message.empty())
+    waiting["message"] = why.message;
+  return {{"waiting", std::move(waiting)}};
 }
 
-json::object container_status(const PodSpec& spec, const ContainerSpec& container,
-                              const ContainerSeen& seen) {
+// An init container that has done its work is ready, as Kubernetes has it.
+bool is_ready(Role role, const ContainerSeen& seen) {
+  if (role == Role::kInit)
+    return seen.current && seen.current->phase == ContainerPhase::kExited &&
+           seen.current->exit_code == 0;
+  return seen.ready;
+}
+
+json::object container_status(const PodSpec& spec, std::size_t index, const ContainerSeen& seen) {
+  const ContainerSpec& container = spec.containers[index];
+  json::object state = state_of(spec, index, seen);
   json::object last;
   if (seen.current && seen.current->phase == ContainerPhase::kExited &&
-      restarts(spec.restart, *seen.current))
+      !state.contains("terminated"))
     last["terminated"] = terminated(spec, *seen.current);
   else if (seen.previous)
     last["terminated"] = terminated(spec, *seen.previous);
-  json::object out{{"name", container.name},
-                   {"image", container.image},
-                   {"imageID", seen.image_id},
-                   {"ready", seen.ready},
-                   {"started", seen.current && seen.current->phase == ContainerPhase::kRunning},
-                   {"restartCount", seen.restarts},
-                   {"state", state_of(spec, seen)},
-                   {"lastState", std::move(last)}};
+  json::object out{{"name", container.name},    {"image", container.image},
+                   {"imageID", seen.image_id},  {"ready", is_ready(container.role, seen)},
+                   {"started", seen.started},   {"restartCount", seen.restarts},
+                   {"state", std::move(state)}, {"lastState", std::move(last)}};
   if (seen.current)
     out["containerID"] = container_id_text(spec, *seen.current);
   return out;
 }
 
-std::string phase_of(const PodSpec& spec, const PodSeen& seen) {
-  std::size_t running = 0, succeeded = 0, failed = 0, waiting = 0;
-  for (const ContainerSeen& container : seen.containers) {
+// Of the containers before the main ones; nothing: they say nothing about the phase.
+std::optional<std::string_view> phase_of_init(const PodSpec& spec, const PodSeen& seen) {
+  bool pending = false;
+  for (std::size_t i = 0; i < seen.containers.size(); i++) {
+    const ContainerSeen& container = seen.containers[i];
+    switch (spec.containers[i].role) {
+    case Role::kInit:
+      if (!is_ready(Role::kInit, container)) {
+        if (container.current && !restarts(spec.restart_of(i), *container.current) &&
+            container.current->phase == ContainerPhase::kExited)
+          return "Failed";
+        pending = true;
+      }
+      break;
+    case Role::kSidecar:
+      pending = pending || !container.current ||
+                (container.current->phase == ContainerPhase::kRunning && !container.started &&
+                 !initialized(spec, seen));
+      break;
+    case Role::kMain:
+      break;
+    }
+  }
+  return pending && !finished(spec, seen) ? std::optional<std::string_view>("Pending")
+                                          : std::nullopt;
+}
+
+std::string_view phase_of(const PodSpec& spec, const PodSeen& seen) {
+  const bool any_alive = std::ranges::any_of(seen.containers, [](const ContainerSeen& container) {
+    return container.current && container.current->phase != ContainerPhase::kExited;
+  });
+  if (seen.failure)
+    return any_alive && !seen.freed ? "Running" : "Failed";
+  if (const auto phase = phase_of_init(spec, seen))
+    return *phase;
+  std::size_t running = 0, failed = 0;
+  for (std::size_t i = 0; i < seen.containers.size(); i++) {
+    const ContainerSeen& container = seen.containers[i];
+    const Role role = spec.containers[i].role;
+    if (role == Role::kInit)
+      continue;
     if (!container.current || container.current->phase == ContainerPhase::kCreating)
-      waiting++;
-    else if (container.current->phase == ContainerPhase::kRunning)
+      return "Pending";
+    if (container.current->phase == ContainerPhase::kRunning)
       running++;
+    else if (role == Role::kSidecar)
+      continue;
     else if (restarts(spec.restart, *container.current))
       running++;  // it will run again
-    else if (container.current->exit_code == 0)
-      succeeded++;
-    else
+    else if (container.current->exit_code != 0)
       failed++;
   }
-  if (waiting)
-    return "Pending";
   if (running)
     return "Running";
   return failed ? "Failed" : "Succeeded";
@@ -111,19 +145,24 @@ const json::object* condition_before(const json::object* before, std::string_vie
   return nullptr;
 }
 
-json::object condition(std::string_view type, bool status, std::string_view reason,
-                       std::string_view message, const StatusFacts& facts,
+struct Condition {
+  bool status = false;
+  std::string_view reason;
+  std::string message;
+};
+
+json::object condition(std::string_view type, const Condition& is, const StatusFacts& facts,
                        const json::object* before) {
   json::object out{
-      {"type", type}, {"status", status ? "True" : "False"}, {"lastProbeTime", nullptr}};
+      {"type", type}, {"status", is.status ? "True" : "False"}, {"lastProbeTime", nullptr}};
   const json::object* old = condition_before(before, type);
   const bool same = old && old->if_contains("status") && old->at("status") == out["status"];
   out["lastTransitionTime"] =
       same ? old->at("lastTransitionTime") : json::value(rfc3339(facts.now));
-  if (!status && !reason.empty())
-    out["reason"] = reason;
-  if (!status && !message.empty())
-    out["message"] = message;
+  if (!is.reason.empty())
+    out["reason"] = is.reason;
+  if (!is.message.empty())
+    out["message"] = is.message;
   return out;
 }
 
@@ -147,58 +186,112 @@ void show_addresses(const PodSeen& seen, json::object& out) {
   out["podIPs"] = ip_list(ips);
 }
 
-std::string unready_names(const PodSpec& spec, const PodSeen& seen) {
+// The names of the containers that are not what they should be: "[a b]".
+template <class Is>
+std::string names_but(const PodSpec& spec, const PodSeen& seen, Is is) {
   std::string names;
   for (std::size_t i = 0; i < seen.containers.size(); i++)
-    if (!seen.containers[i].ready)
+    if (!is(spec.containers[i].role, seen.containers[i]))
       names += (names.empty() ? "" : " ") + spec.containers[i].name;
-  return fmt::format("containers with unready status: [{}]", names);
+  return names.empty() ? names : "[" + names + "]";
+}
+
+Condition initialized_condition(const PodSpec& spec, const PodSeen& seen, std::string_view phase) {
+  if (phase == "Succeeded" && spec.has_init())
+    return {true, "PodCompleted", ""};
+  const bool ran = [&] {
+    for (std::size_t i = 0; i < seen.containers.size(); i++)
+      if (spec.containers[i].role == Role::kMain && seen.containers[i].current)
+        return !seen.sandbox || finished(spec, seen);
+    return false;
+  }();
+  if (ran || !spec.has_init() || initialized(spec, seen))
+    return {true, "", ""};
+  const std::string names = names_but(spec, seen, [](Role role, const ContainerSeen& container) {
+    return role == Role::kMain || (role == Role::kInit && is_ready(role, container)) ||
+           (role == Role::kSidecar && container.started);
+  });
+  return {false, "ContainersNotInitialized", "containers with incomplete status: " + names};
+}
+
+Condition ready_condition(const PodSpec& spec, const PodSeen& seen, std::string_view phase) {
+  if (phase == "Succeeded")
+    return {false, "PodCompleted", ""};
+  if (phase == "Failed")
+    return {false, "PodFailed", ""};
+  const std::string names = names_but(spec, seen, [](Role role, const ContainerSeen& container) {
+    return role == Role::kInit || container.ready;
+  });
+  if (names.empty() && !seen.containers.empty())
+    return {true, "", ""};
+  return {false, "ContainersNotReady", "containers with unready status: " + names};
+}
+
+// What the pod as a whole says beside its containers.
+void show_reason(const PodSeen& seen, json::object& out) {
+  const std::optional<Waiting>& why = seen.failure ? seen.failure : seen.sandbox_error;
+  if (!why)
+    return;
+  out["reason"] = why->reason;
+  out["message"] = why->message;
 }
 
 }  // namespace
 
+std::string container_id_text(const PodSpec& spec, const ContainerState& state) {
+  return fmt::format("shoal://{}/{}", spec.uid, runtime::shim::container_id(state.ref));
+}
+
 json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFacts& facts,
                         const json::object* before) {
-  json::array containers;
-  bool ready = !seen.containers.empty();
+  json::array init, main;
   for (std::size_t i = 0; i < seen.containers.size(); i++) {
-    containers.push_back(container_status(spec, spec.containers[i], seen.containers[i]));
-    ready = ready && seen.containers[i].ready;
+    (spec.containers[i].role == Role::kMain ? main : init)
+        .push_back(container_status(spec, i, seen.containers[i]));
   }
-  const std::string why = unready_names(spec, seen);
-  json::object out{
-      {"phase", phase_of(spec, seen)},      {"hostIP", facts.host_ips.front().to_string()},
-      {"hostIPs", ip_list(facts.host_ips)}, {"qosClass", to_string(qos_class(spec))},
-      {"startTime", rfc3339(seen.started)}, {"containerStatuses", std::move(containers)}};
+  const std::string phase(phase_of(spec, seen));
+  json::object out{{"phase", phase},
+                   {"hostIP", facts.host_ips.front().to_string()},
+                   {"hostIPs", ip_list(facts.host_ips)},
+                   {"qosClass", to_string(qos_class(spec))},
+                   {"startTime", rfc3339(seen.started)},
+                   {"containerStatuses", std::move(main)}};
+  if (!init.empty())
+    out["initContainerStatuses"] = std::move(init);
   show_addresses(seen, out);
-  if (seen.sandbox_error) {
-    out["reason"] = seen.sandbox_error->reason;
-    out["message"] = seen.sandbox_error->message;
-  }
-  out["conditions"] =
-      json::array{condition("PodReadyToStartContainers", seen.network, "", "", facts, before),
-                  condition("Initialized", true, "", "", facts, before),
-                  condition("Ready", ready, "ContainersNotReady", why, facts, before),
-                  condition("ContainersReady", ready, "ContainersNotReady", why, facts, before),
-                  condition("PodScheduled", true, "", "", facts, before)};
+  show_reason(seen, out);
+  const Condition ready = ready_condition(spec, seen, phase);
+  out["conditions"] = json::array{
+      condition("PodReadyToStartContainers", {seen.network, "", ""}, facts, before),
+      condition("Initialized", initialized_condition(spec, seen, phase), facts, before),
+      condition("Ready", ready, facts, before), condition("ContainersReady", ready, facts, before),
+      condition("PodScheduled", {true, "", ""}, facts, before)};
   return out;
 }
 
 void restore_status(const PodSpec& spec, const json::object& status, PodSeen& seen) {
   if (const auto started = api::parse_time(api::find_string(status, "startTime")))
     seen.started = *started;
+  if (api::find_string(status, "reason") == kDeadlineExceeded)
+    seen.failure =
+        Waiting{std::string(kDeadlineExceeded), std::string(api::find_string(status, "message"))};
   seen.addresses.clear();
   if (const json::array* ips = api::find_array(status, "podIPs"))
     for (const json::value& value : *ips)
       if (const json::object* entry = value.if_object())
         if (const auto ip = IpAddress::parse(api::find_string(*entry, "ip")))
           seen.addresses.push_back({*ip, 0});
-  const json::array* containers = api::find_array(status, "containerStatuses");
-  for (std::size_t i = 0; containers && i < spec.containers.size(); i++)
-    for (const json::value& value : *containers)
-      if (const json::object* container = value.if_object();
-          container && api::find_string(*container, "name") == spec.containers[i].name)
-        seen.containers[i].image_id = api::find_string(*container, "imageID");
+  for (const std::string_view list : {"initContainerStatuses", "containerStatuses"})
+    if (const json::array* containers = api::find_array(status, list))
+      for (const json::value& value : *containers)
+        if (const json::object* container = value.if_object())
+          for (std::size_t i = 0; i < spec.containers.size(); i++)
+            if (api::find_string(*container, "name") == spec.containers[i].name) {
+              seen.containers[i].image_id = api::find_string(*container, "imageID");
+              if (const json::value* started = container->if_contains("started");
+                  started && *started == json::value(true))
+                seen.containers[i].started_id = api::find_string(*container, "containerID");
+            }
 }
 
 }  // namespace shoal::node

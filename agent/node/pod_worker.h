@@ -11,11 +11,20 @@
 #include "agent/node/take_up.h"
 
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace shoal::node {
+
+struct ContainerProbers {
+  std::unique_ptr<Prober> startup, liveness, readiness;
+  std::string told;  // the failure that the last event was about
+  MonoTime told_at{};
+};
 
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
 public:
@@ -56,7 +65,8 @@ private:
   void begin_stop();
   bool take_drain();
   void shorten_drain();
-  void stop_all();
+  void stop_one(std::size_t index);
+  void stop_again();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
   void finished();
@@ -66,6 +76,15 @@ private:
   void sandbox_died();
   void take_state(const runtime::shim::ContainerState& state);
   void container_runs(std::size_t index);
+  void container_started(std::size_t index);
+  std::unique_ptr<Prober> make_prober(std::size_t index, const ProbeSpec& probe, bool passing,
+                                      void (PodWorker::*on_result)(std::size_t, const ProbeNews&));
+  void startup_news(std::size_t index, const ProbeNews& news);
+  void liveness_news(std::size_t index, const ProbeNews& news);
+  void readiness_news(std::size_t index, const ProbeNews& news);
+  void tell_failure(std::size_t index, std::string_view probe, const ProbeNews& news);
+  void condemn(std::size_t index, std::string_view probe,
+               std::optional<std::chrono::seconds> grace);
   void container_ended(std::size_t index, bool news);
   void set_ready(std::size_t index, bool ready);
   void step_failed(const Error& error, std::string reason);
@@ -93,9 +112,27 @@ private:
   std::optional<runtime::ShimEvents> events_;
   std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;
   std::optional<model::LocalPod> local_;
-  std::vector<std::unique_ptr<Prober>> probers_;
-  std::optional<boost::json::object> reported_;  // to the cluster, by this agent
-  std::optional<boost::json::object> noted_;     // on disk, for the next one
+  std::vector<ContainerProbers> probers_;
+  std::vector<std::chrono::seconds> condemned_grace_;  // of those that are
+  std::optional<boost::json::object> reported_;        // to the cluster, by this agent
+  std::optional<boost::json::object> noted_;           // on disk, for the next one
 };
+
+// Runs work on a worker thread, then `then(result)` on the loop, then looks for the next step.
+template <class Work, class Then>
+void PodWorker::on_worker(Work work, Then then) {
+  busy_ = true;
+  boost::asio::post(context_.workers,
+                    [self = shared_from_this(), work = std::move(work), then = std::move(then)] {
+                      auto result = std::make_shared<decltype(work())>(work());
+                      boost::asio::post(self->context_.loop, [self, result, then] {
+                        self->busy_ = false;
+                        if (self->abandoned_)
+                          return;
+                        then(std::move(*result));
+                        self->poke();
+                      });
+                    });
+}
 
 }  // namespace shoal::node

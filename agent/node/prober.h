@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a container's readiness probe from the host to the pod's IP, as the kubelet does: a server
-// bound to 127.0.0.1 fails here as it does elsewhere. One probe at a time, bounded by its timeout;
-// a hung one delays nobody else.
+// Runs one probe of a container. One run at a time, bounded by its timeout; a hung one delays
+// nobody else.
 #pragma once
 
 #include "agent/node/pod_spec.h"
 #include "netplane/base/clock.h"
-#include "netplane/base/ip.h"
 
 #include <boost/asio/io_context.hpp>
 #include <functional>
@@ -14,13 +12,19 @@
 
 namespace shoal::node {
 
+struct ProbeNews {
+  bool passing = false;
+  bool changed = false;  // passing, or this is the first result
+  bool failed = false;   // failureThreshold failures in a row, and no end
+  ActionResult last;
+};
+
 class Prober {
 public:
-  // on_change: with the first result, and when the probe passes or no longer does; runs on the
-  // loop.
-  Prober(boost::asio::io_context& loop, const Clock& clock, ReadinessProbe probe,
-         const IpAddress& ip, MonoTime container_started,
-         std::function<void(bool passing)> on_change);
+  // on_result: with each result; runs on the loop. It may destroy the prober.
+  // passing: what holds before the first result (a liveness probe's container lives).
+  Prober(boost::asio::io_context& loop, const Clock& clock, ProbeSpec probe, ActionTarget target,
+         MonoTime container_started, bool passing, std::function<void(const ProbeNews&)> on_result);
   ~Prober();  // nothing is called afterwards
   Prober(const Prober&) = delete;
   Prober& operator=(const Prober&) = delete;

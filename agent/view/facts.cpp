@@ -269,53 +269,54 @@ std::optional<std::uint16_t> port_number(std::int64_t value) {
 
 std::string_view or_tcp(std::string_view protocol) { return protocol.empty() ? "TCP" : protocol; }
 
+// Ports of the containers that stay: the main ones, then sidecars. Until visit says true.
+template <class Visit>
+bool any_port(const Object& pod, Visit visit) {
+  for (const std::string_view list : {"spec.containers", "spec.initContainers"}) {
+    const auto* containers = find_array(pod.body, list);
+    for (std::size_t i = 0; containers && i < containers->size(); ++i) {
+      const auto* container = (*containers)[i].if_object();
+      if (!container ||
+          (list == "spec.initContainers" && string_in(container, "restartPolicy") != "Always"))
+        continue;
+      const auto* ports = find_array(*container, "ports");
+      for (std::size_t p = 0; ports && p < ports->size(); ++p)
+        if (const auto* port = (*ports)[p].if_object(); port && visit(*port))
+          return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name,
                                         std::string_view protocol) {
-  const auto* containers = find_array(pod.body, "spec.containers");
-  if (!containers)
-    return std::nullopt;
-  for (const auto& container : *containers) {
-    const auto* ports =
-        container.is_object() ? find_array(container.get_object(), "ports") : nullptr;
-    if (!ports)
-      continue;
-    for (const auto& entry : *ports) {
-      if (!entry.is_object() || string_in(&entry.get_object(), "name") != name)
-        continue;
-      if (or_tcp(string_in(&entry.get_object(), "protocol")) == or_tcp(protocol))
-        return port_number(find_int(entry.get_object(), "containerPort", 0));
-    }
-  }
-  return std::nullopt;
+  std::optional<std::uint16_t> found;
+  any_port(pod, [&](const boost::json::object& port) {
+    const bool same = string_in(&port, "name") == name &&
+                      or_tcp(string_in(&port, "protocol")) == or_tcp(protocol);
+    if (same)
+      found = port_number(find_int(port, "containerPort", 0));
+    return same;
+  });
+  return found;
 }
 
 std::vector<HostPort> host_ports(const Object& pod) {
   std::vector<HostPort> out;
-  const auto* containers = find_array(pod.body, "spec.containers");
-  if (!containers)
-    return out;
-  for (const auto& container : *containers) {
-    const auto* ports =
-        container.is_object() ? find_array(container.get_object(), "ports") : nullptr;
-    if (!ports)
-      continue;
-    for (const auto& entry : *ports) {
-      if (!entry.is_object())
-        continue;
-      const auto& spec = entry.get_object();
-      const auto port = port_number(find_int(spec, "hostPort", 0));
-      const auto inner = port_number(find_int(spec, "containerPort", 0));
-      const auto proto = parse_l4_proto(or_tcp(string_in(&spec, "protocol")));
-      if (!port || !inner || !proto)
-        continue;
-      HostPort found{std::nullopt, *port, *proto, *inner};
-      if (const auto ip = IpAddress::parse(string_in(&spec, "hostIP")); ip && !ip->is_unspecified())
-        found.ip = *ip;
-      out.push_back(found);
-    }
-  }
+  any_port(pod, [&](const boost::json::object& spec) {
+    const auto port = port_number(find_int(spec, "hostPort", 0));
+    const auto inner = port_number(find_int(spec, "containerPort", 0));
+    const auto proto = parse_l4_proto(or_tcp(string_in(&spec, "protocol")));
+    if (!port || !inner || !proto)
+      return false;
+    HostPort found{std::nullopt, *port, *proto, *inner};
+    if (const auto ip = IpAddress::parse(string_in(&spec, "hostIP")); ip && !ip->is_unspecified())
+      found.ip = *ip;
+    out.push_back(found);
+    return false;
+  });
   return out;
 }
 

@@ -37,6 +37,8 @@ public:
   // True when passing() changed.
   bool finish(std::uint64_t token, bool ok, MonoTime now);
   bool passing() const { return passing_; }
+  // As often in a row as the threshold has it, and the last time too.
+  bool failed() const { return run_ >= timing_.failure_threshold && !last_ok_; }
 
 private:
   ProbeTiming timing_;

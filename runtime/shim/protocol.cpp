@@ -46,6 +46,8 @@ public:
     return static_cast<T>(bits);
   }
   bool boolean() { return number<std::uint8_t>() != 0; }
+  // Fields from here on were added later: an older peer's message ends here.
+  bool more() const { return ok_ && !rest_.empty(); }
   std::string text() {
     const auto size = number<std::uint32_t>();
     if (!has(size))
@@ -102,6 +104,7 @@ std::string state_body(const ContainerState& value) {
   out.number(value.signal);
   out.boolean(value.oom_killed);
   out.number(value.log_errors);
+  out.number(value.sandbox_id);
   return out.take();
 }
 
@@ -170,6 +173,7 @@ std::string encode(const PodState& value) {
   out.number(static_cast<std::uint32_t>(value.containers.size()));
   for (const ContainerState& container : value.containers)
     out.text(state_body(container));
+  out.number(value.sandbox_id);
   return out.take();
 }
 
@@ -246,6 +250,8 @@ Result<ContainerState> decode(std::string_view payload) {
   value.signal = in.number<std::int32_t>();
   value.oom_killed = in.boolean();
   value.log_errors = in.number<std::uint64_t>();
+  if (in.more())
+    value.sandbox_id = in.number<std::uint64_t>();
   if (!in.ok() || phase < 1 || phase > 3)
     return torn("container state");
   value.phase = static_cast<ContainerPhase>(phase);
@@ -260,6 +266,8 @@ Result<PodState> decode(std::string_view payload) {
   value.shim_start_ticks = in.number<std::uint64_t>();
   for (std::uint32_t left = in.count(4); in.ok() && left > 0; --left)
     value.containers.push_back(SHOAL_TRY(decode<ContainerState>(in.text())));
+  if (in.more())
+    value.sandbox_id = in.number<std::uint64_t>();
   if (!in.ok())
     return torn("pod state");
   return value;

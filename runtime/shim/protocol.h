@@ -77,6 +77,7 @@ struct ContainerState {
   std::int32_t signal = 0;
   bool oom_killed = false;
   std::uint64_t log_errors = 0;  // lines that could not be written (the disk is full, say)
+  std::uint64_t sandbox_id = 0;  // of the shim that ran it; 0: a shim older than this field
   bool operator==(const ContainerState&) const = default;
 };
 
@@ -92,6 +93,7 @@ struct PodState {
   std::int32_t shim_pid = 0;
   std::uint64_t shim_start_ticks = 0;
   std::vector<ContainerState> containers;
+  std::uint64_t sandbox_id = 0;  // of this boot's this shim; 0: it is older than this field
   bool operator==(const PodState&) const = default;
 };
 

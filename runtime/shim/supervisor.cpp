@@ -37,6 +37,15 @@ std::string runtime_error(const Options& options, const std::string& error_file,
 
 bool is_absolute(const std::string& path) { return !path.empty() && path.front() == '/'; }
 
+// FNV-1a: another shim of the same pod, or of another boot, has another id.
+std::uint64_t id_of(std::string_view boot_id, pid_t pid, std::uint64_t start_ticks) {
+  std::uint64_t hash = 14695981039346656037U;
+  for (const char c :
+       std::string(boot_id) + " " + std::to_string(pid) + " " + std::to_string(start_ticks))
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211U;
+  return hash == 0 ? 1 : hash;
+}
+
 // Every direct child, whoever it is: with a subreaper no process of the pod can hide from this.
 void kill_children() { kill_children_of(::getpid()); }
 
@@ -55,6 +64,7 @@ Supervisor::Supervisor(const Options& options, Outlet& outlet)
   boot_id_ = read_small_file("/proc/sys/kernel/random/boot_id", 64);
   while (!boot_id_.empty() && boot_id_.back() == '\n')
     boot_id_.pop_back();
+  sandbox_id_ = id_of(boot_id_, ::getpid(), self_start_ticks_);
   write_record();
 }
 
@@ -64,6 +74,7 @@ PodState Supervisor::state() const {
   PodState pod;
   pod.shim_pid = ::getpid();
   pod.shim_start_ticks = self_start_ticks_;
+  pod.sandbox_id = sandbox_id_;
   for (const auto& container : containers_)
     pod.containers.push_back(container->state);
   return pod;
@@ -138,6 +149,7 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
   SHOAL_TRY(check_create(request));
   auto container = std::make_unique<Container>();
   container->state.ref = request.ref;
+  container->state.sandbox_id = sandbox_id_;
   container->tag = next_tag_;
   next_tag_ += 2;
   container->log =

@@ -123,6 +123,7 @@ private:
   std::vector<EarlyExit> early_exits_;
   std::uint64_t next_tag_ = 0;
   std::uint64_t self_start_ticks_ = 0;
+  std::uint64_t sandbox_id_ = 0;
   std::string boot_id_;
   bool terminating_ = false;
   std::optional<ReplyTo> shutdown_to_;

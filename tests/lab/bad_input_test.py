@@ -122,12 +122,12 @@ kind: Pod
 metadata: {name: bad}
 spec:
   hostNetwork: true                 #! spec.hostNetwork: Shoal does not act on
-  initContainers: [{name: i, image: a}]  #! spec.initContainers: Shoal does not act on
+  ephemeralContainers: [{name: i, image: a}]  #! spec.ephemeralContainers: Shoal does not act on
   volumes: [{name: v, emptyDir: {}}]     #! spec.volumes: Shoal does not act on
   containers:
   - name: a
     image: a
-    livenessProbe: {tcpSocket: {port: 1}}  #! spec.containers[0].livenessProbe: Shoal does not act on
+    stdin: true  #! spec.containers[0].stdin: Shoal does not act on
 """,
     "a Service's fields that Shoal does not act on": """
 apiVersion: v1

@@ -60,6 +60,55 @@ TEST(ColumnsTest, Configuration) {
   EXPECT_EQ(row("secrets", R"({"metadata":{"name":"s"},"type":"Opaque"})"), "s | Opaque | 0 | 45s");
 }
 
+// A pod with init containers "a" and, a sidecar, "s", and with "m".
+std::string init_row(std::string_view status) {
+  const std::string line =
+      row("pods", R"({"metadata":{"name":"p"},"spec":{"containers":[{"name":"m"}],
+      "initContainers":[{"name":"a"},{"name":"s","restartPolicy":"Always"}]},"status":)" +
+                      std::string(status) + "}");
+  return line.substr(4, line.size() - 10);
+}
+
+TEST(ColumnsTest, PodsThatInitialize) {
+  constexpr std::string_view waits = R"("state":{"waiting":{"reason":"PodInitializing"}}})";
+  const std::string rest = R"({"name":"s",)" + std::string(waits) +
+                           R"(],"containerStatuses":[{"name":"m",)" + std::string(waits) + "]}";
+  EXPECT_EQ(init_row(R"({"phase":"Pending","initContainerStatuses":[{"name":"a",
+      "state":{"running":{}}},)" +
+                     rest),
+            "0/2 | Init:0/2 | 0");
+  EXPECT_EQ(init_row(R"({"phase":"Pending","initContainerStatuses":[{"name":"a",
+      "state":{"terminated":{"exitCode":0,"reason":"Completed"}}},)" +
+                     rest),
+            "0/2 | Init:1/2 | 0");
+  EXPECT_EQ(init_row(R"({"phase":"Pending","initContainerStatuses":[{"name":"a",
+      "state":{"terminated":{"exitCode":1,"reason":"Error"}}},)" +
+                     rest),
+            "0/2 | Init:Error | 0");
+  EXPECT_EQ(init_row(R"({"phase":"Pending","initContainerStatuses":[{"name":"a","restartCount":3,
+      "state":{"waiting":{"reason":"CrashLoopBackOff"}}},)" +
+                     rest),
+            "0/2 | Init:CrashLoopBackOff | 3");
+  // Restarts of what is over are not shown; the sidecar's are.
+  EXPECT_EQ(init_row(R"({"phase":"Pending","initContainerStatuses":[{"name":"a","restartCount":3,
+      "state":{"terminated":{"exitCode":0}}},{"name":"s","started":true,"ready":true,"restartCount":1,
+      "state":{"running":{}}}],"containerStatuses":[{"name":"m",)" +
+                     std::string(waits) + "]}"),
+            "1/2 | PodInitializing | 1");
+  EXPECT_EQ(init_row(R"({"phase":"Running","initContainerStatuses":[{"name":"a",
+      "state":{"terminated":{"exitCode":0}}},{"name":"s","started":true,"ready":true,
+      "state":{"running":{}}}],"containerStatuses":[{"name":"m","ready":true,"state":{"running":{}}}]})"),
+            "2/2 | Running | 0");
+}
+
+TEST(ColumnsTest, TheFirstContainersReasonIsShown) {
+  EXPECT_EQ(row("pods", R"({"metadata":{"name":"web"},"spec":{"containers":[{},{}]},
+      "status":{"phase":"Running","containerStatuses":[
+      {"state":{"terminated":{"reason":"Error","exitCode":1}}},
+      {"state":{"waiting":{"reason":"CrashLoopBackOff"}}}]}})"),
+            "web | 0/2 | Error | 0 | 45s");
+}
+
 TEST(ColumnsTest, Workloads) {
   constexpr std::string_view body = R"({"metadata":{"name":"web"},"spec":{"replicas":3,
       "selector":{"matchLabels":{"app":"web"},"matchExpressions":[{"key":"v","operator":"In","values":["a","b"]}]},

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/node/pod_plan.h"
-
-#include <boost/json.hpp>
-#include <gtest/gtest.h>
+#include "tests/unit/agent/node/pod_plan_fixture.h"
 
 namespace shoal::node {
 namespace {
@@ -11,57 +8,6 @@ namespace json = boost::json;
 using runtime::shim::ContainerPhase;
 using runtime::shim::ContainerState;
 using std::chrono::seconds;
-
-MonoTime at(int second) { return MonoTime(seconds(second)); }
-
-PodSpec pod(RestartPolicy restart = RestartPolicy::kAlways,
-            std::vector<std::string> containers = {"web"}) {
-  PodSpec spec;
-  spec.ns = "default";
-  spec.name = "web-1";
-  spec.uid = "u1";
-  spec.restart = restart;
-  for (std::string& name : containers) {
-    ContainerSpec container;
-    container.name = std::move(name);
-    container.image = "web:1";
-    spec.containers.push_back(std::move(container));
-  }
-  return spec;
-}
-
-ContainerState running(std::uint32_t attempt = 0, std::string name = "web") {
-  ContainerState state;
-  state.ref = {std::move(name), attempt};
-  state.phase = ContainerPhase::kRunning;
-  state.pid = 10;
-  state.started_at_ns = 1'000'000'000;
-  return state;
-}
-
-ContainerState exited(int code, int ran_s = 1, std::uint32_t attempt = 0,
-                      std::string name = "web") {
-  ContainerState state = running(attempt, std::move(name));
-  state.phase = ContainerPhase::kExited;
-  state.exit_code = code;
-  state.finished_at_ns = state.started_at_ns + ran_s * INT64_C(1'000'000'000);
-  return state;
-}
-
-// A pod with its sandbox and address, and these containers.
-PodSeen seen(std::vector<std::optional<ContainerState>> containers) {
-  PodSeen out;
-  out.adopted = out.sandbox = out.network = true;
-  out.addresses = {{*IpAddress::parse("10.244.1.5"), 3}};
-  for (auto& state : containers) {
-    ContainerSeen container;
-    container.current = std::move(state);
-    out.containers.push_back(std::move(container));
-  }
-  return out;
-}
-
-Step wait(std::optional<MonoTime> until = std::nullopt) { return {StepKind::kWait, 0, until}; }
 
 TEST(NextStep, BringsAPodUpInOrder) {
   const PodSpec spec = pod(RestartPolicy::kAlways, {"a", "b"});
@@ -161,8 +107,8 @@ TEST(NextStep, StopsByDrainThenTermThenTeardown) {
   EXPECT_EQ(next_step(spec, state, false, at(0)), Step{StepKind::kBeginStop});
   state.drain_until = at(1);
   EXPECT_EQ(next_step(spec, state, false, at(0)), wait(at(1)));
-  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kStopAll});
-  state.stop_sent = true;
+  EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kStopContainer});
+  state.containers[0].stop_sent = true;
   EXPECT_EQ(next_step(spec, state, false, at(1)), wait());
   state.containers[0].current = exited(0);
   EXPECT_EQ(next_step(spec, state, false, at(1)), Step{StepKind::kTeardown});
@@ -173,7 +119,7 @@ TEST(NextStep, StopsWithoutDetours) {
   at_once.grace = seconds(0);
   PodSeen state = seen({running()});
   state.drain_until = at(1);
-  EXPECT_EQ(next_step(at_once, state, false, at(0)), Step{StepKind::kStopAll});
+  EXPECT_EQ(next_step(at_once, state, false, at(0)), Step{StepKind::kStopContainer});
   EXPECT_EQ(next_step(pod(), seen({std::nullopt}), false, at(0)), Step{StepKind::kTeardown});
   PodSeen nothing;
   nothing.adopted = true;
@@ -234,8 +180,7 @@ TEST(NextStep, AlwaysComesToRest) {
         case StepKind::kBeginStop:
           state.drain_until = at(steps + 1);
           break;
-        case StepKind::kStopAll:
-          state.stop_sent = true;
+        case StepKind::kStopContainer:
           state.containers[0].current = exited(143);
           break;
         case StepKind::kTeardown:
@@ -259,15 +204,23 @@ TEST(NextStep, AlwaysComesToRest) {
 
 TEST(PlanRestart, DoublesAndForgets) {
   ContainerSeen container;
+  container.current = exited(1);
   std::vector<long> delays;
   for (int i = 0; i < 8; ++i) {
-    plan_restart(container, exited(1), at(100));
+    plan_restart(pod(), 0, container, at(100));
     delays.push_back(std::chrono::duration_cast<seconds>(container.not_before - at(100)).count());
+    if (i == 3) {
+      EXPECT_EQ(*container.waiting,
+                (Waiting{"CrashLoopBackOff", "back-off 40s restarting failed container=web "
+                                             "pod=web-1_default(u1)"}));
+    }
   }
   EXPECT_EQ(delays, (std::vector<long>{0, 10, 20, 40, 80, 160, 300, 300}));
-  EXPECT_EQ(container.waiting->reason, "CrashLoopBackOff");
+  EXPECT_EQ(container.waiting->message,
+            "back-off 5m0s restarting failed container=web pod=web-1_default(u1)");
   container.waiting.reset();
-  plan_restart(container, exited(1, 600), at(100));
+  container.current = exited(1, 600);
+  plan_restart(pod(), 0, container, at(100));
   EXPECT_EQ(container.not_before, at(100));
   EXPECT_FALSE(container.waiting);
 }
@@ -295,26 +248,11 @@ TEST(PlanRetry, AMissingImageIsLookedForSoon) {
 }
 
 // ---- status
-std::string text_at(const json::object& status, std::string_view pointer) {
-  boost::system::error_code error;
-  const json::value value(status);
-  const json::value* found = value.find_pointer(pointer, error);
-  return !found               ? "-"
-         : found->is_string() ? std::string(found->as_string())
-                              : json::serialize(*found);
-}
-
 std::string ready_of(const json::object& status) {
   for (const json::value& condition : status.at("conditions").as_array())
     if (condition.at("type") == "Ready")
       return std::string(condition.at("status").as_string());
   return "-";
-}
-
-json::object status_of(const PodSpec& spec, const PodSeen& state, int now_s = 0,
-                       const json::object* before = nullptr) {
-  return pod_status(spec, state, {{*IpAddress::parse("198.18.0.11")}, WallTime(seconds(now_s))},
-                    before);
 }
 
 TEST(PodStatus, OfARunningPod) {
@@ -323,22 +261,22 @@ TEST(PodStatus, OfARunningPod) {
   state.containers[0].restarts = 2;
   state.containers[0].previous = exited(1, 1, 1);
   const json::object status = status_of(pod(), state);
-  EXPECT_EQ(text_at(status, "/phase"), "Running");
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
-  EXPECT_EQ(text_at(status, "/podIPs"), R"([{"ip":"10.244.1.5"}])");
-  EXPECT_EQ(text_at(status, "/hostIP"), "198.18.0.11");
-  EXPECT_EQ(text_at(status, "/shoalGeneration"), "3");
+  EXPECT_EQ(shown_at(status, "/phase"), "Running");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/podIPs"), R"([{"ip":"10.244.1.5"}])");
+  EXPECT_EQ(shown_at(status, "/hostIP"), "198.18.0.11");
+  EXPECT_EQ(shown_at(status, "/shoalGeneration"), "3");
   EXPECT_EQ(ready_of(status), "True");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/restartCount"), "2");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/state/running/startedAt"),
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/restartCount"), "2");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/state/running/startedAt"),
             "1970-01-01T00:00:01Z");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/exitCode"), "1");
-  EXPECT_EQ(text_at(status, "/containerStatuses/0/lastState/terminated/reason"), "Error");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/lastState/terminated/exitCode"), "1");
+  EXPECT_EQ(shown_at(status, "/containerStatuses/0/lastState/terminated/reason"), "Error");
 }
 
 TEST(PodStatus, PhasesAreKubernetes) {
   const auto phase = [](RestartPolicy policy, std::vector<std::optional<ContainerState>> states) {
-    return text_at(status_of(pod(policy, {"a", "b"}), seen(std::move(states))), "/phase");
+    return shown_at(status_of(pod(policy, {"a", "b"}), seen(std::move(states))), "/phase");
   };
   EXPECT_EQ(phase(RestartPolicy::kAlways, {std::nullopt, running()}), "Pending");
   EXPECT_EQ(phase(RestartPolicy::kAlways, {running(), running()}), "Running");
@@ -352,20 +290,20 @@ TEST(PodStatus, PhasesAreKubernetes) {
 TEST(PodStatus, ReasonsAreKubernetes) {
   PodSeen state = seen({exited(1)});
   state.containers[0].waiting = Waiting{"CrashLoopBackOff", "back-off 10s"};
-  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/state/waiting/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(), state), "/containerStatuses/0/state/waiting/reason"),
             "CrashLoopBackOff");
-  EXPECT_EQ(text_at(status_of(pod(), state), "/containerStatuses/0/lastState/terminated/exitCode"),
+  EXPECT_EQ(shown_at(status_of(pod(), state), "/containerStatuses/0/lastState/terminated/exitCode"),
             "1");
   ContainerState oom = exited(137);
   oom.oom_killed = true;
-  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({oom})),
-                    "/containerStatuses/0/state/terminated/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(RestartPolicy::kNever), seen({oom})),
+                     "/containerStatuses/0/state/terminated/reason"),
             "OOMKilled");
-  EXPECT_EQ(text_at(status_of(pod(RestartPolicy::kNever), seen({exited(0)})),
-                    "/containerStatuses/0/state/terminated/reason"),
+  EXPECT_EQ(shown_at(status_of(pod(RestartPolicy::kNever), seen({exited(0)})),
+                     "/containerStatuses/0/state/terminated/reason"),
             "Completed");
   EXPECT_EQ(
-      text_at(status_of(pod(), seen({std::nullopt})), "/containerStatuses/0/state/waiting/reason"),
+      shown_at(status_of(pod(), seen({std::nullopt})), "/containerStatuses/0/state/waiting/reason"),
       "ContainerCreating");
 }
 
@@ -408,9 +346,9 @@ TEST(PodStatus, AFinishedPodShowsTheAddressItHad) {
   state.freed = true;
   state.network = state.sandbox = false;
   const json::object status = status_of(pod(RestartPolicy::kNever), state);
-  EXPECT_EQ(text_at(status, "/phase"), "Succeeded");
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
-  EXPECT_EQ(text_at(status, "/shoalGeneration"), "-");
+  EXPECT_EQ(shown_at(status, "/phase"), "Succeeded");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/shoalGeneration"), "-");
 }
 
 // What an agent reports after a restart is what the one before it reported, to the letter.
@@ -442,7 +380,7 @@ TEST(PodStatus, APodOfTwoFamiliesShowsBothAddresses) {
       pod(), state,
       {{*IpAddress::parse("198.18.0.11"), *IpAddress::parse("2001:db8:1::11")}, WallTime()},
       nullptr);
-  EXPECT_EQ(text_at(status, "/podIP"), "10.244.1.5");
+  EXPECT_EQ(shown_at(status, "/podIP"), "10.244.1.5");
   EXPECT_EQ(json::serialize(status.at("podIPs")),
             R"([{"ip":"10.244.1.5"},{"ip":"fd10:244:0:1::5"}])");
   EXPECT_EQ(json::serialize(status.at("hostIPs")),
@@ -456,7 +394,7 @@ TEST(PodStatus, AnAddressIsNotShownBeforeItIsAttachedAgain) {
   PodSeen state;
   state.containers.resize(1);
   restore_status(spec, status_of(spec, seen({running()})), state);
-  EXPECT_EQ(text_at(status_of(spec, state), "/podIP"), "-");
+  EXPECT_EQ(shown_at(status_of(spec, state), "/podIP"), "-");
   // What cannot be read is left out.
   restore_status(spec, json::object{{"startTime", 7}, {"podIP", "x"}, {"containerStatuses", "?"}},
                  state);

@@ -59,6 +59,13 @@ TEST(PodLimits, SumsOfItsContainers) {
   const runtime::PodLimits both =
       pod_limits(pod({limits(1 << 20, 500, 250), limits(2 << 20, 250, 250)}), 64);
   EXPECT_EQ(both, (runtime::PodLimits{3 << 20, 750, 500, 64}));
+  // Init containers run one at a time, beside the sidecars before them.
+  PodSpec init = pod({limits(4 << 20, 100, 100), limits(1 << 20, 100, 100),
+                      limits(2 << 20, 900, 50), limits(1 << 20, 200, 200)});
+  init.containers[0].role = Role::kInit;
+  init.containers[1].role = Role::kSidecar;
+  init.containers[2].role = Role::kInit;
+  EXPECT_EQ(pod_limits(init, 64), (runtime::PodLimits{4 << 20, 1000, 300, 64}));
   // One without a limit: the pod has none.
   const runtime::PodLimits one = pod_limits(pod({limits(1 << 20, 500, 250), {}}), 64);
   EXPECT_EQ(one, (runtime::PodLimits{{}, {}, 250, 64}));

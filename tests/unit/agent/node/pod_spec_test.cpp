@@ -95,20 +95,47 @@ TEST(ReadPod, ExpandsVariables) {
   EXPECT_EQ(c->args, Texts{"-1"});
 }
 
+TEST(ReadPod, TakesEveryProbeAndHandler) {
+  const auto c = container(
+      R"(,"startupProbe":{"exec":{"command":["a","b"]},"terminationGracePeriodSeconds":7},
+      "livenessProbe":{"httpGet":{"port":1,"host":"other","scheme":"HTTPS"}})");
+  ASSERT_TRUE(c) << c.error().message();
+  EXPECT_EQ(c->startup->action.kind, Action::Kind::kExec);
+  EXPECT_EQ(c->startup->action.command, (Texts{"a", "b"}));
+  EXPECT_EQ(c->startup->grace, std::chrono::seconds(7));
+  EXPECT_EQ(c->liveness->action.host, "other");
+  EXPECT_TRUE(c->liveness->action.tls);
+  EXPECT_FALSE(c->liveness->grace);
+  EXPECT_FALSE(c->readiness);
+}
+
+TEST(ReadPod, InitContainersComeFirst) {
+  const auto spec = read(R"({"restartPolicy":"Never","containers":[{"name":"m","image":"i:1"}],
+      "initContainers":[{"name":"a","image":"i:1"},{"name":"s","image":"i:1","restartPolicy":"Always"}]})");
+  ASSERT_TRUE(spec) << spec.error().message();
+  ASSERT_EQ(spec->containers.size(), 3U);
+  EXPECT_EQ(spec->containers[0].role, Role::kInit);
+  EXPECT_EQ(spec->containers[1].role, Role::kSidecar);
+  EXPECT_EQ(spec->containers[2].role, Role::kMain);
+  EXPECT_EQ(spec->restart_of(0), RestartPolicy::kNever);
+  EXPECT_EQ(spec->restart_of(1), RestartPolicy::kAlways);
+  EXPECT_EQ(spec->restart_of(2), RestartPolicy::kNever);
+}
+
 TEST(ReadPod, ProbesResolveNamedPorts) {
   const auto http = container(
       R"(,"ports":[{"name":"web","containerPort":8080,"protocol":"TCP"}],"readinessProbe":{
     "httpGet":{"path":"/ok","port":"web","httpHeaders":[{"name":"X","value":"y"}]},"periodSeconds":2,
     "initialDelaySeconds":1,"timeoutSeconds":3,"successThreshold":2,"failureThreshold":4})");
   ASSERT_TRUE(http) << http.error().message();
-  const ReadinessProbe& probe = *http->readiness;
-  EXPECT_EQ(probe.kind, ReadinessProbe::Kind::kHttp);
-  EXPECT_EQ(probe.port, 8080);
-  EXPECT_EQ(probe.path, "/ok");
-  EXPECT_EQ(probe.headers, (std::vector<runtime::HttpHeader>{{"X", "y"}}));
+  const ProbeSpec& probe = *http->readiness;
+  EXPECT_EQ(probe.action.kind, Action::Kind::kHttp);
+  EXPECT_EQ(probe.action.port, 8080);
+  EXPECT_EQ(probe.action.path, "/ok");
+  EXPECT_EQ(probe.action.headers, (std::vector<runtime::HttpHeader>{{"X", "y"}}));
   EXPECT_EQ(probe.timing, (runtime::ProbeTiming{1000, 2000, 3000, 2, 4}));
   const auto tcp = container(R"(,"readinessProbe":{"tcpSocket":{"port":53}})");
-  EXPECT_EQ(tcp->readiness->kind, ReadinessProbe::Kind::kTcp);
+  EXPECT_EQ(tcp->readiness->action.kind, Action::Kind::kTcp);
   EXPECT_EQ(tcp->readiness->timing, runtime::ProbeTiming{});
   EXPECT_FALSE(container(R"(,"readinessProbe":{"tcpSocket":{"port":"nope"}})"));
 }

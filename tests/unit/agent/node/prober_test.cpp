@@ -49,20 +49,24 @@ private:
 
 class ProberTest : public ::testing::Test {
 protected:
-  ReadinessProbe probe(ReadinessProbe::Kind kind, std::uint16_t port) const {
-    ReadinessProbe out;
-    out.kind = kind;
-    out.port = port;
-    out.path = "/ok";
+  ProbeSpec probe(Action::Kind kind, std::uint16_t port) const {
+    ProbeSpec out;
+    out.action.kind = kind;
+    out.action.port = port;
+    out.action.path = "/ok";
     out.timing.period_ms = 10;
     out.timing.timeout_ms = 200;
     out.timing.failure_threshold = 2;
     return out;
   }
-  void begin(ReadinessProbe what) {
-    prober =
-        std::make_unique<Prober>(loop, clock, std::move(what), *IpAddress::parse("127.0.0.1"),
-                                 clock.now(), [this](bool passing) { told.push_back(passing); });
+  void begin(ProbeSpec what) {
+    prober = std::make_unique<Prober>(loop, clock, std::move(what),
+                                      ActionTarget{*IpAddress::parse("127.0.0.1"), {}, {}, {}},
+                                      clock.now(), false, [this](const ProbeNews& news) {
+                                        last = news;
+                                        if (news.changed)
+                                          told.push_back(news.passing);
+                                      });
   }
   bool run_until(const std::function<bool()>& done) {
     const auto deadline = clock.now() + std::chrono::seconds(10);
@@ -70,12 +74,13 @@ protected:
       loop.run_one_for(std::chrono::milliseconds(50));
     return done();
   }
-  static constexpr auto kHttp = ReadinessProbe::Kind::kHttp;
-  static constexpr auto kTcp = ReadinessProbe::Kind::kTcp;
+  static constexpr auto kHttp = Action::Kind::kHttp;
+  static constexpr auto kTcp = Action::Kind::kTcp;
   SystemClock clock;
   asio::io_context loop;
   std::unique_ptr<Prober> prober;
   std::vector<bool> told;
+  ProbeNews last;
 };
 
 TEST_F(ProberTest, HttpFollowsTheStatus) {
@@ -118,6 +123,48 @@ TEST_F(ProberTest, TellsTheFirstResultAndThenChangesOnly) {
   begin(probe(kHttp, server.port()));
   ASSERT_TRUE(run_until([&] { return server.connections >= 4; }));
   EXPECT_EQ(told, std::vector<bool>{false});
+}
+
+TEST_F(ProberTest, FailuresAreToldInKubernetesWords) {
+  Server busy(loop, "HTTP/1.0 503 No\r\n\r\n");
+  Server silent(loop, "");
+  std::uint16_t closed = 0;
+  {
+    tcp::acceptor unused(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+    closed = unused.local_endpoint().port();
+  }
+  const std::string refused =
+      fmt::format("dial tcp 127.0.0.1:{}: connect: connection refused", closed);
+  for (const auto& [what, words] :
+       {std::pair{probe(kHttp, busy.port()), std::string("HTTP probe failed with statuscode: 503")},
+        {probe(kTcp, closed), refused},
+        {probe(kHttp, closed), fmt::format("Get \"http://127.0.0.1:{}/ok\": {}", closed, refused)},
+        {probe(kHttp, silent.port()),
+         fmt::format("Get \"http://127.0.0.1:{}/ok\": context deadline exceeded (Client.Timeout "
+                     "exceeded while awaiting headers)",
+                     silent.port())}}) {
+    told.clear();
+    begin(what);
+    ASSERT_TRUE(run_until([&] { return last.failed; }));  // the second in a row
+    EXPECT_EQ(last.last.message, words);
+    last = {};
+  }
+}
+
+TEST_F(ProberTest, AnotherHostAndACommandWithoutAContainer) {
+  Server server(loop, "HTTP/1.0 200 OK\r\n\r\n");
+  ProbeSpec named = probe(kHttp, server.port());
+  named.action.host = "localhost";
+  begin(named);
+  ASSERT_TRUE(run_until([&] { return !told.empty(); }));
+  EXPECT_TRUE(told[0]) << last.last.message;
+  told.clear();
+  ProbeSpec command = probe(Action::Kind::kExec, 0);
+  command.action.command = {"true"};
+  begin(command);
+  ASSERT_TRUE(run_until([&] { return !told.empty(); }));
+  EXPECT_FALSE(told[0]);
+  EXPECT_NE(last.last.message, "");
 }
 
 TEST_F(ProberTest, IsSilentOnceDestroyed) {

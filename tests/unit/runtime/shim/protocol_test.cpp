@@ -19,7 +19,8 @@ ContainerState some_state(std::uint32_t attempt) {
           137,
           9,
           true,
-          3};
+          3,
+          0xfeed};
 }
 
 template <class T>
@@ -32,7 +33,7 @@ void expect_round_trip(const T& value) {
 TEST(ShimProtocol, RoundTrips) {
   expect_round_trip(ContainerRef{"web", 7});
   expect_round_trip(some_state(2));
-  expect_round_trip(PodState{12, 34, {some_state(0), some_state(1)}});
+  expect_round_trip(PodState{12, 34, {some_state(0), some_state(1)}, 0xfeed});
   expect_round_trip(CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500});
   expect_round_trip(SignalRequest{{"web", 1}, 15});
   expect_round_trip(StopRequest{{"web", 1}, 3, 1000});
@@ -56,6 +57,16 @@ TEST(ShimProtocol, ANewerPeersFieldsAreIgnored) {
             (StopRequest{{"a", 1}, 15, 9}));
 }
 
+// A shim that was started before its agent was upgraded.
+TEST(ShimProtocol, AnOlderPeersMessageEndsEarlier) {
+  const std::string state = encode(some_state(1));
+  const auto decoded = decode<ContainerState>(
+      std::string_view(state).substr(0, state.size() - sizeof(ContainerState::sandbox_id)));
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->sandbox_id, 0U);
+  EXPECT_EQ(decoded->log_errors, 3U);
+}
+
 TEST(ShimProtocol, RefusesWhatIsTorn) {
   const std::string whole =
       encode_message(MessageType::kCreate, 1, encode(CreateRequest{{"web", 1}, "/b", "/l"}));
@@ -64,8 +75,9 @@ TEST(ShimProtocol, RefusesWhatIsTorn) {
     EXPECT_FALSE(decode_message(whole.substr(0, size))) << size;
   EXPECT_FALSE(decode_message(whole + "x"));
   const std::string payload = encode(PodState{1, 2, {some_state(0)}});
+  const std::size_t older = payload.size() - sizeof(PodState::sandbox_id);
   for (std::size_t size = 0; size < payload.size(); ++size)
-    EXPECT_FALSE(decode<PodState>(payload.substr(0, size))) << size;
+    EXPECT_EQ(decode<PodState>(payload.substr(0, size)).has_value(), size == older) << size;
   std::string foreign = whole;
   foreign[0] = 'X';
   EXPECT_FALSE(decode_message(foreign));
@@ -73,7 +85,7 @@ TEST(ShimProtocol, RefusesWhatIsTorn) {
 
 TEST(ShimProtocol, ALyingCountAllocatesNothing) {
   std::string payload = encode(PodState{1, 2, {}});
-  payload.replace(payload.size() - 4, 4, "\xff\xff\xff\x7f");
+  payload.replace(payload.size() - 4 - sizeof(PodState::sandbox_id), 4, "\xff\xff\xff\x7f");
   EXPECT_EQ(decode<PodState>(payload).error().code(), Errc::kCorrupt);
 }
 

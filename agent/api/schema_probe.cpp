@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Probes of a container.
+#include "agent/api/schema_tables.h"
+#include "agent/api/selector.h"
+
+#include <fmt/format.h>
+
+namespace shoal::api {
+namespace json = boost::json;
+namespace {
+
+constexpr std::string_view kHandlers[] = {"exec", "httpGet", "tcpSocket"};
+
+std::string check_absolute_path(const json::value& value) {
+  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
+}
+constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
+const Message kHeader{"HTTPHeader", kHeaderFields};
+constexpr Field kHttpGetFields[] = {
+    {.name = "path", .fallback = "\"/\"", .check = check_absolute_path},
+    {.name = "port",
+     .type = FieldType::kIntOrString,
+     .required = true,
+     .check = check_port_or_name},
+    {.name = "host"},
+    {.name = "scheme", .fallback = "\"HTTP\"", .values = "HTTP|HTTPS"},
+    {.name = "httpHeaders",
+     .type = FieldType::kMessage,
+     .message = &kHeader,
+     .list = ListType::kAtomic},
+};
+const Message kHttpGet{"HTTPGetAction", kHttpGetFields};
+constexpr Field kTcpSocketFields[] = {
+    {.name = "port",
+     .type = FieldType::kIntOrString,
+     .required = true,
+     .check = check_port_or_name},
+    {.name = "host"},
+};
+const Message kTcpSocket{"TCPSocketAction", kTcpSocketFields};
+constexpr Field kExecFields[] = {{.name = "command", .list = ListType::kAtomic}};
+void check_exec(const json::object& exec, std::string_view path, Causes& causes) {
+  const json::array* command = find_array(exec, "command");
+  if (!command || command->empty())
+    causes.required(child_path(path, "command"));
+}
+const Message kExec{.name = "ExecAction", .fields = kExecFields, .check = check_exec};
+
+void check_handler(const json::object& probe, std::string_view path, Causes& causes) {
+  std::size_t given = 0;
+  for (const std::string_view handler : kHandlers)
+    if (probe.contains(handler) && ++given > 1)
+      causes.add(child_path(path, handler), "FieldValueForbidden",
+                 "Forbidden: may not specify more than 1 handler type");
+  if (given == 0)
+    causes.required(std::string(path), "must specify a handler type: exec, httpGet or tcpSocket");
+}
+
+constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
+  return {.name = name, .type = FieldType::kInt32, .fallback = fallback, .check = check};
+}
+constexpr Field kProbeFields[] = {
+    part("exec", kExec),
+    part("httpGet", kHttpGet),
+    part("tcpSocket", kTcpSocket),
+    later("grpc"),
+    number("initialDelaySeconds", "0", check_not_negative),
+    number("periodSeconds", "10", check_positive),
+    number("timeoutSeconds", "1", check_positive),
+    number("successThreshold", "1", check_positive),
+    number("failureThreshold", "3", check_positive),
+    {.name = "terminationGracePeriodSeconds", .type = FieldType::kInt64, .check = check_positive},
+};
+// Of the probes that end a container.
+void check_probe(const json::object& probe, std::string_view path, Causes& causes) {
+  check_handler(probe, path, causes);
+  if (const std::int64_t threshold = find_int(probe, "successThreshold", 1); threshold != 1)
+    causes.invalid(child_path(path, "successThreshold"), threshold, "must be 1");
+}
+void check_readiness_probe(const json::object& probe, std::string_view path, Causes& causes) {
+  check_handler(probe, path, causes);
+  if (const json::value* grace = probe.if_contains("terminationGracePeriodSeconds"))
+    causes.invalid(child_path(path, "terminationGracePeriodSeconds"), *grace,
+                   "must not be set for readinessProbes");
+}
+
+}  // namespace
+
+const Message kProbe{.name = "Probe", .fields = kProbeFields, .check = check_probe};
+const Message kReadinessProbe{
+    .name = "Probe", .fields = kProbeFields, .check = check_readiness_probe};
+
+}  // namespace shoal::api

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Taking up what an earlier agent left, and bringing a pod up.
+#include "agent/node/pod_resources.h"
+#include "agent/node/pod_worker.h"
+
+namespace shoal::node {
+
+using runtime::shim::ContainerPhase;
+using runtime::shim::ContainerState;
+
+// ---- taking up what an earlier agent left
+
+void PodWorker::adopt() {
+  const auto work = [&context = context_, spec = spec_, now = context_.clock.wall()] {
+    return take_up(context.sandboxes, context.images, spec, now);
+  };
+  on_worker(work, [this](Result<TakenUp> result) { adopted(std::move(result)); });
+}
+
+void PodWorker::adopted(Result<TakenUp> result) {
+  if (!result && result.error().code() == Errc::kUnavailable) {
+    seen_.retry_at = context_.clock.now() + kTakeUpRetry;
+    return;
+  }
+  if (!result)
+    return step_failed(result.error(), "FailedTakeUp");
+  if (result->status && !reported_) {
+    restore_status(spec_, *result->status, seen_);
+    noted_ = std::move(result->status);
+  }
+  for (std::size_t i = 0; i < spec_.containers.size(); i++)
+    if (const auto image = result->image_ids.find(spec_.containers[i].name);
+        image != result->image_ids.end())
+      seen_.containers[i].image_id = image->second;
+  if (result->sandbox)
+    take_sandbox(std::move(*result->sandbox), std::move(*result->events));
+  for (const ContainerState& state : result->states)
+    take_state(state);
+  // What ran under an earlier agent was perhaps ready. Nothing is said of it before a probe has
+  // looked, or every restart of an agent would take its pods out of their services for a moment.
+  for (std::size_t i = 0; i < spec_.containers.size(); i++) {
+    ContainerSeen& seen = seen_.containers[i];
+    seen.unprobed = spec_.containers[i].readiness && seen.started && seen.current &&
+                    seen.current->phase == ContainerPhase::kRunning;
+  }
+  seen_.adopted = true;
+  taking_up_ = seen_.sandbox;  // its network is there; what it is, is known once it is attached
+  step_succeeded();
+}
+
+void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events) {
+  seen_.sandbox = true;
+  seen_.sandbox_id = events.initial().sandbox_id;
+  seen_.sandbox_error.reset();
+  netns_ = std::move(sandbox.netns);
+  events_ = std::move(events);
+  watch_events();
+}
+
+// ---- bringing it up
+
+void PodWorker::start_sandbox() {
+  using Out = Result<std::pair<runtime::Sandbox, runtime::ShimEvents>>;
+  const auto work = [env = context_.sandboxes,
+                     spec =
+                         runtime::SandboxSpec{spec_.uid, spec_.hostname,
+                                              pod_limits(spec_, context_.pod_pids_max)}]() -> Out {
+    runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
+    runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));
+    return std::pair(std::move(sandbox), std::move(events));
+  };
+  on_worker(work, [this](Out result) {
+    if (!result)
+      return step_failed(result.error(), "FailedCreatePodSandBox");
+    take_sandbox(std::move(result->first), std::move(result->second));
+    step_succeeded();
+  });
+}
+
+void PodWorker::attach_network() {
+  const auto work = [&context = context_, uid = spec_.uid] { return context.leases.allocate(uid); };
+  on_worker(work, [this](Result<std::vector<ipam::Lease>> leases) {
+    if (!leases)
+      return step_failed(leases.error(), "FailedCreatePodSandBox");
+    attach(*leases);
+  });
+}
+
+void PodWorker::attach(const std::vector<ipam::Lease>& leases) {
+  if (!seen_.sandbox)
+    return;  // it died meanwhile; the addresses stay this pod's
+  apply::PodAttachment attachment{spec_.full_name(), spec_.uid, netns_.get(), {}};
+  for (const ipam::Lease& lease : leases)
+    attachment.addresses.push_back({lease.ip, lease.generation});
+  auto local = context_.data_plane.attach_pod(attachment);
+  if (!local)
+    return step_failed(local.error(), "FailedCreatePodSandBox");
+  local_ = std::move(*local);
+  seen_.network = true;
+  seen_.addresses = attachment.addresses;
+  taking_up_ = false;
+  step_succeeded();
+  context_.local_pods_changed({});
+  for (std::size_t i = 0; i < seen_.containers.size(); i++)
+    if (seen_.containers[i].current &&
+        seen_.containers[i].current->phase == ContainerPhase::kRunning)
+      container_runs(i);  // an adopted one: probes need the address
+}
+
+void PodWorker::start_one(std::size_t index) {
+  ContainerSeen& seen = seen_.containers[index];
+  if (!seen.waiting)
+    seen.waiting = default_waiting(spec_);
+  report();
+  StartRequest request{spec_,
+                       index,
+                       seen.next_attempt,
+                       seen_.addresses,
+                       context_.nofile_hard,
+                       oom_score_adj(spec_, index, context_.memory_bytes, context_.oom_score_adj)};
+  const auto work = [&context = context_, request = std::move(request)] {
+    return start_container(context.sandboxes, context.images, request);
+  };
+  on_worker(work, [this, index](std::expected<Started, StartFailure> result) {
+    ContainerSeen& container = seen_.containers[index];
+    if (result) {
+      container.image_id = result->image_id;
+      take_state(result->state);
+      event("Normal", "Started", "Started container " + spec_.containers[index].name);
+    } else {
+      const std::string message = result.error().waiting.message;
+      const bool news = !container.waiting || container.waiting->message != message;
+      if (news)
+        event("Warning", "Failed", message);
+      plan_retry(container, result.error().waiting, context_.clock.now());
+    }
+    report();
+  });
+}
+
+void PodWorker::clean_one(std::size_t index) {
+  const runtime::shim::ContainerRef ref = seen_.containers[index].current->ref;
+  const auto work = [&context = context_, uid = spec_.uid, ref] {
+    return clean_container(context.sandboxes, context.images, uid, ref);
+  };
+  on_worker(work, [this, index](Result<> result) {
+    if (!result)
+      return step_failed(result.error(), "FailedCleanUp");
+    seen_.containers[index].cleaned = true;
+    step_succeeded();
+  });
+}
+
+}  // namespace shoal::node

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a pod on one host, under the names of upstream's sig-node tests.
+
+     LAN 198.18.0.0/24 --- h1 .11: store, all pods
+"""
+import json
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from shoal_lab import objects  # noqa: E402
+from shoal_lab.cluster import Cluster, wait_for  # noqa: E402
+
+IMAGE = "shoal.dev/demo/web:blue"
+
+
+def container(name, script, **more):
+    return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], **more}
+
+
+# A shell that ends at once when it is told to, and says so.
+STAYS = "trap 'echo told; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+
+
+class PodTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(f"pods-{cls.__name__.lower()}-{os.getpid()}", hosts=1, clients=0)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up()
+        cls.cluster.form()
+        with tempfile.TemporaryDirectory(prefix="shoal-lab.") as folder:
+            objects.load_images(cls.cluster, folder, ("blue",), client=False)
+
+    def make(self, name, *containers, annotations=None, **spec):
+        pod = objects.pod(name, {"app": name}, {"terminationGracePeriodSeconds": 5, "containers": list(containers), **spec})
+        pod["metadata"]["annotations"] = annotations or {}
+        self.cluster.apply(objects.documents(pod))
+
+    def pod(self, name):
+        return self.cluster.get("pod", name)
+
+    def shown(self, name):
+        """STATUS as `shoal get pods` prints it."""
+        lines = self.cluster.shoal("h1", "get", "pods").stdout.splitlines()
+        return next(line.split()[2] for line in lines if line.startswith(name + " "))
+
+    def wait_pod(self, name, what, condition, timeout_s=30):
+        def holds():
+            pod = self.pod(name)
+            return pod if condition(pod) else None
+        return wait_for(f"pod {name}: {what}", holds, timeout_s,
+                        on_timeout=lambda: json.dumps(self.pod(name)["status"], indent=1) + self.cluster.log_tail("h1"))
+
+    def wait_phase(self, name, phase, timeout_s=30):
+        return self.wait_pod(name, phase, lambda pod: pod["status"].get("phase") == phase, timeout_s)
+
+    def wait_shown(self, name, status, timeout_s=30):
+        wait_for(f"pod {name} to be shown as {status}", lambda: self.shown(name) == status, timeout_s, 0.02,
+                 on_timeout=lambda: self.shown(name) + self.cluster.log_tail("h1"))
+
+    def logs(self, name, container_name, *args):
+        return self.cluster.shoal("h1", "logs", name, "-c", container_name, *args).stdout
+
+    def delete(self, name):
+        self.cluster.shoal("h1", "delete", "pod", name)
+        wait_for(f"pod {name} to be gone",
+                 lambda: name not in self.cluster.shoal("h1", "get", "pods").stdout.split(), 30)
+
+    def events(self, name, reason):
+        return [e["message"] for e in self.cluster.items("events")
+                if e["involvedObject"]["name"] == name and e["reason"] == reason]
+
+    @staticmethod
+    def status(pod, name):
+        lists = pod["status"].get("initContainerStatuses", []) + pod["status"]["containerStatuses"]
+        return next(one for one in lists if one["name"] == name)
+
+    @staticmethod
+    def condition(pod, kind):
+        return next(one for one in pod["status"]["conditions"] if one["type"] == kind)
+
+
+class InitContainers(PodTest):
+    """sig-node InitContainer, Sidecar Containers."""
+
+    def test_should_invoke_init_containers_on_a_restart_never_pod(self):
+        self.make("never", container("run", "true"), restartPolicy="Never",
+                  initContainers=[container("init1", "true"), container("init2", "true")])
+        pod = self.wait_phase("never", "Succeeded")
+        ends = [self.status(pod, name)["state"]["terminated"] for name in ("init1", "init2", "run")]
+        self.assertLessEqual(ends[0]["finishedAt"], ends[1]["startedAt"])
+        self.assertLessEqual(ends[1]["finishedAt"], ends[2]["startedAt"])
+        self.assertEqual(self.condition(pod, "Initialized")["status"], "True")
+        self.assertEqual(self.condition(pod, "Ready")["reason"], "PodCompleted")
+        self.assertEqual(self.shown("never"), "Completed")
+
+    def test_should_invoke_init_containers_on_a_restart_always_pod(self):
+        self.make("always", container("run", STAYS), initContainers=[container("init1", "sleep 2"), container("init2", "true")])
+        self.wait_shown("always", "Init:0/2")
+        self.assertEqual(self.condition(self.pod("always"), "Initialized")["message"],
+                         "containers with incomplete status: [init1 init2]")
+        pod = self.wait_phase("always", "Running")
+        self.assertTrue(all(self.status(pod, name)["ready"] for name in ("init1", "init2", "run")))
+        self.assertEqual(self.shown("always"), "Running")
+
+    def test_should_not_start_app_containers_if_init_containers_fail_on_a_restart_always_pod(self):
+        self.make("stuck", container("run", STAYS), initContainers=[container("init1", "false"), container("init2", "true")])
+        pod = self.wait_pod("stuck", "its restarts", lambda p: self.status(p, "init1")["restartCount"] >= 1)
+        self.wait_shown("stuck", "Init:CrashLoopBackOff")
+        self.assertEqual(pod["status"]["phase"], "Pending")
+        for name in ("init2", "run"):
+            self.assertEqual(self.status(pod, name)["state"]["waiting"]["reason"], "PodInitializing")
+        uid = pod["metadata"]["uid"]
+        self.assertEqual(self.status(self.pod("stuck"), "init1")["state"]["waiting"]["message"],
+                         f"back-off 10s restarting failed container=init1 pod=stuck_default({uid})")
+        self.delete("stuck")
+
+    def test_should_not_start_app_containers_and_fail_the_pod_if_init_containers_fail_on_a_restart_never_pod(self):
+        self.make("failed", container("run", STAYS), restartPolicy="Never",
+                  initContainers=[container("init1", "true"), container("init2", "exit 3")])
+        pod = self.wait_phase("failed", "Failed")
+        self.assertEqual(self.status(pod, "init2")["state"]["terminated"]["exitCode"], 3)
+        self.assertEqual(self.status(pod, "run")["state"]["waiting"]["reason"], "PodInitializing")
+        self.assertEqual(self.shown("failed"), "Init:Error")
+
+    def test_sidecars_start_before_and_end_after_the_rest(self):
+        sidecars = [container(name, STAYS, restartPolicy="Always") for name in ("first", "second")]
+        self.make("side", container("run", "sleep 2"), restartPolicy="Never", initContainers=sidecars)
+        pod = self.wait_phase("side", "Running")
+        starts = [self.status(pod, name)["state"]["running"]["startedAt"] for name in ("first", "second", "run")]
+        self.assertEqual(starts, sorted(starts))
+        pod = self.wait_phase("side", "Succeeded")
+        ends = [self.status(pod, name)["state"]["terminated"]["finishedAt"] for name in ("run", "second", "first")]
+        self.assertEqual(ends, sorted(ends))
+        for name in ("first", "second"):
+            self.assertEqual(self.logs("side", name), "up\ntold\n")
+
+    def test_an_agent_that_is_killed_goes_on_where_it_was(self):
+        self.make("taken", container("run", STAYS), initContainers=[container("init1", "sleep 4"), container("init2", "sleep 1")])
+        self.wait_pod("taken", "its first container", lambda p: "running" in self.status(p, "init1")["state"])
+        self.cluster.kill_daemon("h1")
+        self.cluster.start_daemon("h1")
+        pod = self.wait_phase("taken", "Running")
+        self.assertEqual([self.status(pod, name)["restartCount"] for name in ("init1", "init2", "run")], [0, 0, 0])
+        self.assertEqual(self.logs("taken", "init1"), "")
+
+
+def probe(**more):
+    return {"periodSeconds": 1, "failureThreshold": 1, **more}
+
+
+def command(script):
+    return {"exec": {"command": ["sh", "-c", script]}}
+
+
+WEB = {"name": "web", "image": IMAGE, "ports": [{"name": "http", "containerPort": 8080}]}
+
+
+class ProbingContainer(PodTest):
+    """sig-node Probing container."""
+
+    def restarts(self, name, container_name="run"):
+        return self.status(self.pod(name), container_name)["restartCount"]
+
+    def wait_restart(self, name, container_name="run", timeout_s=30):
+        return self.wait_pod(name, "a restart",
+                             lambda p: self.status(p, container_name)["restartCount"] >= 1, timeout_s)
+
+    def wait_event(self, name, reason, text):
+        wait_for(f"an event {reason} of {name}: {text}", lambda: text in self.events(name, reason), 20,
+                 on_timeout=lambda: str(self.events(name, reason)))
+
+    def test_should_be_restarted_with_an_exec_cat_health_liveness_probe(self):
+        self.make("dies", container("run", "echo ok >/tmp/health; sleep 2; rm /tmp/health; " + STAYS,
+                                    livenessProbe=probe(exec={"command": ["cat", "/tmp/health"]}, initialDelaySeconds=1)))
+        pod = self.wait_restart("dies")
+        self.assertEqual(self.status(pod, "run")["lastState"]["terminated"]["exitCode"], 0)  # it was told
+        self.wait_event("dies", "Unhealthy", "Liveness probe failed: cat: can't open '/tmp/health': No such file or directory")
+        self.wait_event("dies", "Killing", "Container run failed liveness probe, will be restarted")
+
+    def test_should_not_be_restarted_with_an_exec_cat_health_liveness_probe(self):
+        self.make("lives", container("run", "echo ok >/tmp/health; " + STAYS,
+                                     livenessProbe=probe(exec={"command": ["cat", "/tmp/health"]}, initialDelaySeconds=1)))
+        pod = self.wait_phase("lives", "Running")
+        self.make("later", container("run", "sleep 4"), restartPolicy="Never")
+        self.wait_phase("later", "Succeeded")
+        self.assertEqual(self.restarts("lives"), 0)
+        self.assertTrue(self.status(pod, "run")["started"])
+
+    def test_should_be_restarted_with_an_exec_liveness_probe_with_timeout(self):
+        self.make("slow", container("run", STAYS, livenessProbe=probe(**command("sleep 600"), timeoutSeconds=1)))
+        self.wait_restart("slow")
+        self.wait_event("slow", "Unhealthy", 'Liveness probe failed: command timed out: "sh -c sleep 600" timed out after 1s')
+        wait_for("what the probe ran to be gone",
+                 lambda: self.cluster.shoal("h1", "exec", "slow", "--", "ps").stdout.count("sleep 600") <= 2, 10)
+
+    def test_should_be_restarted_with_a_http_liveness_probe(self):
+        self.make("web", {**WEB, "livenessProbe": probe(httpGet={"path": "/ready", "port": "http"})})
+        self.wait_phase("web", "Running")
+        self.cluster.shoal("h1", "exec", "web", "--", "kill", "-USR1", "1")
+        self.wait_restart("web", "web")
+        self.wait_event("web", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503")
+
+    def test_should_not_be_restarted_with_a_tcp_8080_liveness_probe(self):
+        self.make("tcp", {**WEB, "livenessProbe": probe(tcpSocket={"port": 8080}, initialDelaySeconds=1),
+                          "readinessProbe": probe(tcpSocket={"port": 8081})})
+        self.wait_phase("tcp", "Running")
+        ip = self.pod("tcp")["status"]["podIP"]
+        self.wait_event("tcp", "Unhealthy", f"Readiness probe failed: dial tcp {ip}:8081: connect: connection refused")
+        self.assertEqual(self.restarts("tcp", "web"), 0)
+
+    def test_with_readiness_probe_should_not_be_ready_before_initial_delay_and_never_restart(self):
+        self.make("delay", container("run", STAYS, readinessProbe=probe(**command("true"), initialDelaySeconds=3)))
+        pod = self.wait_phase("delay", "Running")
+        self.assertFalse(self.status(pod, "run")["ready"])
+        pod = self.wait_pod("delay", "readiness", lambda p: self.status(p, "run")["ready"])
+        self.assertEqual(self.restarts("delay"), 0)
+        since = self.condition(pod, "Ready")["lastTransitionTime"]
+        self.assertGreater(since, self.status(pod, "run")["state"]["running"]["startedAt"])
+
+    def test_should_be_restarted_startup_probe_fails(self):
+        self.make("start", container("run", STAYS, startupProbe=probe(**command("false"), failureThreshold=2),
+                                     livenessProbe=probe(**command("true"))))
+        pod = self.wait_restart("start")
+        self.assertFalse(self.status(pod, "run")["started"])
+        self.wait_event("start", "Killing", "Container run failed startup probe, will be restarted")
+
+    def test_should_be_ready_immediately_after_startup_probe_succeeds(self):
+        self.make("ready", container("run", "sleep 2; touch /tmp/up; " + STAYS,
+                                     startupProbe=probe(exec={"command": ["cat", "/tmp/up"]}, failureThreshold=60),
+                                     livenessProbe=probe(exec={"command": ["cat", "/tmp/up"]}),
+                                     readinessProbe=probe(exec={"command": ["cat", "/tmp/up"]}, periodSeconds=60)))
+        pod = self.wait_phase("ready", "Running")
+        self.assertFalse(self.status(pod, "run")["started"])
+        self.wait_pod("ready", "readiness", lambda p: self.status(p, "run")["ready"], 10)
+        self.assertEqual(self.restarts("ready"), 0)
+
+    def test_should_override_grace_period_when_liveness_probe_field_is_set(self):
+        self.make("grace", container("run", "sleep 1000",  # deaf
+                                     livenessProbe=probe(**command("false"), terminationGracePeriodSeconds=1)),
+                  terminationGracePeriodSeconds=500)
+        pod = self.wait_restart("grace")
+        self.assertEqual(self.status(pod, "run")["lastState"]["terminated"]["exitCode"], 137)
+        self.cluster.shoal("h1", "delete", "pod", "grace", "--grace-period", "1")
+
+    def test_a_hung_pod_delays_no_other(self):
+        self.make("hung", container("run", STAYS, livenessProbe=probe(**command("sleep 600"), timeoutSeconds=100)))
+        self.wait_phase("hung", "Running")
+        self.make("quick", container("run", STAYS, readinessProbe=probe(**command("true"))))
+        self.wait_pod("quick", "readiness", lambda p: self.status(p, "run")["ready"], 15)
+
+    def test_a_restarted_agent_probes_on_and_asks_a_started_container_nothing_twice(self):
+        script = "touch /tmp/up; " + STAYS
+        self.make("kept", container("run", script, startupProbe=probe(**command("echo x >>/tmp/asked; cat /tmp/up")),
+                                    livenessProbe=probe(exec={"command": ["cat", "/tmp/up"]})))
+        self.wait_pod("kept", "its start", lambda p: self.status(p, "run")["started"])
+        asked = self.cluster.shoal("h1", "exec", "kept", "--", "cat", "/tmp/asked").stdout
+        self.cluster.kill_daemon("h1")
+        self.cluster.start_daemon("h1")
+        self.wait_pod("kept", "its start", lambda p: self.status(p, "run")["started"])
+        self.cluster.shoal("h1", "exec", "kept", "--", "rm", "/tmp/up")
+        self.wait_restart("kept")
+        self.assertEqual(asked, "x\n")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
