@@ -146,7 +146,7 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 			return XDP_PASS;
 	}
 	plain.outside = service; /* a copy: of this one the compiler knows that it has no affinity */
-	owner = flow_find(&p, v6, &plain, service, true);
+	owner = flow_find(&p, v6, &plain, service, WAYS_DSR);
 	be = flow_found(owner, v6);
 	if (!be)
 		return XDP_PASS;
