@@ -13,6 +13,8 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 {
 	int rc;
 
+	if (p->key.proto != IPPROTO_TCP && !icmp_allowed())
+		return drop(SHOAL_DROP_ICMP_LIMIT);
 	count_drop(reason);
 	if (p->key.proto == IPPROTO_TCP)
 		rc = reply_rst(skb, p, v6);
