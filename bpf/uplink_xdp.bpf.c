@@ -137,6 +137,9 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 	service = fe->outside;
 	if (service == SHOAL_NO_SERVICE || fe->affinity_s)
 		return XDP_PASS;
+	/* What says that it is a pod's is held against the pod's host, by tc. */
+	if (unlikely(cfg->flags & SHOAL_CONFIG_NATIVE) && node_by_addr(&p.key.saddr))
+		return XDP_PASS;
 	if (!source_allowed(fe, &p.key.saddr))
 		return drop(SHOAL_DROP_SOURCE_RANGE);
 	if (cfg->overlay_mtu) {
