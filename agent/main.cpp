@@ -124,6 +124,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.data_plane.mtu = config.mtu.value_or(0);
   options.data_plane.bpffs = config.bpffs_dir;
   options.data_plane.snat = config.snat;
+  options.snat_auto = config.snat_auto;
   options.data_plane.socket_hooks = config.socket_lb;
   options.data_plane.allowed = {.tcx = config.tcx,
                                 .redirect_peer = config.redirect_peer,

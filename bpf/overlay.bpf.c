@@ -157,7 +157,7 @@ SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, const struct shoal_pkt *p, 
 		return 0;
 	dsr = inside || !(cfg->flags & SHOAL_CONFIG_SNAT);
 	number = flow_number(p);
-	owner = flow_owner(p, service, number, asked_in_vain(skb, service, number), dsr);
+	owner = flow_owner(p, service, number, asked_in_vain(skb, service, number), dsr ? WAYS_DSR : WAYS_MIXED);
 	be = backend_valid((__u32)owner);
 	if (!be || addr_is_v4(&be->addr) == !!v6) {
 		count_refused(service);
@@ -166,7 +166,8 @@ SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, const struct shoal_pkt *p, 
 	if (owner & OWNER_NONE)
 		count_unclaimed(service);
 	flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
-	if (is_reached_by_dsr(be, dsr))
+	/* Without SHOAL_CONFIG_SNAT all that lie elsewhere; with it, see flow_way(). */
+	if (is_elsewhere(be) && (dsr || owner & OWNER_ASK || (owner & OWNER_NONE && !(be->flags & SHOAL_BE_SNAT))))
 		owner |= NEXT_DSR;
 	else if (!inside && !(be->flags & SHOAL_BE_LOCAL))
 		owner |= NEXT_MASQUERADE;

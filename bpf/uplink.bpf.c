@@ -18,7 +18,10 @@
 #include "lib/ndp.h"
 #include "lib/return.h"
 
+#define VLAN_ID 0x0fff
+
 #define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
 
 /* The address of this uplink, when `asked` is a VIP to be answered for; else NULL. */
 static __always_inline const struct shoal_uplink *announces(__u32 ifindex, const struct shoal_addr *asked)
@@ -67,25 +70,29 @@ static __always_inline bool answer_ndp(struct __sk_buff *skb, const struct shoal
 
 static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 {
-	const struct shoal_config *cfg;
+	const struct shoal_config *cfg = config();
+	const bool native = cfg && cfg->flags & SHOAL_CONFIG_NATIVE;
+	int sender = SENDER_NO_POD, verdict;
 	struct shoal_pkt p;
-	int verdict;
 
-	if (!v6 && skb->pkt_type != PACKET_HOST)
+	/* To many, the stack may take it for itself; what is somebody else's it does not. */
+	if (skb->pkt_type == PACKET_OTHERHOST || (!v6 && !native && skb->pkt_type != PACKET_HOST))
 		return SHOAL_PASS;
 	if (parse_l3(skb, &p, v6) != PARSE_OK)
 		return SHOAL_PASS; /* the stack counts what is malformed */
-	if (v6) {
-		/* Solicitations come by multicast, mostly. */
-		if (p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, &verdict))
-			return verdict;
-		if (skb->pkt_type != PACKET_HOST)
-			return SHOAL_PASS;
+	/* Solicitations come by multicast, mostly. */
+	if (v6 && p.key.proto == IPPROTO_ICMPV6 && answer_ndp(skb, &p, &verdict))
+		return verdict;
+	if (native) {
+		sender = native_sender(skb, &p, skb->pkt_type == PACKET_HOST);
+		if (sender == SENDER_FORGED)
+			return drop(SHOAL_DROP_SPOOFED_SOURCE);
 	}
+	if (skb->pkt_type != PACKET_HOST)
+		return SHOAL_PASS;
 	if (balance(skb, &p, v6, FROM_LAN, &verdict))
 		return verdict;
-	cfg = config();
-	if (cfg && cfg->flags & SHOAL_CONFIG_NATIVE) {
+	if (sender == SENDER_POD) {
 		verdict = from_native_pod(skb, &p);
 		if (verdict != SHOAL_PASS)
 			return verdict;
@@ -100,6 +107,9 @@ static __always_inline int from_lan(struct __sk_buff *skb, const bool v6)
 SEC("tc")
 int shoal_uplink(struct __sk_buff *skb)
 {
+	/* A tag of VLAN 0 says what priority the frame has, and that it is for this device and none above it. */
+	if (unlikely(skb->vlan_present && !(skb->vlan_tci & VLAN_ID)) && bpf_skb_vlan_pop(skb))
+		return drop(SHOAL_DROP_REWRITE);
 	if (likely(is_frame(skb, ETH_P_IP)))
 		return from_lan(skb, false);
 	if (is_frame(skb, ETH_P_IPV6))

@@ -137,6 +137,9 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 	service = fe->outside;
 	if (service == SHOAL_NO_SERVICE || fe->affinity_s)
 		return XDP_PASS;
+	/* What says that it is a pod's is held against the pod's host, by tc. */
+	if (unlikely(cfg->flags & SHOAL_CONFIG_NATIVE) && node_by_addr(&p.key.saddr))
+		return XDP_PASS;
 	if (!source_allowed(fe, &p.key.saddr))
 		return drop(SHOAL_DROP_SOURCE_RANGE);
 	if (cfg->overlay_mtu) {
@@ -146,7 +149,7 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 			return XDP_PASS;
 	}
 	plain.outside = service; /* a copy: of this one the compiler knows that it has no affinity */
-	owner = flow_find(&p, v6, &plain, service, true);
+	owner = flow_find(&p, v6, &plain, service, WAYS_DSR);
 	be = flow_found(owner, v6);
 	if (!be)
 		return XDP_PASS;

@@ -141,6 +141,16 @@ std::vector<std::pair<std::string, std::string>> network_lines(const json::objec
   lines.emplace_back("network mode:", text_at(network, "mode"));
   lines.emplace_back("MTU:", fmt::format("pods {}, overlay {}", number_at(network, "podMTU"),
                                          number_at(network, "overlayMTU")));
+  if (const json::object& balancer = object_at(network, "loadBalancer"); !balancer.empty()) {
+    std::string line = text_at(balancer, "mode");
+    for (const json::value& item : list_at(balancer, "hosts")) {
+      const json::object& host = object_of(item);
+      line += fmt::format(", {} by {}", text_at(host, "name"), text_at(host, "way"));
+      if (text_at(host, "foreignSources") == "unknown")
+        line += " (untried)";
+    }
+    lines.emplace_back("load balancer:", std::move(line));
+  }
   return lines;
 }
 

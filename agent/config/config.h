@@ -56,7 +56,8 @@ struct Config {
   std::optional<std::uint32_t> mtu;  // none: what the network's mode carries
   std::string oci_runtime;
   std::filesystem::path shim;
-  bool snat = false;
+  bool snat = false;       // network.load_balancer_mode
+  bool snat_auto = false;  // the same: where the network drops foreign sources
   bool socket_lb = true;
   bool tcx = true;
   bool redirect_peer = true;

@@ -47,7 +47,10 @@ void set_network_mode(Config& config, const Value& value) {
   config.native_routes = value.text == "native";
 }
 
-void set_snat(Config& config, const Value& value) { config.snat = value.text == "snat"; }
+void set_snat(Config& config, const Value& value) {
+  config.snat = value.text == "snat";
+  config.snat_auto = value.text == "auto";
+}
 
 void set_cgroup_root(Config& config, const Value& value) {
   config.cgroup_root.reset();
@@ -190,11 +193,12 @@ constexpr Key kKeys[] = {
      "uplink; what is balanced to a pod elsewhere still takes the tunnel. The same on every host: "
      "while it is changed both ways are understood.",
      set_network_mode},
-    {"network.load_balancer_mode", Type::kChoice, "dsr", "", 0, 0, "dsr snat",
+    {"network.load_balancer_mode", Type::kChoice, "auto", "", 0, 0, "auto dsr snat",
      "How clients outside reach a pod of another host than the one that they asked. dsr: the pod's "
      "host replies directly and the pod sees the client's address; the network must let hosts send "
      "from LoadBalancer addresses. snat: the host that was asked stands between them, and the pod "
-     "sees that host's address.",
+     "sees that host's address. auto: dsr, but snat for the pods of hosts whose packets from such "
+     "an address do not come through; hosts try it out among themselves, once a second.",
      set_snat},
     {"network.mtu", Type::kNumber, "auto", "auto", 576, 65535, "",
      "MTU of pods. auto: what the main uplink and its routes carry, less what the overlay adds "

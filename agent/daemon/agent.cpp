@@ -304,7 +304,8 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
                                        {L4Proto::kUdp, options.gossip.port},
                                        {L4Proto::kTcp, options.metrics.port},
                                        {L4Proto::kUdp, files.settings.vxlan_port}},
-                       .service_cidrs = files.settings.service_cidrs};
+                       .service_cidrs = files.settings.service_cidrs,
+                       .snat = config.snat};
   base.cluster_cidrs.insert(base.cluster_cidrs.end(), files.settings.service_cidrs.begin(),
                             files.settings.service_cidrs.end());
   health_server = std::make_unique<health::HealthServer>(
@@ -322,10 +323,14 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
     return node_port_addresses(list_host_addresses(ipv6), uplinks, *options.underlay,
                                options.node_port_addresses);
   };
+  inputs.snat_hosts = [this] {
+    return sources && options.snat_auto ? sources->verdicts().dropped() : std::set<std::string>();
+  };
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);
   };
   inputs.applied = [this] { drains->applied(); };
+  start_source_probe();
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();

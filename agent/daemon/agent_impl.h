@@ -15,6 +15,7 @@
 #include "agent/daemon/node_status.h"
 #include "agent/daemon/pod_capture.h"
 #include "agent/daemon/sd_notify.h"
+#include "agent/daemon/source_probe.h"
 #include "agent/health/health_server.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
@@ -69,6 +70,8 @@ struct Agent::Impl {
   bool statuses_arrived() const;
   std::vector<metrics::Family> collect() const;
   void arm_node_status();
+  void start_source_probe();
+  void on_source_verdict(const std::string& host);
   void warn_of_expiry() const;
   void fatal(Error error);
 
@@ -110,6 +113,7 @@ struct Agent::Impl {
   std::unique_ptr<controllers::Runner> runner;
   std::unique_ptr<runtime::ImageStore> images;
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
+  std::unique_ptr<SourceProbe> sources;          // proxy: ebpf
   std::unique_ptr<NetplaneDriver> driver;
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;

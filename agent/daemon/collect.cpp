@@ -143,6 +143,22 @@ std::vector<metrics::Family> Agent::Impl::collect() const {
                   {{{"outcome", "failed"}}, number(stats.steps_failed)}}});
   out.push_back(
       one("shoal_controller_queue", "Work items waiting.", Kind::kGauge, number(stats.queued)));
+  if (sources) {
+    Family ways{"shoal_foreign_sources",
+                "Whether the network takes service addresses as sources from a host: 1 yes, 0 no, "
+                "-1 not known. By SNAT instead of DSR with 0, in mode auto.",
+                Kind::kGauge,
+                {}};
+    for (const auto& [host, verdict] : sources->peers())
+      ways.samples.push_back({{{"host", host}},
+                              verdict == SourceVerdict::kUnknown  ? -1.0
+                              : verdict == SourceVerdict::kPasses ? 1.0
+                                                                  : 0.0});
+    out.push_back(std::move(ways));
+    out.push_back(one("shoal_foreign_source_changes_total",
+                      "How often that turned from yes to no or back.", Kind::kCounter,
+                      number(sources->verdicts().changes())));
+  }
   if (data_plane) {
     if (auto counters = data_plane->counters())
       add_data_plane(out, *counters);

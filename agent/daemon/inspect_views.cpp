@@ -160,6 +160,17 @@ std::vector<std::string> network_warnings(const apply::NetworkView& network,
   return out;
 }
 
+json::object load_balancer_view(std::string_view mode,
+                                const std::vector<std::pair<std::string, SourceVerdict>>& hosts) {
+  json::array out;
+  for (const auto& [name, verdict] : hosts) {
+    const bool snat = mode == "snat" || (mode == "auto" && verdict == SourceVerdict::kDrops);
+    out.push_back(
+        {{"name", name}, {"way", snat ? "snat" : "dsr"}, {"foreignSources", to_string(verdict)}});
+  }
+  return {{"mode", mode}, {"hosts", std::move(out)}};
+}
+
 json::object network_view(const apply::NetworkView& network) {
   json::array uplinks;
   for (const kernel::Uplink& uplink : network.uplinks) {

@@ -3,6 +3,7 @@
 // drops, flows, trace, the load of the flow tables. Like views.h: fields are only ever added.
 #pragma once
 
+#include "agent/daemon/source_verdicts.h"
 #include "agent/gossip/core/types.h"
 #include "netplane/apply/data_plane.h"
 
@@ -33,6 +34,13 @@ boost::json::object trace_view(const apply::TraceQuery& query, const apply::Trac
 // from: "NAMESPACE/POD", "host", "outside" or "outside:IP"; to: "ADDR:PORT", "ADDR:PORT/udp".
 Result<apply::TraceQuery> read_trace_query(std::string_view from, std::string_view to,
                                            std::string_view source_port);
+
+// {"mode", "hosts": [{"name", "way": "dsr" or "snat", "foreignSources": "passes", "drops" or
+// "unknown"}]}: how outside clients reach pods of other hosts, by network.load_balancer_mode, and
+// what was found out about the network.
+boost::json::object
+load_balancer_view(std::string_view mode,
+                   const std::vector<std::pair<std::string, SourceVerdict>>& hosts);
 
 // {"mode", "uplinks": [{"name", "address", "addressV6", "mtu", "subnets"}], "podMTU",
 // "overlayMTU"}; the main uplink first.

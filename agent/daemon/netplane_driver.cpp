@@ -23,7 +23,7 @@ void NetplaneDriver::start() {
     mark_dirty();
   });
   next_audit_ = clock_.now() + kAuditInterval;
-  look_at_addresses();
+  look_at_host();
   arm_tick();
   mark_dirty();
 }
@@ -149,8 +149,14 @@ void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
   }
 }
 
-void NetplaneDriver::look_at_addresses() {
+void NetplaneDriver::sources_changed() {
+  look_at_host();
+  mark_dirty();
+}
+
+void NetplaneDriver::look_at_host() {
   base_.node_addresses = inputs_.node_addresses();
+  base_.snat_hosts = inputs_.snat_hosts();
   builder_.set_inputs(base_);
 }
 
@@ -166,7 +172,7 @@ void NetplaneDriver::tick() {
     next_audit_ = now + kAuditInterval;
     last_audit_ = now;
     const apply::AuditReport report = data_plane_.audit();
-    look_at_addresses();  // as the audit has found them
+    look_at_host();  // as the audit has found them
     if (builder_.dirty(inputs_.members()))
       mark_dirty();
     for (const std::string& finding : report.findings)

@@ -37,6 +37,7 @@ public:
     std::function<bool()> statuses_arrived;  // of every host that may be live
     // What of desired::Inputs may change while the agent runs. Asked at start and with each audit.
     std::function<std::vector<IpAddress>()> node_addresses;
+    std::function<std::set<std::string>()> snat_hosts;  // also when sources_changed() is called
     std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
     std::function<void()> applied;  // the data plane is what the view says, as to who gets traffic
   };
@@ -48,6 +49,7 @@ public:
 
   void start();
   void members_changed() { mark_dirty(); }
+  void sources_changed();
   void view_completed() { mark_dirty(); }  // up to a later revision, without another change
   // The pods of this host that have a network; settled: all that an earlier agent left are among
   // them.
@@ -65,7 +67,7 @@ private:
   void tell(const std::vector<desired::Finding>& findings);
   bool holds_drains(const apply::ApplyReport& report);
   void note_errors(const apply::ApplyReport& report);
-  void look_at_addresses();
+  void look_at_host();
   void tick();
   void arm_tick();
 

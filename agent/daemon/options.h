@@ -37,6 +37,9 @@ struct Options {
   std::int64_t pod_pids_max = 16'384;
   Duration pod_replace_after = std::chrono::seconds(30);
 
+  // network.load_balancer_mode: auto; data_plane.snat is snat
+  bool snat_auto = false;
+
   // bpffs, mtu, table sizes, switches; the cluster's and the host's parts are filled in by the
   // agent.
   apply::Config data_plane;

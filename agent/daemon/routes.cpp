@@ -204,6 +204,11 @@ void Agent::Impl::status(const api::ExchangePtr& x) {
   if (data_plane) {
     const apply::NetworkView seen = data_plane->network();
     network = network_view(seen);
+    if (sources)
+      network["loadBalancer"] = load_balancer_view(options.snat_auto         ? "auto"
+                                                   : options.data_plane.snat ? "snat"
+                                                                             : "dsr",
+                                                   sources->peers());
     for (const std::string& warning : network_warnings(seen, gossip->members()))
       limits.emplace_back(warning);
     for (const std::string& limit : data_plane->limitations())

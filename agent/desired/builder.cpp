@@ -160,7 +160,7 @@ const Computed& Builder::build(const view::Members& members) {
   if (nodes_dirty_ || all_dirty_ || !scene_) {
     scene_.reset();
     scene_.emplace(make_scene(view_, members_, inputs_));
-    result_.desired.nodes = compute_nodes(view_, members_);
+    result_.desired.nodes = compute_nodes(view_, members_, inputs_);
     changed_.reset();
   }
   if (all_dirty_) {

@@ -11,7 +11,8 @@ namespace shoal::desired {
 
 using store::ObjectPtr;
 
-std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members) {
+std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members,
+                                       const Inputs& inputs) {
   std::vector<model::Node> out;
   for (const ObjectPtr& object : view.list(view::kNodes)) {
     const auto underlay = view::node_underlay(*object);
@@ -25,6 +26,7 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
     node.lan_v6 = view::node_lan_v6(*object);
     node.pod_cidrs = std::move(pod_cidrs);
     node.alive = members.alive(object->name);
+    node.snat = inputs.snat || inputs.snat_hosts.contains(object->name);
     out.push_back(std::move(node));
   }
   return out;
@@ -136,7 +138,7 @@ Computed compute_desired(const view::View& view, const view::Members& members,
   out.desired.self = inputs.self;
   out.desired.cluster_cidrs = inputs.cluster_cidrs;
   out.desired.service_cidrs = inputs.service_cidrs;
-  out.desired.nodes = compute_nodes(view, members);
+  out.desired.nodes = compute_nodes(view, members, inputs);
   assemble(parts, Announcers(view, members), inputs.self, out);
   return out;
 }

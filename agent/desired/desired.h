@@ -45,6 +45,9 @@ struct Inputs {
   std::vector<IpAddress> node_addresses = {};  // of this host, that node ports are served on
   std::set<HostPort> agent_ports = {};         // never a frontend: they reach the agent
   std::vector<IpPrefix> service_cidrs = {};
+  // Hosts whose backends outside clients reach by SNAT; snat: all.
+  bool snat = false;
+  std::set<std::string> snat_hosts = {};
   bool operator==(const Inputs&) const = default;
 };
 
@@ -136,7 +139,8 @@ struct Part {
 Part compute_service(const Scene& scene, const store::Object& service);
 Part compute_host_ports(const Scene& scene, const store::Object& pod);  // a pod of this host
 
-std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members);
+std::vector<model::Node> compute_nodes(const view::View& view, const view::Members& members,
+                                       const Inputs& inputs);
 // Whose ports stand where.
 struct OwnedPorts {
   const view::Ref* owner;

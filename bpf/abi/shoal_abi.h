@@ -153,6 +153,11 @@ enum shoal_backend_flags {
 	 * masqueraded towards it.
 	 */
 	SHOAL_BE_STACK = 8,
+	/*
+	 * Of a host from which the network takes no service address as a source: outside clients reach it masqueraded, by
+	 * the stack, and the reply comes back here; no DSR. Goes with SHOAL_CONFIG_SNAT.
+	 */
+	SHOAL_BE_SNAT = 16,
 };
 
 struct shoal_backend {
@@ -222,7 +227,10 @@ struct shoal_config {
 };
 
 enum shoal_config_flags {
-	/* Outside clients reach pods of other hosts masqueraded, by the stack, and the reply comes back here: no DSR. */
+	/*
+	 * There are backends with SHOAL_BE_SNAT, or were not long ago. What is open goes on as it began, with an entry for
+	 * the reply here or without; what leaves the stack is looked at for replies.
+	 */
 	SHOAL_CONFIG_SNAT = 1,
 	/* There are backends that are no pods: what leaves the stack is looked at for their replies. */
 	SHOAL_CONFIG_STACK_BACKENDS = 2,

@@ -13,6 +13,8 @@ static __always_inline int refuse_packet(struct __sk_buff *skb, const struct sho
 {
 	int rc;
 
+	if (p->key.proto != IPPROTO_TCP && !icmp_allowed())
+		return drop(SHOAL_DROP_ICMP_LIMIT);
 	count_drop(reason);
 	if (p->key.proto == IPPROTO_TCP)
 		rc = reply_rst(skb, p, v6);
@@ -125,7 +127,7 @@ static __always_inline int to_stack_backend(struct __sk_buff *skb, struct shoal_
 	return verdict == SHOAL_PASS ? drop(SHOAL_DROP_FIB) : verdict;
 }
 
-/* Are pods of other hosts reached masqueraded, by the stack, and not by DSR? */
+/* May pods of other hosts be reached masqueraded, by the stack, and not by DSR? */
 static __always_inline bool has_snat(const enum origin from)
 {
 	const struct shoal_config *cfg = from == FROM_LAN ? config() : NULL;
@@ -146,8 +148,15 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct shoal_pkt *p
 	if (unlikely(be->flags & SHOAL_BE_STACK) && (be->flags & SHOAL_BE_LOCAL || !be->node))
 		return to_stack_backend(skb, p, v6, from, be);
 	if (!(be->flags & SHOAL_BE_LOCAL)) {
-		if (has_snat(from))
-			return to_stack_backend(skb, p, v6, from, be);
+		if (has_snat(from)) {
+			if (follows)
+				rc = be->flags & SHOAL_BE_SNAT ? WAY_SNAT : WAY_DSR;
+			else
+				rc = flow_way(p, be);
+			if (rc == WAY_SNAT)
+				return to_stack_backend(skb, p, v6, from, be);
+			ask |= rc == WAY_DSR_IF_KNOWN;
+		}
 		return to_node_dsr(skb, p, v6, be, ask, from);
 	}
 	addr_copy(&addr, &be->addr);
@@ -207,7 +216,7 @@ static __always_inline bool balance(struct __sk_buff *skb, struct shoal_pkt *p, 
 		*verdict = drop(SHOAL_DROP_SOURCE_RANGE);
 		return true;
 	}
-	be = flow_backend(skb->len, p, v6, fe, service, !has_snat(from), &ask);
+	be = flow_backend(skb->len, p, v6, fe, service, has_snat(from) ? WAYS_MIXED : WAYS_DSR, &ask);
 	if (!be) {
 		*verdict = refuse_packet(skb, p, v6, SHOAL_DROP_NO_BACKEND, from);
 		return true;

@@ -80,10 +80,35 @@ static __always_inline int back(struct __sk_buff *skb, const enum origin from)
 	return from == FROM_STACK ? to_host(skb) : (int)bpf_redirect(skb->ifindex, 0);
 }
 
+#define ICMP_INTERVAL_NS 1000000ULL
+#define ICMP_BURST 50
+
+/*
+ * When the next ICMP error would be due if they were told evenly; a burst runs ahead of it. One a program, so one each
+ * for what comes from the LAN, from pods and from the overlay. CPUs that meet here may tell one too many.
+ */
+static __u64 icmp_due_ns;
+
+/* May somebody be told by ICMP? As the kernel has it for its own (icmp_msgs_per_sec, icmp_msgs_burst). */
+static __noinline bool icmp_allowed(void)
+{
+	const __u64 now = bpf_ktime_get_ns();
+	__u64 due = *(volatile __u64 *)&icmp_due_ns;
+
+	if (due + ICMP_BURST * ICMP_INTERVAL_NS < now + ICMP_INTERVAL_NS)
+		due = now + ICMP_INTERVAL_NS - ICMP_BURST * ICMP_INTERVAL_NS;
+	if (due > now)
+		return false;
+	*(volatile __u64 *)&icmp_due_ns = due + ICMP_INTERVAL_NS;
+	return true;
+}
+
 /* The sender of what does not fit is told by how much. */
 static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct shoal_pkt *p, const bool v6, __u32 mtu,
 					  const enum origin from)
 {
+	if (!icmp_allowed())
+		return drop(SHOAL_DROP_ICMP_LIMIT);
 	count_drop(SHOAL_DROP_TOO_BIG);
 	return reply_too_big(skb, p, v6, mtu) ? TC_ACT_SHOT : back(skb, from);
 }

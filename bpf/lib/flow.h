@@ -100,21 +100,50 @@ static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct
 	       (!(flow->flags & SHOAL_FLOW_CLOSING) || now_s() - flow->seen_s <= SHOAL_CLOSED_S);
 }
 
-/* Is a backend's host told of the flow by a frame, and not by this host's own entries? */
-static __always_inline bool is_reached_by_dsr(const struct shoal_backend *be, bool dsr)
+/* Is it another member host's, which can be told of the flow by a frame? */
+static __always_inline bool is_elsewhere(const struct shoal_backend *be)
 {
-	return dsr && !(be->flags & SHOAL_BE_LOCAL) && be->node;
+	return !(be->flags & SHOAL_BE_LOCAL) && be->node;
 }
+
+enum flow_way {
+	WAY_DSR,
+	WAY_SNAT,
+	WAY_DSR_IF_KNOWN, /* the backend's host is to be asked */
+};
+
+/*
+ * How an outside client's packet goes to a backend of another host, where some are reached by SNAT: a connection as it
+ * began, whatever has been found out about the network since. By SNAT, its reply has an entry here; by DSR, the
+ * backend's host knows it. Where nobody does, it is as for a new one. Out of line for the stack's sake.
+ */
+SHOAL_GLOBAL int flow_way(const struct shoal_pkt *p, const struct shoal_backend *be)
+{
+	if (!p || !be)
+		return WAY_DSR;
+	if (flow_is_here(p, &be->addr, be->port))
+		return WAY_SNAT;
+	if (!(be->flags & SHOAL_BE_SNAT))
+		return WAY_DSR;
+	return p->key.proto != IPPROTO_TCP || is_syn(p) ? WAY_SNAT : WAY_DSR_IF_KNOWN;
+}
+
+/* How hosts are told of flows to their backends. */
+enum flow_ways {
+	WAYS_HERE, /* not at all: only what has an entry for the reply here is looked for */
+	WAYS_DSR, /* by a frame */
+	WAYS_MIXED, /* by a frame, or by SNAT with an entry for the reply here: see flow_way() */
+};
 
 #define OWNER_ASK (1ULL << 32) /* of what its host must be asked */
 #define OWNER_NONE (1ULL << 33) /* nobody has the flow; the id is the slot's present owner */
 
 /*
  * Who of a slot's owners, the present one and the former ones, has the open TCP flow of p: the first that has not been
- * asked in vain (`tried` of them have) and may. Returns its id with the bits above; 0 in its place: nobody. `dsr`:
- * backends of other hosts are reached by DSR. Out of line: slots that have moved are few.
+ * asked in vain (`tried` of them have) and may. Returns its id with the bits above; 0 in its place: nobody. `ways`:
+ * enum flow_ways. Out of line: slots that have moved are few.
  */
-SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 tried, __u32 dsr)
+SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 tried, __u32 ways)
 {
 	const __u64 ref = ring_ref(service);
 	const struct shoal_backend *be;
@@ -127,10 +156,10 @@ SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 nu
 		be = i < tried ? NULL : backend_valid(id);
 		if (!be)
 			continue;
-		if (is_reached_by_dsr(be, dsr))
-			return id | OWNER_ASK;
-		if (flow_is_here(p, &be->addr, be->port))
+		if (!(ways == WAYS_DSR && is_elsewhere(be)) && flow_is_here(p, &be->addr, be->port))
 			return id;
+		if (ways != WAYS_HERE && is_elsewhere(be))
+			return id | OWNER_ASK;
 	}
 	return ring_owner(ref, number, 0) | OWNER_NONE;
 }
@@ -235,7 +264,7 @@ static __noinline long flow_forget(const struct shoal_pkt *p)
 }
 
 /* The same for a TCP packet in a slot that has moved, which holds `slot`; and for one of a connection with affinity. */
-SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 dsr)
+SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 slot, __u32 ways)
 {
 	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
@@ -250,7 +279,7 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 		flow_forget(p);
 		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;
 	}
-	owner = flow_owner(p, service, number, 0, dsr);
+	owner = flow_owner(p, service, number, 0, ways);
 	be = backend_valid((__u32)owner);
 	if (owner & OWNER_NONE && be) {
 		count_unclaimed(service);
@@ -265,7 +294,7 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
  * entry a flow, so that a host that takes over a VIP leads flows on that it has never seen.
  */
 static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const struct shoal_frontend *fe,
-				       __u32 service, const bool dsr)
+				       __u32 service, const enum flow_ways ways)
 {
 	const __u32 number = flow_number(p);
 	__u32 slot;
@@ -275,7 +304,7 @@ static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const
 		return flow_by_entry(p, fe, service, number, v6);
 	slot = ring_slot(ring_ref(service), number);
 	if (unlikely(slot & SHOAL_SLOT_MOVED || fe->affinity_s))
-		return flow_of_moved(p, service, number, slot, dsr);
+		return flow_of_moved(p, service, number, slot, ways);
 	return slot | (is_syn(p) ? OWNER_FRESH : 0);
 }
 
@@ -314,9 +343,9 @@ static __always_inline void flow_count_left(const struct shoal_pkt *p, __u32 ser
 /* The backend of a packet of `bytes` to a frontend, counted. *ask: the backend's host is to be asked. */
 static __always_inline const struct shoal_backend *flow_backend(__u32 bytes, struct shoal_pkt *p, const bool v6,
 								const struct shoal_frontend *fe, __u32 service,
-								const bool dsr, bool *ask)
+								const enum flow_ways ways, bool *ask)
 {
-	const __u64 owner = flow_find(p, v6, fe, service, dsr);
+	const __u64 owner = flow_find(p, v6, fe, service, ways);
 	const struct shoal_backend *be = flow_found(owner, v6);
 
 	*ask = owner & OWNER_ASK;

@@ -173,9 +173,9 @@ static __always_inline __u64 do_icmp_backend(struct __sk_buff *skb, const struct
 	if (service == SHOAL_NO_SERVICE)
 		return 0;
 	/* Whoever has it here; else the slot's owner on another host, whose pod's TCP sees whether it has it. */
-	owner = flow_owner(&q, service, flow_number(&q), 0, 0);
+	owner = flow_owner(&q, service, flow_number(&q), 0, WAYS_HERE);
 	be = backend_valid((__u32)owner);
-	if (!be || (owner & OWNER_NONE && !is_reached_by_dsr(be, true)))
+	if (!be || (owner & OWNER_NONE && !is_elsewhere(be)))
 		return 0;
 	return backend_ref((__u32)owner, be->epoch);
 }

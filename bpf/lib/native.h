@@ -10,7 +10,9 @@
 /*
  * Did that host send the frame? Held against the neighbour that it is for this host: the device that leads there, and
  * its MAC. As with the tunnel, where the outer address is all that speaks for a sender, the LAN is trusted not to let
- * a machine take another's. A neighbour that is not known yet cannot be held against anything.
+ * a machine take another's. A neighbour that is not known yet cannot be held against anything: a frame that is not
+ * a host's first has had a question for this host's MAC before it, by which the kernel knows the one who asked, so this is
+ * after entries were flushed; dropped, a host's packets would be lost until this one has something to tell it.
  */
 static __always_inline bool is_sent_by(struct __sk_buff *skb, __be32 node)
 {
@@ -36,25 +38,34 @@ static __always_inline bool is_sent_by(struct __sk_buff *skb, __be32 node)
 	return true;
 }
 
+enum native_sender {
+	SENDER_NO_POD,
+	SENDER_POD,
+	SENDER_FORGED, /* a pod of this host, whose packets come by its veth, or not from the pod's host */
+};
+
+/* Whatever the packet is for. Pods of other hosts are sent for by one frame to one host, never to many. */
+SHOAL_GLOBAL int native_sender(struct __sk_buff *skb, const struct shoal_pkt *p, int to_us)
+{
+	const struct shoal_node *node = p ? node_by_addr(&p->key.saddr) : NULL;
+
+	if (!node)
+		return SENDER_NO_POD;
+	return to_us && node->node && is_sent_by(skb, node->node) ? SENDER_POD : SENDER_FORGED;
+}
+
 /*
- * The verdict on a packet from the LAN. SHOAL_PASS: not from a pod, or not for one here. What is for a pod passes the
+ * The verdict on a packet of a pod of another host. SHOAL_PASS: not for one here. What is for a pod passes the
  * stack by, as its answer does: a firewall on this host that saw one way only would take the connection for broken.
  */
 SHOAL_GLOBAL int from_native_pod(struct __sk_buff *skb, const struct shoal_pkt *p)
 {
 	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
-	const struct shoal_node *node;
 	const struct shoal_pod *pod;
 	struct shoal_addr addr;
 
 	if (!p)
 		return SHOAL_PASS;
-	node = node_by_addr(&p->key.saddr);
-	if (!node)
-		return SHOAL_PASS;
-	/* Of a pod of this host, whose packets come by its veth, or not from the pod's host. */
-	if (!node->node || !is_sent_by(skb, node->node))
-		return drop(SHOAL_DROP_SPOOFED_SOURCE);
 	addr_copy(&addr, &p->key.daddr); /* 6.1's verifier takes no key from a global function's argument */
 	pod = pod_by_addr(&addr);
 	if (!pod || p->ttl <= 1)

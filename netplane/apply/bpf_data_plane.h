@@ -63,6 +63,7 @@ public:
 
   const std::vector<kernel::Uplink>& uplinks() const override { return links_.uplinks; }
   NetworkView network() const override;
+  std::vector<IpAddress> reached_by_snat() const override;
   std::vector<std::string> limitations() const override;
 
 private:
@@ -80,6 +81,7 @@ private:
   Result<std::set<plan::OverlayRoute>> read_routes();
   Result<> attach_programs();
   Result<> set_host();
+  void look_at_snat();
 
   // data_plane.cpp
   void set_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
@@ -113,6 +115,8 @@ private:
   plan::Overlay overlay_actual_;
   std::optional<model::HostEntry> host_;           // what shoal_config holds
   bool stack_backends_ = false;                    // some backend is or was no pod
+  bool snat_ = false;                              // some host is reached by SNAT, or was
+  MonoTime snat_seen_{};                           // that one was, last
   std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
   std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
 

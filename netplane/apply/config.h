@@ -52,12 +52,16 @@ struct Config {
   bool masquerade = true;
   bool xdp_on_veth = false;  // use XDP there too: the uplink's other end takes what it sends
   // How outside clients reach pods of other hosts: masqueraded, and the replies come back through
-  // this host; false: with their own address, and the pod's host replies (DSR).
+  // this host; false: with their own address, and the pod's host replies (DSR), but for hosts of
+  // which model::Node::snat says otherwise.
   bool snat = false;
 
   // How long a retired backend, ring block or index is left alone: far longer than any BPF program
   // runs, also on a host whose hypervisor takes its time.
   Duration grace = std::chrono::seconds(2);
+  // So long after the last host that was reached by SNAT, connections that began so are still told
+  // from others.
+  Duration snat_linger = std::chrono::hours(1);
   // Gratuitous ARP when a VIP comes here: at once and so many times more, the n-th n intervals
   // after the one before; and then at every refresh, for switches that forget (0: never).
   unsigned announce_repeats = 5;

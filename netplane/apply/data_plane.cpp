@@ -206,6 +206,8 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   desired_ = desired;
   prune_allowed_ = prune_allowed;
 
+  if (Result<> done = set_host(); !done)
+    report.errors.push_back({"host " + config_.node_name, std::move(done).error()});
   const plan::OverlayPlan overlay = overlay_plan(desired);
   set_overlay(overlay, report);
   apply_pods(desired, prune_allowed, report);

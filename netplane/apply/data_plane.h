@@ -112,6 +112,9 @@ public:
   virtual const std::vector<kernel::Uplink>& uplinks() const = 0;
   const kernel::Uplink& uplink() const { return uplinks().front(); }
   virtual NetworkView network() const = 0;
+  // Underlay addresses of hosts whose backends outside clients reach by SNAT, as the kernel has it;
+  // to go on from when an agent starts.
+  virtual std::vector<IpAddress> reached_by_snat() const { return {}; }
   // What this data plane, this kernel or this config cannot do, and what that costs; for the log at
   // start and `shoal status`.
   virtual std::vector<std::string> limitations() const = 0;

@@ -4,6 +4,7 @@
 
 #include "netplane/kernel/rtnl/pod_net.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
@@ -58,6 +59,8 @@ Result<> BpfDataPlane::recover() {
   actual_ = plan::Actual::recover(maps, limits_of(kernel_.maps->sizes()));
   host_ = maps.host;
   stack_backends_ = maps.host.stack_backends;
+  snat_ = maps.host.snat;
+  snat_seen_ = clock_.now();
   pods_ = maps.pods;
   overlay_actual_.nodes = maps.nodes;
   overlay_actual_.routes = SHOAL_TRY(read_routes());
@@ -87,13 +90,27 @@ Result<std::set<plan::OverlayRoute>> BpfDataPlane::read_routes() {
   return routes;
 }
 
-// Before the first backend that is no pod is published, and never back: replies of its flows may
-// still come.
+// Some host is reached by SNAT, or one was and its connections may go on.
+void BpfDataPlane::look_at_snat() {
+  const auto is_meant = [&](const model::Node& node) {
+    return node.snat && node.name != config_.node_name;
+  };
+  if (config_.snat || (desired_ && std::ranges::any_of(desired_->nodes, is_meant))) {
+    snat_ = true;
+    snat_seen_ = clock_.now();
+  } else if (clock_.now() - snat_seen_ > config_.snat_linger) {
+    snat_ = false;
+  }
+}
+
+// Before the first backend that is no pod, or is reached by SNAT, is published; and of the former
+// never back: replies of its flows may still come.
 Result<> BpfDataPlane::set_host() {
+  look_at_snat();
   const model::HostEntry wanted{.v4 = uplink().address,
                                 .v6 = uplink().address_v6.value_or(IpAddress()),
                                 .stack_backends = stack_backends_,
-                                .snat = config_.snat,
+                                .snat = snat_,
                                 .native = config_.native_routes};
   if (host_ == wanted)
     return {};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <iterator>
 
 namespace shoal::apply {
@@ -19,9 +20,22 @@ std::vector<std::string> BpfDataPlane::limitations() const {
     out.emplace_back(
         "network.load_balancer_mode is snat: pods see a host's address instead of that "
         "of a client outside, where the pod is on another host than was asked");
-  if (config_.snat && !config_.masquerade)
-    out.emplace_back("features.masquerade is off, which network.load_balancer_mode: snat needs: "
-                     "clients outside reach only pods of the host that they ask");
+  std::vector<std::string> by_snat;
+  if (desired_ && !config_.snat)
+    for (const model::Node& node : desired_->nodes)
+      if (node.snat && node.name != config_.node_name)
+        by_snat.push_back(node.name);
+  if (!by_snat.empty())
+    out.push_back(fmt::format(
+        "the network drops what {} from service addresses: clients outside that ask this host "
+        "reach pods there masqueraded, and those see this host's address "
+        "(network.load_balancer_mode: auto)",
+        by_snat.size() == 1 ? by_snat[0] + " sends"
+                            : fmt::format("{} send", fmt::join(by_snat, ", "))));
+  if ((config_.snat || !by_snat.empty()) && !config_.masquerade)
+    out.emplace_back("features.masquerade is off, which network.load_balancer_mode: snat needs, "
+                     "and auto where it uses SNAT: clients outside do not reach such pods of other "
+                     "hosts than they ask");
   if (!config_.masquerade)
     out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
                      "back to them");
@@ -137,6 +151,15 @@ Result<ServiceView> BpfDataPlane::service_view(std::string_view id) const {
   const model::ServiceIndex wanted[] = {view.index};
   view.stats = SHOAL_TRY(kernel_.maps->service_stats(wanted)).at(0);
   return view;
+}
+
+std::vector<IpAddress> BpfDataPlane::reached_by_snat() const {
+  std::set<IpAddress> out;
+  for (const plan::ServiceState& service : actual_.services())
+    for (const plan::SlotCount& owned : service.backends)
+      if (const plan::BackendEntry& entry = *actual_.backend(owned.id); entry.snat)
+        out.insert(entry.node);
+  return {out.begin(), out.end()};
 }
 
 NetworkView BpfDataPlane::network() const { return network_view(config_, links_, desired_); }

@@ -462,7 +462,7 @@ void Tracer::to_backend(const model::BackendEntry& backend) {
     if (backend.node.is_unspecified())
       return end("deliver", TraceVerdict::kDropped, "FIB",
                  "the backend is no pod of any host: a packet cannot be sent there");
-    if (outside && w_.maps.host.snat)
+    if (outside && backend.snat)
       return say("deliver", fmt::format("translated and masqueraded (SNAT), {} {}; the reply comes "
                                         "back here",
                                         w_.maps.host.native ? "by route to" : "over the overlay to",

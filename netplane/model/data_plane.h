@@ -93,6 +93,7 @@ struct BackendEntry {
   bool valid = true;      // false: the id is free, only the epoch counts
   bool draining = false;  // no new connections: affinity does not lead here any more
   bool stack = false;     // no pod: a process at its host's own address, or outside
+  bool snat = false;      // outside clients reach it masqueraded, not by DSR
   auto operator<=>(const BackendEntry&) const = default;
 };
 
@@ -114,7 +115,7 @@ struct NodeEntry {
 struct HostEntry {
   IpAddress v4, v6;             // where its processes are backends; unspecified: it has none
   bool stack_backends = false;  // there are backends that are no pods: replies leave by the stack
-  bool snat = false;            // pods of other hosts are reached masqueraded, not by DSR
+  bool snat = false;            // backends have `snat`, or had not long ago
   bool native = false;          // pods of other hosts send by the LAN
   auto operator<=>(const HostEntry&) const = default;
 };

@@ -140,6 +140,9 @@ struct Node {
   std::vector<IpPrefix> pod_cidrs;  // at most one of each family
   bool alive = true;                // false: routes stay, its backends do not count
   std::optional<IpAddress> lan_v6;  // its own IPv6 address beside `underlay`, if it has one
+  // The network takes no service address from it as a source: its backends cannot answer outside
+  // clients by themselves, and are reached by SNAT. Of this host itself it says nothing.
+  bool snat = false;
   auto operator<=>(const Node&) const = default;
 };
 

@@ -27,6 +27,8 @@ std::string text(const BackendEntry& entry) {
     out += " stack";
   if (!entry.node.is_unspecified())
     out += " node=" + entry.node.to_string();
+  if (entry.snat)
+    out += " snat";
   if (entry.draining)
     out += " draining";
   return out;

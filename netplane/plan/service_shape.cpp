@@ -35,6 +35,7 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
     wanted.entry.local = node->local;
     wanted.entry.stack = node->has(backend.ip);
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
+    wanted.entry.snat = node->snat;
   }
   return wanted;
 }
@@ -85,13 +86,14 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
     known.local = node.name == desired.self;
     known.underlay = node.underlay;
     known.lan_v6 = node.lan_v6;
+    known.snat = node.snat && !known.local;
     // This host needs no overlay to reach itself, and it is alive, whatever the others say.
     known.usable =
         known.local || (node.alive && node.underlay.is_v4() && !node.underlay.is_unspecified());
     nodes_.insert_or_assign(node.name, known);
   }
   if (nodes_.find(desired.self) == nodes_.end())
-    nodes_.emplace(desired.self, Node{true, true, IpAddress(), std::nullopt});
+    nodes_.emplace(desired.self, Node{true, true, IpAddress(), std::nullopt, false});
 }
 
 const NodeIndex::Node* NodeIndex::find(std::string_view name) const {

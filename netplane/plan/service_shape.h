@@ -21,6 +21,7 @@ public:
     bool usable = false;  // alive, and reachable through the overlay
     IpAddress underlay;
     std::optional<IpAddress> lan_v6;
+    bool snat = false;
     bool has(const IpAddress& ip) const { return ip == underlay || ip == lan_v6; }  // its own
   };
   // Views into `desired`, which must outlive this.

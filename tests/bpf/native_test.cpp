@@ -94,6 +94,33 @@ TEST_P(NativeTest, APodsAddressIsTakenFromItsHostOnly) {
   EXPECT_EQ(at_uplink(from_lan(tcp(client, web, kSyn))).verdict, kPass);
 }
 
+TEST_P(NativeTest, AlsoForAServiceAddress) {
+  host.ring(1, {kWebId}, 0);
+  EXPECT_EQ(at_uplink(from_lan(tcp(far, vip, kSyn))).verdict, kShot) << "c1 says it is far";
+  EXPECT_EQ(at_uplink(from_other_host(tcp(beside(web, 1), vip, kSyn))).verdict, kShot)
+      << "one of this host's own";
+  EXPECT_EQ(host.drops("SPOOFED_SOURCE"), 2U);
+  EXPECT_EQ(text(at_uplink(from_other_host(tcp(far, vip, kSyn))).out),
+            "TCP far > web [S] seq=1000 ack=0 ttl=64 +0");
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kRedirect);
+}
+
+TEST_P(NativeTest, NoPodSendsToMany) {
+  for (const char* many : {"ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"}) {
+    Packet p = from_other_host(udp(far, self));
+    p.eth_dst = mac(many);
+    EXPECT_EQ(at_uplink(p).verdict, kShot) << many;
+    p = from_other_host(udp(client, self));
+    p.eth_dst = mac(many);
+    EXPECT_EQ(at_uplink(p).verdict, kPass) << "no pod, " << many;
+  }
+  EXPECT_EQ(host.drops("SPOOFED_SOURCE"), 2U);
+  // Somebody else's, which the stack leaves alone: this device hears all of the wire.
+  Packet p = from_lan(tcp(far, vip, kSyn));
+  p.eth_dst = mac("02:99:99:99:99:99");
+  EXPECT_EQ(at_uplink(p).verdict, kPass);
+}
+
 TEST_P(NativeTest, OnAHostOfTheOtherModeTheStackHasIt) {
   ASSERT_TRUE(host.maps().put_host({}));
   EXPECT_EQ(at_uplink(from_other_host(tcp(far, web, kSyn))).verdict, kPass);

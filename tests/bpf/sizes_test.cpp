@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets that are too large for the overlay, and datagrams in fragments. Roles are in cast.h; the
 // overlay carries 1450 bytes.
+#include "netplane/base/clock.h"
 #include "tests/bpf/overlay_cast.h"
 
 namespace shoal::bpftest {
@@ -235,6 +236,24 @@ TEST_P(SizesTest, TooLargeFragmentsAreToldOrFragmented) {
     EXPECT_EQ(text(run.out), "ICMP too-big mtu=1450 vip > client (client > vip)");
   else
     EXPECT_TRUE(is_dsr(run));
+}
+
+// Those who are told are bounded (1,000 a second, 50 at once), and the others counted.
+TEST_P(SizesTest, NoMoreAreToldByIcmpThanTheKernelItselfWouldTell) {
+  constexpr std::uint64_t kBurst = 50, kRunsMax = 20'000;
+  const Packet refused = from_lan(udp(client, on(vip, 81)));
+  const MonoTime began = SystemClock().now();
+  std::uint64_t told = 0;
+  while (told < kRunsMax && at_uplink(refused).verdict == kRedirect)
+    told++;
+  const auto took = SystemClock().now() - began;
+  ASSERT_EQ(host.drops("ICMP_LIMIT"), 1U);
+  EXPECT_EQ(host.drops("NO_FRONTEND"), told);
+  EXPECT_GE(told, kBurst);
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
+  EXPECT_LE(told, kBurst + 1 + static_cast<std::uint64_t>(ms));
+  // A reset is no ICMP, and is told.
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, on(vip, 81), kSyn))).verdict, kRedirect);
 }
 
 }  // namespace

@@ -36,6 +36,23 @@ protected:
     f[1] = 'h';
     return f;
   }
+  // The other host's pods are reached by SNAT from outside, or by DSR again.
+  void far_by_snat(bool snat) {
+    entry.snat = true;  // stays for a while
+    ASSERT_TRUE(host.maps().put_host(entry));
+    host.backend(kFarId, far.to_string(),
+                 {.generation = 9, .epoch = 1, .node = kOtherHost, .snat = snat});
+  }
+  static Frame asked(const Packet& p, const SocketAddress& backend, std::uint16_t generation) {
+    Frame f = dsr(p, backend, generation);
+    f[1] = 'D';
+    return f;
+  }
+  static Frame not_mine(const Packet& p, const SocketAddress& backend, std::uint16_t generation) {
+    Frame f = dsr(p, backend, generation);
+    f[1] = 'n';
+    return f;
+  }
   std::string named(const Frame& frame) const {
     return bpftest::text(frame, {{"client", client},
                                  {"vip", vip},
@@ -141,8 +158,7 @@ TEST_P(StackTest, AnAddressWrittenByHandIsWhoeverHasIt) {
 }
 
 TEST_P(StackTest, WithSnatPodsOfOtherHostsAreReachedByTheStack) {
-  entry.snat = true;
-  ASSERT_TRUE(host.maps().put_host(entry));
+  far_by_snat(true);
   host.ring(1, {kFarId}, 0);
   Packet p = from_lan(tcp(client, vip, kSyn));
   p.tcp_options = {2, 4, 0x05, 0xb4};
@@ -159,6 +175,49 @@ TEST_P(StackTest, WithSnatPodsOfOtherHostsAreReachedByTheStack) {
   EXPECT_EQ(named(at_uplink(p).out), "ICMP too-big mtu=1450 vip > client (client > vip)");
   // Pods' packets know the way without that.
   EXPECT_EQ(at_pod(from_pod(tcp(on(web, 5555), cluster, kSyn))).verdict, kRedirect);
+}
+
+TEST_P(StackTest, WhatIsOpenGoesOnAsItBeganWhenDsrBecomesSnat) {
+  host.ring(1, {kFarId}, 0);
+  const Packet open = from_lan(tcp(client, vip, kAck));
+  EXPECT_EQ(at_uplink(open).verdict, kRedirect);
+  far_by_snat(true);
+  // Nobody knows here whose it is: its host is asked.
+  Outcome run = at_uplink(open);
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.out, asked(open, far, 9));
+  // That one does not know it: a connection by SNAT, of which this host has forgotten.
+  run = from(kOtherHost, kVniDsr, not_mine(open, far, 9));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
+  EXPECT_EQ(named(run.out), "TCP client > far [A] seq=1000 ack=0 ttl=64 +0");
+  // And remembers from now on.
+  run = at_uplink(open);
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
+  // A new one does not ask.
+  EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 7), vip, kSyn))).mark, kernel::kMasqueradeMark);
+  EXPECT_EQ(at_uplink(from_lan(udp(client, vip))).mark, kernel::kMasqueradeMark);
+}
+
+TEST_P(StackTest, WhatIsOpenGoesOnAsItBeganWhenSnatBecomesDsr) {
+  host.ring(1, {kFarId}, 0);
+  far_by_snat(true);
+  EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kPass);
+  EXPECT_EQ(at_uplink(from_lan(udp(client, vip))).verdict, kPass);
+  far_by_snat(false);
+  for (const Packet& open : {from_lan(tcp(client, vip, kAck)), from_lan(udp(client, vip))}) {
+    const Outcome run = at_uplink(open);
+    EXPECT_EQ(run.verdict, kPass);
+    EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
+  }
+  // What is new, and what was open before SNAT, goes by DSR, and nobody is asked.
+  for (const Packet& other :
+       {from_lan(tcp(on(client, 7), vip, kSyn)), from_lan(tcp(on(client, 8), vip, kAck))}) {
+    const Outcome run = at_uplink(other);
+    EXPECT_EQ(run.verdict, kRedirect);
+    EXPECT_EQ(run.out, dsr(other, far, 9));
+  }
 }
 
 // Service addresses are routed to the overlay device, for processes whose sockets no hook sees.

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the uplink program does with frames from the LAN. Roles are in cast.h.
+#include "netplane/base/clock.h"
 #include "netplane/base/random.h"
+#include "netplane/base/unique_fd.h"
 #include "tests/bpf/cast.h"
+
+#include <cstring>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <map>
 #include <set>
@@ -393,6 +400,30 @@ TEST_P(UplinkTest, CountersCountPacketsBytesAndFlows) {
   EXPECT_EQ(flows[0].source, web);
   EXPECT_EQ(flows[0].destination, client);
   EXPECT_EQ(flows[0].translated, vip);
+}
+
+// On a real device, which takes the tag off before the program sees the frame.
+TEST_P(UplinkTest, AFrameOfVlanZeroIsForThisDeviceAndOneOfAnotherIsNot) {
+  const UniqueFd wire(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  ASSERT_TRUE(wire) << strerror(errno);
+  const Frame whole = from_lan(udp(client, on(vip, 81))).frame();
+  const auto send = [&](std::uint8_t vlan) {
+    Frame tagged = whole;
+    const Frame tag{0x81, 0x00, 0xa0, vlan};  // of priority 5
+    tagged.insert(tagged.begin() + 12, tag.begin(), tag.end());
+    sockaddr_ll to{};
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = static_cast<int>(ifindex_of("up0peer"));
+    return ::sendto(wire.get(), tagged.data(), tagged.size(), 0,
+                    reinterpret_cast<const sockaddr*>(&to),
+                    sizeof(to)) == static_cast<ssize_t>(tagged.size());
+  };
+  ASSERT_TRUE(send(7));
+  ASSERT_TRUE(send(0));
+  const MonoTime until = SystemClock().now() + std::chrono::seconds(5);
+  while (host.drops("NO_FRONTEND") == 0 && SystemClock().now() < until)
+    ::usleep(1000);
+  EXPECT_EQ(host.drops("NO_FRONTEND"), 1U);
 }
 
 }  // namespace

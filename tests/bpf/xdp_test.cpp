@@ -278,6 +278,14 @@ TEST_P(XdpTest, WhatIsSentBySnatOrWithoutAnOverlay) {
   expect_left(p);
 }
 
+TEST_P(XdpTest, WhatSaysThatItIsAPodsWithNativeRoutes) {
+  const Packet p = from_lan(tcp(on(far, 5555), vip, kSyn));
+  EXPECT_EQ(at_xdp(p).verdict, kXdpTx);
+  ASSERT_TRUE(host.maps().put_host({.native = true}));
+  expect_left(p);
+  EXPECT_EQ(at_xdp(from_lan(tcp(client, vip, kSyn))).verdict, kXdpTx);
+}
+
 TEST_P(XdpTest, WhatTheOverlayCannotCarry) {
   Packet p = from_lan(udp(client, vip));
   p.payload = kOverlayMtu - ip_bytes() - 8;

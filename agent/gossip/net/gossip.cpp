@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kPortTriesMax = 16;  // for a port that is free on both UDP and TCP
 constexpr std::chrono::seconds kWrongKeyReport{60};
+constexpr char kAside = '\xff';           // no wire version: it is no packet of the protocol
 constexpr std::size_t kStrangersMax = 4;  // named in one report
 
 }  // namespace
@@ -65,6 +66,7 @@ struct Gossip::Impl : std::enable_shared_from_this<Impl> {
   DesiredCallback on_desired;
   std::function<void(std::uint64_t)> on_start_id;
   std::function<void()> on_left;
+  std::function<void(std::string_view)> on_aside;
 
   Metrics counters;
   std::set<SocketAddress> strangers;  // since the last report
@@ -161,6 +163,11 @@ void Gossip::Impl::on_sealed_datagram(const SocketAddress& from, std::string_vie
   std::string plain;
   switch (sealer->open(bytes, plain)) {
   case Opened::kOk:
+    if (plain.starts_with(kAside)) {
+      if (on_aside && !stopped)
+        on_aside(std::string_view(plain).substr(1));
+      return;
+    }
     drive([&](Core& c, MonoTime now, Effects& out) { c.on_datagram(from, plain, now, out); });
     return;
   case Opened::kWrongKey:
@@ -281,6 +288,15 @@ void Gossip::on_desired_complete(DesiredCallback callback) {
 }
 void Gossip::on_start_id_raised(std::function<void(std::uint64_t)> callback) {
   impl_->on_start_id = std::move(callback);
+}
+
+void Gossip::on_aside(std::function<void(std::string_view)> callback) {
+  impl_->on_aside = std::move(callback);
+}
+
+std::string Gossip::seal_aside(std::string_view text) {
+  SHOAL_ASSERT(impl_->sealer);
+  return impl_->sealer->seal(kAside + std::string(text));
 }
 
 Result<> Gossip::start() { return impl_->start(); }

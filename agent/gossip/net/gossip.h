@@ -71,6 +71,9 @@ public:
   void on_member(MemberCallback callback);
   void on_entry(EntryCallback callback);               // entries of other hosts, and "desired"
   void on_desired_complete(DesiredCallback callback);  // after the entries that it speaks of
+  // Datagrams of another use that come to this port, as others have sealed them by seal_aside().
+  // May be set at any time.
+  void on_aside(std::function<void(std::string_view)> callback);
   // The cluster knew a later start id of this host: persist it (save_start_id).
   void on_start_id_raised(std::function<void(std::uint64_t)> callback);
 
@@ -97,6 +100,9 @@ public:
   void for_each_entry(std::string_view origin,
                       const std::function<void(std::string_view key, const Entry&)>& visit) const;
   std::uint64_t desired_complete_to() const;
+
+  // What a socket of somebody else's is to send to another host's port. After start().
+  std::string seal_aside(std::string_view text);
 
   // Rotation: add a key everywhere, make it primary everywhere, remove the old one everywhere.
   void set_keys(KeyRing keys);

@@ -149,7 +149,7 @@ class Cluster:
                 f"  oci_runtime: {config.get('oci_runtime', 'crun')}\n"
                 "network:\n"
                 f"  mode: {config.get('network_mode', NETWORK_MODE)}\n"
-                f"  load_balancer_mode: {config.get('load_balancer_mode', 'dsr')}\n"
+                f"  load_balancer_mode: {config.get('load_balancer_mode', 'auto')}\n"
                 + (DUAL_STACK if self.dual_stack else f"  lb_pool: {config.get('lb_pool', LB_POOL)}\n")
                 + config.get("network", "") +  # more lines of that section
                 "cluster:\n"

@@ -44,6 +44,21 @@ TEST_F(DesiredTest, ADeadHostsPodsAreNotReady) {
   EXPECT_FALSE(desired.nodes[1].alive) << "its routes stay";
 }
 
+TEST_F(DesiredTest, HostsThatAreReachedBySnat) {
+  const auto by_snat = [&] {
+    std::vector<std::string> names;
+    for (const model::Node& node : compute().desired.nodes)
+      if (node.snat)
+        names.push_back(node.name);
+    return names;
+  };
+  EXPECT_THAT(by_snat(), testing::IsEmpty());
+  inputs.snat_hosts = {"h2", "h9"};
+  EXPECT_THAT(by_snat(), testing::ElementsAre("h2"));
+  inputs.snat = true;
+  EXPECT_THAT(by_snat(), testing::ElementsAre("h1", "h2", "h3"));
+}
+
 TEST_F(DesiredTest, SaysWhatTheOwnerShouldKnow) {
   put_service("version=blue:90,version=green:10,version=mauve:5,version=old:0");
   EXPECT_EQ(

@@ -116,6 +116,43 @@ TEST(DataPlane, NativeRoutesLeadToHostsOnALinkAndAreTakenAwayWithThem) {
   EXPECT_FALSE(host.maps.read()->host.native);
 }
 
+TEST(DataPlane, SnatIsSaidAndTheProgramsAreToldForAsLongAsItsConnectionsMayGoOn) {
+  FakeHost host;
+  FakeClock clock;
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  model::Desired desired = with_others();
+  model::ServicePort web{.ns = "default", .name = "web"};
+  web.frontends = {{*IpAddress::parse("10.96.0.10"), 80}};
+  web.backends = std::vector<model::Backend>{
+      {.ip = *IpAddress::parse("10.244.2.1"), .port = 8080, .generation = 1, .host = "h2"}};
+  desired.services = {web};
+  EXPECT_TRUE(plane->apply(desired, true).ok());
+  EXPECT_FALSE(host.maps.read()->host.snat);
+  desired.nodes[0].snat = true;
+  EXPECT_TRUE(plane->apply(desired, true).ok());
+  EXPECT_FALSE(host.maps.read()->host.snat) << "what others make of this host is nothing to it";
+  desired.nodes[1].snat = true;
+  EXPECT_TRUE(plane->apply(desired, true).ok());
+  EXPECT_TRUE(host.maps.read()->host.snat);
+  EXPECT_THAT(plane->limitations(),
+              testing::ElementsAre(testing::HasSubstr("drops what h2 sends")));
+  EXPECT_THAT(plane->reached_by_snat(), testing::ElementsAre(*IpAddress::parse("198.18.0.12")));
+
+  plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  EXPECT_TRUE(host.maps.read()->host.snat) << "found again";
+  EXPECT_THAT(plane->reached_by_snat(), testing::ElementsAre(*IpAddress::parse("198.18.0.12")));
+  desired.nodes[1].snat = false;
+  EXPECT_TRUE(plane->apply(desired, true).ok());
+  EXPECT_THAT(plane->reached_by_snat(), testing::IsEmpty());
+  EXPECT_THAT(plane->limitations(), testing::IsEmpty());
+  clock.advance(config().snat_linger);
+  (void)plane->audit();
+  EXPECT_TRUE(host.maps.read()->host.snat);
+  clock.advance(std::chrono::seconds(1));
+  (void)plane->audit();
+  EXPECT_FALSE(host.maps.read()->host.snat);
+}
+
 TEST(DataPlane, AnMtuThatDoesNotFitIsRefused) {
   FakeHost host;
   FakeClock clock;

@@ -261,7 +261,7 @@ TEST(Trace, BackendsThatAreNoPodsAreReachedByTheStack) {
   EXPECT_THAT(traced(query, w), testing::HasSubstr("given to this host's stack"));
   w.maps.backends[1].stack = w.maps.backends[1].local = false;
   w.maps.backends[1].node = ip("198.18.0.12");
-  w.maps.host.snat = true;
+  w.maps.backends[1].snat = true;
   EXPECT_THAT(traced(query, w), testing::HasSubstr("masqueraded (SNAT), over the overlay to"));
 }
 

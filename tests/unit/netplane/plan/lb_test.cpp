@@ -69,6 +69,15 @@ TEST_F(ServicePlan, AHostsNewAddressIsWrittenInPlace) {
             "set-backend 2 10.244.2.1:8080 gen=1 epoch=1 node=198.18.0.99 service=0\n");
 }
 
+TEST_F(ServicePlan, HowAHostIsReachedIsWrittenInPlaceAndNotOfThisOne) {
+  desired_.services.push_back(service(0, 2));
+  apply();
+  for (model::Node& node : desired_.nodes)
+    node.snat = true;
+  EXPECT_EQ(render(apply()),
+            "set-backend 2 10.244.2.1:8080 gen=1 epoch=1 node=198.18.0.12 snat service=0\n");
+}
+
 TEST_F(ServicePlan, NoIndexLeft) {
   actual_ = Actual({.services = 2});
   for (unsigned i = 0; i < 3; i++)
