@@ -13,7 +13,7 @@ NetplaneDriver::NetplaneDriver(boost::asio::io_context& loop, view::View& view,
                                const Clock& clock, desired::Inputs base, Inputs inputs)
     : loop_(loop), view_(view), data_plane_(data_plane), writer_(writer), clock_(clock),
       base_(std::move(base)), inputs_(std::move(inputs)), builder_(view, base_), tick_timer_(loop),
-      retry_timer_(loop) {}
+      retry_timer_(loop), pause_timer_(loop) {}
 
 NetplaneDriver::~NetplaneDriver() { *alive_ = false; }
 
@@ -42,9 +42,19 @@ void NetplaneDriver::mark_dirty() {
   if (scheduled_)
     return;
   scheduled_ = true;
-  boost::asio::post(loop_, [this, alive = alive_] {
+  const auto go = [this, alive = alive_] {
     if (*alive)
       run();
+  };
+  const MonoTime now = clock_.now();
+  if (now >= not_before_) {
+    boost::asio::post(loop_, go);
+    return;
+  }
+  pause_timer_.expires_after(not_before_ - now);
+  pause_timer_.async_wait([go](const boost::system::error_code& error) {
+    if (!error)
+      go();
   });
 }
 
@@ -74,6 +84,7 @@ void NetplaneDriver::check_settled() {
 void NetplaneDriver::run() {
   scheduled_ = false;
   check_settled();
+  const MonoTime began = clock_.now();
   const desired::Computed& computed = builder_.build(inputs_.members());
   // Before the view is complete an empty one says nothing.
   if (!view_.synced()) {
@@ -85,15 +96,15 @@ void NetplaneDriver::run() {
     changed = *builder_.changed();
   applied_ = true;
   const apply::ApplyReport report = data_plane_.apply(computed.desired, settled_, changed);
+  const MonoTime ended = clock_.now();
+  not_before_ = ended + std::min<Duration>(ended - began, kApplyPauseMax);
   note_errors(report);
   // While the view is incomplete a ring may be left as it was, with backends that stop.
   if (!holds_drains(report) && settled_)
     inputs_.applied();
   inputs_.show_health(computed.health_checks);
-  if (settled_ && findings_ != computed.findings) {
-    tell(computed.findings);
-    findings_ = computed.findings;
-  }
+  if (settled_)
+    tell(builder_.take_found());
 }
 
 // A ring may still lead to a pod that is being stopped; or programs that have other maps run.
@@ -135,11 +146,11 @@ void NetplaneDriver::note_errors(const apply::ApplyReport& report) {
 
 // Of all hosts that compute the same finding, the one that ranks first for its object writes the
 // event.
-void NetplaneDriver::tell(const std::vector<desired::Finding>& findings) {
+void NetplaneDriver::tell(const std::set<desired::Finding>& findings) {
+  if (findings.empty())
+    return;
   const std::vector<std::string> live = inputs_.members().live();
   for (const desired::Finding& finding : findings) {
-    if (std::binary_search(findings_.begin(), findings_.end(), finding))
-      continue;
     if (!finding.local &&
         rendezvous_owner(finding.about.ns + "/" + finding.about.name, live) != base_.self)
       continue;

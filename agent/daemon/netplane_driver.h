@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps this host's data plane at what the replica, the membership and the pods of this host say:
 // every change marks it dirty, one turn of the loop later it is computed and applied once for all
-// of them. Errors are logged when they appear and retried; the rest is applied.
+// of them. Where that took its time, as long passes before the next (kApplyPauseMax at most): a
+// burst of changes that are looked at whole takes half of the loop's time, not all of it. Errors
+// are logged when they appear and retried; the rest is applied.
 //
 // Nothing is pruned until the view is complete: the replica has synced, this host's pods have been
 // taken up, and every live host's statuses have arrived, or kSettleMax has passed. A host that
@@ -24,6 +26,7 @@ namespace shoal::daemon {
 
 inline constexpr std::chrono::milliseconds kApplyRetryFirst{500};
 inline constexpr std::chrono::milliseconds kApplyRetryMax{10'000};
+inline constexpr std::chrono::milliseconds kApplyPauseMax{500};
 inline constexpr std::chrono::milliseconds kTickInterval{200};
 inline constexpr std::chrono::seconds kAuditInterval{30};
 inline constexpr std::chrono::seconds kAuditPause{3};           // at least, when links ask for one
@@ -64,7 +67,7 @@ private:
   void mark_dirty();
   void run();
   void check_settled();
-  void tell(const std::vector<desired::Finding>& findings);
+  void tell(const std::set<desired::Finding>& findings);
   bool holds_drains(const apply::ApplyReport& report);
   void note_errors(const apply::ApplyReport& report);
   void look_at_host();
@@ -82,10 +85,11 @@ private:
   store::Subscription changes_;
   boost::asio::steady_timer tick_timer_;
   boost::asio::steady_timer retry_timer_;
+  boost::asio::steady_timer pause_timer_;
+  MonoTime not_before_{};  // that the next run is
   std::chrono::milliseconds retry_after_ = kApplyRetryFirst;
 
   bool applied_ = false;  // what the builder built last
-  std::vector<desired::Finding> findings_;
   std::vector<std::string> errors_;
   bool drains_held_ = false;
   MonoTime next_audit_;

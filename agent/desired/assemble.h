@@ -20,9 +20,11 @@ private:
 };
 
 // Fills in everything of `out` but the nodes. Equal parts give equal results: their order is that
-// of the map. Returns where each part's ports stand, in that order.
+// of the map. Returns where each part's ports stand, in that order; `contested` are the frontends
+// that nothing keeps unique.
 std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& announcers,
-                                 const std::string& self, Computed& out);
+                                 const std::string& self, Computed& out,
+                                 std::set<model::FrontendKey>& contested);
 
 // Every service's part, and those of this host's pods that are not empty.
 Builder::Parts compute_parts(const Scene& scene);

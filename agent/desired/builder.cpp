@@ -3,19 +3,20 @@
 #include "agent/desired/desired.h"
 #include "agent/view/facts.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace shoal::desired {
 
 using store::ObjectPtr;
 
 namespace {
 
-// What is put together from two parts differs in groups and backends alone.
-bool same_but_backends(const Part& a, const Part& b) {
-  return a.created == b.created && a.vips == b.vips && a.health == b.health &&
-         a.contestable == b.contestable && a.findings == b.findings &&
+bool same_frontends(const Part& a, const Part& b) {
+  return a.created == b.created && a.contestable == b.contestable &&
          std::equal(a.ports.begin(), a.ports.end(), b.ports.begin(), b.ports.end(),
                     [](const model::ServicePort& x, const model::ServicePort& y) {
-                      return model::same_but_backends(x, y);
+                      return x.frontends == y.frontends;
                     });
 }
 
@@ -122,31 +123,119 @@ Part Builder::compute(const view::Ref& ref) const {
   return {};
 }
 
+bool Builder::exists(const view::Ref& ref, const Part& part) const {
+  return ref.resource == view::kServices ? view_.get(ref) != nullptr : !is_empty(part);
+}
+
 void Builder::keep(const view::Ref& ref, Part part) {
-  if (ref.resource == view::kServices ? view_.get(ref) != nullptr : !is_empty(part))
+  if (exists(ref, part))
     parts_.insert_or_assign(ref, std::move(part));
   else
     parts_.erase(ref);
 }
 
-// Puts a part's new groups and backends where the old ones stand, when that is all that differs.
-bool Builder::patch(const view::Ref& ref, Part& part) {
-  const auto at = parts_.find(ref);
-  if (at == parts_.end() || !same_but_backends(at->second, part))
-    return false;
-  const auto owned =
-      std::lower_bound(owned_.begin(), owned_.end(), ref,
-                       [](const OwnedPorts& a, const view::Ref& b) { return *a.owner < b; });
-  for (std::size_t i = 0; i < part.ports.size(); i++) {
-    model::ServicePort& port = result_.desired.services[owned->first + i];
-    if (port.groups == part.ports[i].groups && port.backends == part.ports[i].backends)
-      continue;
-    port.groups = part.ports[i].groups;
-    port.backends = part.ports[i].backends;
-    changed_->push_back(owned->first + i);
+// Some frontend of it may be another one's as well.
+bool Builder::is_shared(const Part& part) const {
+  return !part.contestable.empty() ||
+         std::ranges::any_of(part.ports, [&](const model::ServicePort& port) {
+           return std::ranges::any_of(port.frontends, [&](const model::Frontend& frontend) {
+             return contested_.contains({frontend.ip, frontend.port, frontend.proto});
+           });
+         });
+}
+
+void Builder::drop_place(std::size_t at) {
+  auto& services = result_.desired.services;
+  if (at + 1 < services.size()) {
+    services[at] = std::move(services.back());
+    places_[at] = places_.back();
+    places_[at].owned->second.places[places_[at].port] = at;
+    changed_->push_back(at);
   }
-  at->second = std::move(part);
+  services.pop_back();
+  places_.pop_back();
+}
+
+// Puts the ports of what `owned` is about to become where those it has stand, as far as there are
+// any.
+void Builder::place(Parts::value_type& owned, Part& part) {
+  auto& services = result_.desired.services;
+  std::vector<std::size_t>& places = owned.second.places;
+  while (places.size() > part.ports.size()) {
+    const std::size_t last = places.back();
+    places.pop_back();
+    drop_place(last);
+  }
+  for (std::size_t i = 0; i < part.ports.size(); i++) {
+    if (i == places.size()) {
+      places.push_back(services.size());
+      places_.push_back({&owned, i});
+      services.push_back(part.ports[i]);
+    } else if (owned.second.ports[i] != part.ports[i]) {
+      model::ServicePort& port = services[places[i]];
+      // Of those that are contested some may have been lost.
+      std::vector<model::Frontend> frontends =
+          owned.second.ports[i].frontends == part.ports[i].frontends ? std::move(port.frontends)
+                                                                     : part.ports[i].frontends;
+      port = part.ports[i];
+      port.frontends = std::move(frontends);
+      changed_->push_back(places[i]);
+    }
+  }
+  part.places = std::move(places);
+}
+
+void Builder::find(const Part& before, const Part& now) {
+  for (const Finding& finding : before.findings)
+    if (std::ranges::find(now.findings, finding) == now.findings.end()) {
+      result_.findings.erase(finding);
+      found_.erase(finding);
+    }
+  for (const Finding& finding : now.findings)
+    if (result_.findings.insert(finding).second)
+      found_.insert(finding);
+}
+
+// Brings the result up to date for one part, when that is nobody else's matter.
+bool Builder::patch(const view::Ref& ref, Part& part) {
+  static const Part kNone;
+  const auto known = parts_.find(ref);
+  const bool stays = exists(ref, part);
+  if (known == parts_.end() && !stays)
+    return true;
+  const Part& before = known == parts_.end() ? kNone : known->second;
+  if (before.vips != part.vips || before.health != part.health)
+    return false;
+  if (!same_frontends(before, part) && (is_shared(before) || is_shared(part)))
+    return false;
+  find(before, part);
+  auto& owned = known == parts_.end() ? *parts_.emplace(ref, Part()).first : *known;
+  place(owned, part);
+  if (stays)
+    owned.second = std::move(part);
+  else
+    parts_.erase(known);
   return true;
+}
+
+void Builder::put_together() {
+  const std::set<Finding> before = std::move(result_.findings);
+  const std::vector<OwnedPorts> owners =
+      assemble(parts_, Announcers(view_, members_), inputs_.self, result_, contested_);
+  places_.resize(result_.desired.services.size());
+  auto owned = parts_.begin();
+  for (const OwnedPorts& ports : owners) {
+    owned->second.places.resize(ports.count);
+    for (std::size_t i = 0; i < ports.count; i++) {
+      owned->second.places[i] = ports.first + i;
+      places_[ports.first + i] = {&*owned, i};
+    }
+    ++owned;
+  }
+  for (const Finding& finding : before)
+    if (!result_.findings.contains(finding))
+      found_.erase(finding);
+  std::ranges::set_difference(result_.findings, before, std::inserter(found_, found_.end()));
 }
 
 const Computed& Builder::build(const view::Members& members) {
@@ -175,7 +264,7 @@ const Computed& Builder::build(const view::Members& members) {
     keep(ref, std::move(part));
   }
   if (!changed_)
-    owned_ = assemble(parts_, Announcers(view_, members_), inputs_.self, result_);
+    put_together();
   dirty_.clear();
   all_dirty_ = nodes_dirty_ = false;
   return result_;

@@ -59,7 +59,7 @@ void each_frontend(const std::vector<OwnedPorts>& owners, std::vector<model::Ser
 }  // namespace
 
 void settle_contests(const std::set<FrontendKey>& contested, const std::vector<OwnedPorts>& owners,
-                     std::vector<model::ServicePort>& services, std::vector<Finding>& findings) {
+                     std::vector<model::ServicePort>& services, std::set<Finding>& findings) {
   if (contested.empty())
     return;
   std::map<FrontendKey, Claim> winners;
@@ -74,22 +74,20 @@ void settle_contests(const std::set<FrontendKey>& contested, const std::vector<O
         at->second = claim;
     }
   });
-  std::set<Finding> lost;  // a Service of two rings loses once
   each_frontend(owners, services, [&](const OwnedPorts& owned, auto& frontends) {
     std::erase_if(frontends, [&](const model::Frontend& frontend) {
       const auto at = winners.find(key_of(frontend));
       if (at == winners.end() || at->second.owner == owned.owner)
         return false;
-      lost.insert({*owned.owner, FindingKind::kPortConflict,
-                   fmt::format("{}/{} ({}) is {}'s, and is not served for this one",
-                               SocketAddress{frontend.ip, frontend.port}.to_string(),
-                               to_string(frontend.proto), model::to_string(frontend.kind),
-                               title(*at->second.owner)),
-                   is_of_host(frontend.kind)});
+      findings.insert({*owned.owner, FindingKind::kPortConflict,
+                       fmt::format("{}/{} ({}) is {}'s, and is not served for this one",
+                                   SocketAddress{frontend.ip, frontend.port}.to_string(),
+                                   to_string(frontend.proto), model::to_string(frontend.kind),
+                                   title(*at->second.owner)),
+                       is_of_host(frontend.kind)});
       return true;
     });
   });
-  findings.insert(findings.end(), lost.begin(), lost.end());
 }
 
 }  // namespace shoal::desired

@@ -14,6 +14,6 @@ namespace shoal::desired {
 // objects in the order in which their ports stand there.
 void settle_contests(const std::set<model::FrontendKey>& contested,
                      const std::vector<OwnedPorts>& owners,
-                     std::vector<model::ServicePort>& services, std::vector<Finding>& findings);
+                     std::vector<model::ServicePort>& services, std::set<Finding>& findings);
 
 }  // namespace shoal::desired

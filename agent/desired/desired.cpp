@@ -88,12 +88,13 @@ std::string announcer_of(const Vip& vip, const view::View& view, const view::Mem
 }
 
 std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& announcers,
-                                 const std::string& self, Computed& out) {
+                                 const std::string& self, Computed& out,
+                                 std::set<model::FrontendKey>& contested) {
+  contested.clear();
   out.desired.services.clear();
   out.desired.announced_vips.clear();
   out.health_checks.clear();
   out.findings.clear();
-  std::set<model::FrontendKey> contested;
   std::vector<OwnedPorts> owners;
   owners.reserve(parts.size());
   std::size_t ports = 0;
@@ -103,7 +104,7 @@ std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& 
   for (const auto& [ref, part] : parts) {
     owners.push_back({&ref, part.created, out.desired.services.size(), part.ports.size()});
     out.desired.services.insert(out.desired.services.end(), part.ports.begin(), part.ports.end());
-    out.findings.insert(out.findings.end(), part.findings.begin(), part.findings.end());
+    out.findings.insert(part.findings.begin(), part.findings.end());
     contested.insert(part.contestable.begin(), part.contestable.end());
     if (part.health)
       out.health_checks.push_back(*part.health);
@@ -116,7 +117,6 @@ std::vector<OwnedPorts> assemble(const Builder::Parts& parts, const Announcers& 
   std::sort(vips.begin(), vips.end());
   vips.erase(std::unique(vips.begin(), vips.end()), vips.end());
   std::sort(out.health_checks.begin(), out.health_checks.end());
-  std::sort(out.findings.begin(), out.findings.end());
   return owners;
 }
 
@@ -139,7 +139,8 @@ Computed compute_desired(const view::View& view, const view::Members& members,
   out.desired.cluster_cidrs = inputs.cluster_cidrs;
   out.desired.service_cidrs = inputs.service_cidrs;
   out.desired.nodes = compute_nodes(view, members, inputs);
-  assemble(parts, Announcers(view, members), inputs.self, out);
+  std::set<model::FrontendKey> contested;
+  assemble(parts, Announcers(view, members), inputs.self, out, contested);
   return out;
 }
 

@@ -28,6 +28,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace shoal::desired {
@@ -85,7 +86,7 @@ struct HealthCheck {
 struct Computed {
   model::Desired desired;
   std::vector<HealthCheck> health_checks;  // by port
-  std::vector<Finding> findings;           // sorted
+  std::set<Finding> findings;
   bool operator==(const Computed&) const = default;
 };
 
@@ -134,7 +135,7 @@ struct Part {
   // Frontends that nothing keeps unique: users write their addresses.
   std::vector<model::FrontendKey> contestable;
   std::vector<Finding> findings;
-  bool operator==(const Part&) const = default;
+  std::vector<std::size_t> places;  // of its ports in Desired::services; the builder's
 };
 Part compute_service(const Scene& scene, const store::Object& service);
 Part compute_host_ports(const Scene& scene, const store::Object& pod);  // a pod of this host
@@ -162,8 +163,12 @@ public:
   // Recomputes what is dirty. The reference holds until the next call.
   const Computed& build(const view::Members& members);
   const Computed& last() const { return result_; }
-  // Where in Desired::services the last two builds differ, when nothing else of them does.
+  // Where in Desired::services the last two builds differ, beside the places that only one of them
+  // has, when nothing else of what the data plane is given does. New services stand at the end, and
+  // the last one takes the place of one that goes.
   const std::optional<std::vector<std::size_t>>& changed() const { return changed_; }
+  // What was found since the last time, and still holds.
+  std::set<Finding> take_found() { return std::exchange(found_, {}); }
   // Goes into Desired::pods as it is.
   void set_local_pods(std::vector<model::LocalPod> pods);
   // Something may differ since the last build.
@@ -178,7 +183,13 @@ private:
   void take_members(const view::Members& members);
   Part compute(const view::Ref& ref) const;
   void keep(const view::Ref& ref, Part part);
+  bool exists(const view::Ref& ref, const Part& part) const;
   bool patch(const view::Ref& ref, Part& part);
+  bool is_shared(const Part& part) const;
+  void place(Parts::value_type& owned, Part& part);
+  void drop_place(std::size_t at);
+  void find(const Part& before, const Part& now);
+  void put_together();
 
   const view::View& view_;
   Inputs inputs_;
@@ -190,7 +201,14 @@ private:
   bool nodes_dirty_ = true;
   bool pods_dirty_ = false;
   Computed result_;
-  std::vector<OwnedPorts> owned_;  // by owner
+  // Whose port stands at each place of Desired::services.
+  struct Place {
+    Parts::value_type* owned = nullptr;
+    std::size_t port = 0;
+  };
+  std::vector<Place> places_;
+  std::set<model::FrontendKey> contested_;
+  std::set<Finding> found_;
   std::optional<std::vector<std::size_t>> changed_;
 };
 

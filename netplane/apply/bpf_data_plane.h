@@ -88,8 +88,10 @@ private:
   void delete_overlay(const plan::OverlayPlan& plan, ApplyReport& report);
   void apply_pods(const model::Desired& desired, bool prune, ApplyReport& report);
   void apply_services(const model::Desired& desired, bool prune, ApplyReport& report);
-  std::optional<std::vector<plan::KnownService>>
-  known_services(const model::Desired& desired, std::span<const std::size_t> changed) const;
+  std::optional<plan::Plan> plan_at(const model::Desired& desired,
+                                    std::span<const std::size_t> changed) const;
+  void follow(const model::Desired& desired, std::span<const std::size_t> changed,
+              const plan::Plan& plan);
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
   void release_after_grace();

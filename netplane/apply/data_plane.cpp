@@ -3,9 +3,36 @@
 
 #include "netplane/plan/lb.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace shoal::apply {
+namespace {
+
+// Each once; those beyond the end of one of the two are always among them.
+std::vector<std::size_t> changed_places(std::size_t before, std::size_t now,
+                                        std::span<const std::size_t> changed) {
+  std::vector<std::size_t> places(changed.begin(), changed.end());
+  for (std::size_t at = std::min(before, now); at < std::max(before, now); at++)
+    places.push_back(at);
+  std::ranges::sort(places);
+  const auto doubles = std::ranges::unique(places);
+  places.erase(doubles.begin(), doubles.end());
+  return places;
+}
+
+// Its addresses outside of the service ranges get routes of their own.
+bool changes_routes(const plan::ChangedService& service) {
+  for (const model::ServicePort* port : {service.before, service.now})
+    if (port != nullptr && std::ranges::any_of(port->frontends, [](const model::Frontend& each) {
+          return each.kind == model::FrontendKind::kLoadBalancer ||
+                 each.kind == model::FrontendKind::kExternalIp;
+        }))
+      return true;
+  return false;
+}
+
+}  // namespace
 
 // --- The overlay: hosts first, then routes to them; removed in reverse
 // ------------------------------
@@ -133,23 +160,61 @@ void BpfDataPlane::apply_services(const model::Desired& desired, bool prune, App
   run(plan, report);
 }
 
-// Nothing unless only groups and backends of services that are served already differ.
-std::optional<std::vector<plan::KnownService>>
-BpfDataPlane::known_services(const model::Desired& desired,
-                             std::span<const std::size_t> changed) const {
-  if (!log_.clean() || !desired_ || desired_->services.size() != desired.services.size())
+// Nothing when all has to be looked at.
+std::optional<plan::Plan> BpfDataPlane::plan_at(const model::Desired& desired,
+                                                std::span<const std::size_t> changed) const {
+  if (!log_.clean() || !desired_)
     return std::nullopt;
-  std::vector<plan::KnownService> known;
-  known.reserve(changed.size());
-  for (const std::size_t at : changed) {
-    const model::ServicePort& service = desired.services.at(at);
-    const auto index = index_of_.find(service.id());
-    if (index == index_of_.end() || actual_.service(index->second) == nullptr ||
-        !model::same_but_backends(desired_->services[at], service))
-      return std::nullopt;
-    known.push_back({&service, index->second});
+  const bool routes_vips = overlay_options(config_, links_).vips;
+  std::map<std::string, plan::ChangedService> by_id;
+  for (const std::size_t at :
+       changed_places(desired_->services.size(), desired.services.size(), changed)) {
+    if (at < desired_->services.size()) {
+      const model::ServicePort& before = desired_->services[at];
+      plan::ChangedService& service = by_id[before.id()];
+      const auto index = index_of_.find(before.id());
+      if (std::exchange(service.before, &before) != nullptr || index == index_of_.end())
+        return std::nullopt;
+      service.index = index->second;
+    }
+    if (at < desired.services.size()) {
+      const model::ServicePort& now = desired.services[at];
+      if (std::exchange(by_id[now.id()].now, &now) != nullptr)
+        return std::nullopt;
+    }
   }
-  return known;
+  std::vector<plan::ChangedService> services;
+  for (const auto& [id, service] : by_id) {
+    if (service.before != nullptr && service.now != nullptr && *service.before == *service.now)
+      continue;  // only stands elsewhere
+    if (service.before == nullptr && index_of_.contains(id))
+      return std::nullopt;  // given twice
+    if (routes_vips && changes_routes(service))
+      return std::nullopt;
+    services.push_back(service);
+  }
+  return plan::plan_changes(desired, services, actual_, {.prune = prune_allowed_});
+}
+
+// Takes over what is desired there, and which index each service has by the plan.
+void BpfDataPlane::follow(const model::Desired& desired, std::span<const std::size_t> changed,
+                          const plan::Plan& plan) {
+  auto& services = desired_->services;
+  const auto places = changed_places(services.size(), desired.services.size(), changed);
+  std::map<std::string, model::ServiceIndex> before;
+  for (const std::size_t at : places)
+    if (at < services.size())
+      before.insert(index_of_.extract(services[at].id()));
+  services.resize(desired.services.size());
+  for (const plan::Learned& learned : plan.learned)
+    index_of_[learned.name] = learned.service;
+  for (const std::size_t at : places) {
+    if (at >= services.size())
+      continue;
+    services[at] = desired.services[at];
+    if (const auto index = before.find(services[at].id()); index != before.end())
+      index_of_.insert(*index);  // where the plan did not say anything of it
+  }
 }
 
 void BpfDataPlane::release_after_grace() {
@@ -194,10 +259,9 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
     return report;
   }
   if (changed && prune_allowed_ == prune_allowed)
-    if (const auto known = known_services(desired, *changed)) {
-      for (const std::size_t at : *changed)
-        desired_->services[at] = desired.services[at];
-      run(plan::plan_backends(desired, *known, actual_, {.prune = prune_allowed}), report);
+    if (const auto plan = plan_at(desired, *changed)) {
+      follow(desired, *changed, *plan);
+      run(*plan, report);
       log_.applied(report);
       return report;
     }

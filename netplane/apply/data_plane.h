@@ -68,8 +68,9 @@ public:
   // `prune_allowed` is false until the caller's view is complete: then nothing is deleted, and no
   // backend leaves a ring because it is missing from `desired` or its host is.
   // `changed`: where in desired.services something differs from what the last call was given, when
-  // nothing else does; without it, anything may. A change of backends then costs what it touches,
-  // however many services there are.
+  // nothing else does; places beyond the shorter one's end need not be named. Without it, anything
+  // may differ. A service that comes, goes or changes then costs what it touches, however many
+  // there are.
   virtual ApplyReport apply(const model::Desired& desired, bool prune_allowed,
                             std::optional<std::span<const std::size_t>> changed) = 0;
   ApplyReport apply(const model::Desired& desired, bool prune_allowed) {

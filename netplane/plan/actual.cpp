@@ -18,6 +18,10 @@ std::size_t FrontendKeyHash::operator()(const FrontendKey& key) const {
   return mix64(high ^ mix64(low ^ rest << 32));
 }
 
+std::size_t FrontendKeyHash::operator()(const IpAddress& ip) const {
+  return (*this)(FrontendKey{ip, 0, L4Proto::kTcp});
+}
+
 std::uint64_t ring_digest(std::span<const BackendId> slots) {
   // Four independent chains, so that a multiplication need not wait for the one before.
   constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15U;
@@ -40,6 +44,11 @@ Actual::Actual(const Limits& limits)
       backend_pool_(limits.backends, std::min<std::uint32_t>(1, limits.backends)),
       block_pool_(limits.ring_blocks) {
   backends_[0].valid = false;
+}
+
+std::uint32_t Actual::frontends_at(const IpAddress& ip) const {
+  const auto at = frontends_at_.find(ip);
+  return at == frontends_at_.end() ? 0 : at->second;
 }
 
 const ServiceState* Actual::service(ServiceIndex index) const {
@@ -118,6 +127,7 @@ Actual Actual::recover(const model::DataPlane& maps, const Limits& limits) {
   }
   for (const auto& [key, entry] : maps.frontends) {
     actual.frontends_.emplace(key, entry);
+    actual.frontends_at_[key.ip]++;
     actual.name_services(entry, 1);
     // A frontend that names no possible service is kept as an entry and matches nothing: it is
     // overwritten or deleted like any other.
@@ -222,6 +232,8 @@ void Actual::note_item(const SetFrontends::Item& item, Stamp) {
   if (!added) {
     name_services(at->second, -1);
     at->second = item.entry;
+  } else {
+    frontends_at_[item.key.ip]++;
   }
   name_services(item.entry, 1);
 }
@@ -247,6 +259,8 @@ void Actual::note_item(const DeleteFrontends::Item& item, Stamp) {
     return;
   name_services(at->second, -1);
   frontends_.erase(at);
+  if (--frontends_at_.at(item.key.ip) == 0)
+    frontends_at_.erase(item.key.ip);
 }
 
 void Actual::note_item(const DeleteVips::Item& item, Stamp) { vips_.erase(item.ip); }

@@ -51,6 +51,7 @@ inline BackendKey key_of(const BackendEntry& entry) {
 
 struct FrontendKeyHash {
   std::size_t operator()(const FrontendKey& key) const;
+  std::size_t operator()(const IpAddress& ip) const;
 };
 
 // What a ring is said to hold when it must be written again whatever is wanted.
@@ -101,6 +102,7 @@ public:
   const std::unordered_map<FrontendKey, FrontendEntry, FrontendKeyHash>& frontends() const {
     return frontends_;
   }
+  std::uint32_t frontends_at(const IpAddress& ip) const;  // how many there are
   const std::map<IpAddress, VipEntry>& vips() const { return vips_; }
   const std::map<ServiceIndex, std::set<IpPrefix>>& source_ranges() const { return source_ranges_; }
   const std::vector<ServiceState>& services() const {
@@ -145,6 +147,7 @@ private:
 
   Limits limits_;
   std::unordered_map<FrontendKey, FrontendEntry, FrontendKeyHash> frontends_;
+  std::unordered_map<IpAddress, std::uint32_t, FrontendKeyHash> frontends_at_;
   std::map<IpAddress, VipEntry> vips_;
   std::map<ServiceIndex, std::set<IpPrefix>> source_ranges_;
   std::vector<ServiceState> services_;

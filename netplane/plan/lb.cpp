@@ -2,6 +2,8 @@
 #include "netplane/plan/lb.h"
 
 #include "netplane/base/result.h"
+#include "netplane/plan/batches.h"
+#include "netplane/plan/changes.h"
 #include "netplane/plan/service_shape.h"
 
 #include <algorithm>
@@ -51,7 +53,7 @@ public:
         block_pool_(actual.block_pool()), matched_(actual.services().size(), false) {}
 
   Plan run();
-  Plan run(std::span<const KnownService> known);
+  Plan run(std::span<const ChangedService> changed);
 
 private:
   void gather();
@@ -77,9 +79,15 @@ private:
   void plan_frontends();
   std::optional<FrontendEntry> frontend_entry(const FrontendOwners& owners) const;
   void lose(const FrontendEntry& before, const FrontendEntry& after);
+  std::map<IpAddress, VipEntry> service_vips() const;
   void plan_vips();
+  void plan_vips(std::span<const ChangedService> changed);
+  void set_vips(const std::map<IpAddress, VipEntry>& vips);
   void delete_frontends();
+  void delete_frontend(const FrontendKey& key, const FrontendEntry& entry);
+  void sort_deleted_frontends();
   void plan_removed();
+  void remove_service(ServiceIndex index, const ServiceState& service);
   void plan_strays();
   void assemble();
   const BackendId* stray_of(const BackendKey& key);
@@ -534,14 +542,15 @@ void Planner::plan_frontends() {
 
 // Every address that is a service's alone. A NodePort's and a HostPort's are a host's own, as an
 // external IP may be: their other ports are not ours to refuse.
-void Planner::plan_vips() {
+std::map<IpAddress, VipEntry> Planner::service_vips() const {
   std::map<IpAddress, VipEntry> vips;
   for (const DesiredService& wanted : services_)
-    for (const model::Frontend& frontend : wanted.service->frontends)
-      if (frontend.ip.family() == wanted.service->family &&
-          frontend.kind != model::FrontendKind::kNodePort &&
-          frontend.kind != model::FrontendKind::kHostPort)
-        vips.try_emplace(frontend.ip);
+    each_vip(*wanted.service, [&](const IpAddress& ip) { vips.try_emplace(ip); });
+  return vips;
+}
+
+void Planner::plan_vips() {
+  std::map<IpAddress, VipEntry> vips = service_vips();
   for (const IpAddress& ip : desired_.announced_vips)
     vips[ip].announced = true;
   // While the view is incomplete, who else is alive is not known: each address stays where it is.
@@ -555,7 +564,43 @@ void Planner::plan_vips() {
     if (node.lan_v6)
       vips.erase(*node.lan_v6);
   }
+  set_vips(vips);
+  if (!options_.prune)
+    return;
+  for (const auto& [ip, entry] : actual_.vips())
+    if (!vips.contains(ip))
+      delete_vips_.items.push_back({ip});
+}
 
+// Which addresses are announced is not what changed.
+void Planner::plan_vips(std::span<const ChangedService> changed) {
+  std::map<IpAddress, VipEntry> vips = service_vips();
+  std::set<IpAddress> gone;
+  for (const ChangedService& each : changed)
+    if (each.before != nullptr)
+      each_vip(*each.before, [&](const IpAddress& ip) {
+        if (actual_.vips().contains(ip) && !vips.contains(ip) &&
+            std::ranges::find(desired_.announced_vips, ip) == desired_.announced_vips.end())
+          gone.insert(ip);
+      });
+  for (const model::Node& node : desired_.nodes) {
+    vips.erase(node.underlay);
+    if (node.lan_v6)
+      vips.erase(*node.lan_v6);
+  }
+  for (auto& [ip, entry] : vips) {
+    const auto now = actual_.vips().find(ip);
+    entry.announced =
+        now != actual_.vips().end()
+            ? now->second.announced
+            : std::ranges::find(desired_.announced_vips, ip) != desired_.announced_vips.end();
+  }
+  set_vips(vips);
+  for (const IpAddress& ip : gone)
+    delete_vips_.items.push_back({ip});
+}
+
+void Planner::set_vips(const std::map<IpAddress, VipEntry>& vips) {
   std::size_t entries = actual_.vips().size();
   for (const auto& [ip, entry] : vips) {
     const auto now = actual_.vips().find(ip);
@@ -569,49 +614,52 @@ void Planner::plan_vips() {
     }
     set_vips_.items.push_back({ip, entry});
   }
-  if (!options_.prune)
+}
+
+void Planner::delete_frontend(const FrontendKey& key, const FrontendEntry& entry) {
+  if (owners_of_.contains(key))
     return;
-  for (const auto& [ip, entry] : actual_.vips())
-    if (!vips.contains(ip))
-      delete_vips_.items.push_back({ip});
+  delete_frontends_.items.push_back({key, entry});
+  lose(entry, FrontendEntry());
+}
+
+void Planner::sort_deleted_frontends() {
+  auto& items = delete_frontends_.items;
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
 }
 
 void Planner::delete_frontends() {
   if (!options_.prune)
     return;
-  for (const auto& [key, entry] : actual_.frontends()) {
-    if (owners_of_.contains(key))
-      continue;
-    delete_frontends_.items.push_back({key, entry});
-    lose(entry, FrontendEntry());
-  }
-  std::sort(delete_frontends_.items.begin(), delete_frontends_.items.end(),
-            [](const auto& a, const auto& b) { return a.key < b.key; });
+  for (const auto& [key, entry] : actual_.frontends())
+    delete_frontend(key, entry);
+  sort_deleted_frontends();
 }
 
 // --- What goes
 // --------------------------------------------------------------------------------------
 
+void Planner::remove_service(ServiceIndex index, const ServiceState& service) {
+  const auto lost = lost_frontends_.find(index);
+  if (service.frontends > (lost == lost_frontends_.end() ? 0 : lost->second))
+    return;  // some frontend still leads here: whoever should have it could not take it over
+  if (!service.ring.empty() || service.ring_content != 0)
+    empty_rings_.items.push_back({index, {}, 0, {}});
+  if (const auto held = actual_.source_ranges().find(index); held != actual_.source_ranges().end())
+    for (const IpPrefix& range : held->second)
+      remove_ranges_.items.push_back({index, range});
+  for (const SlotCount& owned : service.backends)
+    retire(index, owned.id);
+  retire_services_.items.push_back({index});
+}
+
 void Planner::plan_removed() {
   if (!options_.prune)
     return;
-  for (ServiceIndex index = 0; index < actual_.services().size(); index++) {
-    const ServiceState* service = actual_.service(index);
-    if (service == nullptr || matched_[index])
-      continue;
-    const auto lost = lost_frontends_.find(index);
-    if (service->frontends > (lost == lost_frontends_.end() ? 0 : lost->second))
-      continue;  // some frontend still leads here: whoever should have it could not take it over
-    if (!service->ring.empty() || service->ring_content != 0)
-      empty_rings_.items.push_back({index, {}, 0, {}});
-    if (const auto held = actual_.source_ranges().find(index);
-        held != actual_.source_ranges().end())
-      for (const IpPrefix& range : held->second)
-        remove_ranges_.items.push_back({index, range});
-    for (const SlotCount& owned : service->backends)
-      retire(index, owned.id);
-    retire_services_.items.push_back({index});
-  }
+  for (ServiceIndex index = 0; index < actual_.services().size(); index++)
+    if (const ServiceState* service = actual_.service(index);
+        service != nullptr && !matched_[index])
+      remove_service(index, *service);
 }
 
 void Planner::plan_strays() {
@@ -629,34 +677,6 @@ void Planner::plan_strays() {
 
 // --- The plan
 // ---------------------------------------------------------------------------------------
-
-template <class Batch>
-void append(std::vector<Op>& ops, Batch&& batch) {
-  auto at = std::make_move_iterator(batch.items.begin());
-  const auto end = std::make_move_iterator(batch.items.end());
-  while (at != end) {
-    const auto next = at + std::min<std::ptrdiff_t>(end - at, kItemsPerOpMax);
-    std::decay_t<Batch> part;
-    part.items.assign(at, next);
-    ops.push_back(std::move(part));
-    at = next;
-  }
-}
-
-void append_rings(std::vector<Op>& ops, WriteRings&& batch) {
-  WriteRings part;
-  std::size_t slots = 0;
-  for (WriteRings::Item& item : batch.items) {
-    if (!part.items.empty() && slots + item.to.slots > kSlotsPerOpMax) {
-      ops.push_back(std::exchange(part, {}));
-      slots = 0;
-    }
-    slots += item.to.slots;
-    part.items.push_back(std::move(item));
-  }
-  if (!part.items.empty())
-    ops.push_back(std::move(part));
-}
 
 void Planner::assemble() {
   append(plan_.ops, std::move(open_));
@@ -694,14 +714,48 @@ Plan Planner::run() {
   return std::move(plan_);
 }
 
-Plan Planner::run(std::span<const KnownService> known) {
-  services_.reserve(known.size());
-  for (const KnownService& is : known)
-    services_.push_back({is.service->id(), is.service, {}, is.index, actual_.service(is.index)});
+// As run() does it, with the other services as they are: they keep their indexes.
+Plan Planner::run(std::span<const ChangedService> changed) {
+  matched_.assign(matched_.size(), true);
+  std::set<ServiceIndex> left;
+  std::vector<FrontendKey> frontends;
+  for (const ChangedService& each : changed) {
+    const bool reshaped = is_reshaped(each);
+    if (each.now != nullptr)
+      services_.push_back({each.now->id(), each.now, {}, {}, nullptr});
+    if (each.now != nullptr && !reshaped) {
+      services_.back().index = each.index;
+      services_.back().actual = actual_.service(each.index);
+    } else if (each.before != nullptr) {
+      matched_[each.index] = false;
+      left.insert(each.index);
+      for (const model::Frontend& frontend : each.before->frontends)
+        frontends.push_back({frontend.ip, frontend.port, frontend.proto});
+    }
+  }
   std::sort(services_.begin(), services_.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   for (DesiredService& wanted : services_)
-    plan_service(wanted);
+    if (!wanted.index)
+      gather_frontends(wanted);
+  for (DesiredService& wanted : services_)
+    if (!wanted.index)
+      match(wanted);
+  open_new();
+  for (DesiredService& wanted : services_)
+    if (wanted.index)
+      plan_service(wanted);
+  plan_source_ranges();
+  plan_frontends();
+  plan_vips(changed);
+  std::sort(frontends.begin(), frontends.end());
+  frontends.erase(std::unique(frontends.begin(), frontends.end()), frontends.end());
+  for (const FrontendKey& key : frontends)
+    if (const auto now = actual_.frontends().find(key); now != actual_.frontends().end())
+      delete_frontend(key, now->second);
+  for (const ServiceIndex index : left)
+    if (!matched_[index])
+      remove_service(index, *actual_.service(index));
   assemble();
   return std::move(plan_);
 }
@@ -712,9 +766,16 @@ Plan plan_services(const model::Desired& desired, const Actual& actual, const Op
   return Planner(desired, actual, options).run();
 }
 
-Plan plan_backends(const model::Desired& desired, std::span<const KnownService> services,
-                   const Actual& actual, const Options& options) {
-  return Planner(desired, actual, options).run(services);
+std::optional<Plan> plan_changes(const model::Desired& desired,
+                                 std::span<const ChangedService> changed, const Actual& actual,
+                                 const Options& options) {
+  if (!stand_alone(changed, actual, options))
+    return std::nullopt;
+  Plan plan = Planner(desired, actual, options).run(changed);
+  // What cannot be done for one may depend on others.
+  if (!plan.issues.empty())
+    return std::nullopt;
+  return plan;
 }
 
 Plan plan_frees(const Actual& actual) {

@@ -10,13 +10,15 @@
 // disappears from the input. A service without any ready backend has an empty ring: it refuses.
 //
 // Cost: plan_services is proportional to the input for looking at it; rings are built, and
-// operations made, only for services that changed. Pure: no IO, no clock, no random source.
+// operations made, only for services that changed; plan_changes does not even look at the others.
+// Pure: no IO, no clock, no random source.
 #pragma once
 
 #include "netplane/model/model.h"
 #include "netplane/plan/actual.h"
 #include "netplane/plan/ops.h"
 
+#include <optional>
 #include <span>
 
 namespace shoal::plan {
@@ -31,16 +33,21 @@ struct Options {
 Plan plan_services(const model::Desired& desired, const Actual& actual,
                    const Options& options = {});
 
-// A service whose entries in the maps are right but for its backends and its ring.
-struct KnownService {
-  const model::ServicePort* service = nullptr;
-  ServiceIndex index = 0;
+// A service that differs from what the maps were last made to hold.
+struct ChangedService {
+  const model::ServicePort* before = nullptr;  // null: new
+  const model::ServicePort* now = nullptr;     // null: gone
+  ServiceIndex index = 0;                      // that `before` has
 };
-// The operations that plan_services makes when nothing but these services' groups and backends
-// differs from what the maps hold, at the cost of looking at these alone. Of `desired` only the
-// nodes are read. Strays that are not theirs are left to plan_frees and to the next whole plan.
-Plan plan_backends(const model::Desired& desired, std::span<const KnownService> services,
-                   const Actual& actual, const Options& options = {});
+// The operations that plan_services makes when the maps hold all of what was desired before, and
+// nothing but these services differs from that, at the cost of looking at these alone. Of `desired`
+// only the nodes and the announced addresses are read. Nothing, when that is not enough: a frontend
+// or an address is shared with a service that is not among them, something cannot be done, or (but
+// for groups and backends) pruning is not allowed. Strays that are not theirs are left to
+// plan_frees and to the next whole plan.
+std::optional<Plan> plan_changes(const model::Desired& desired,
+                                 std::span<const ChangedService> changed, const Actual& actual,
+                                 const Options& options = {});
 
 // What has had its grace and belongs to nobody, freed: no more than that, so it needs no input.
 Plan plan_frees(const Actual& actual);

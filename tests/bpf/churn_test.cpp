@@ -115,13 +115,13 @@ private:
 
 TEST_F(ChurnTest, EveryPickIsABackendOfItsService) {
   run(plan::plan_services(desired, actual));
-  std::vector<plan::KnownService> known;
+  std::vector<plan::ChangedService> known;
   for (unsigned n = 0; n < kServices; ++n) {
     const auto at = actual.frontends().find({IpAddress::v4(0x0a600001 + n), 80, L4Proto::kTcp});
     ASSERT_NE(at, actual.frontends().end());
     // The program knows services by their index.
     ASSERT_EQ(at->second.inside, n);
-    known.push_back({&desired.services[n], at->second.inside});
+    known.push_back({&desired.services[n], &desired.services[n], at->second.inside});
   }
 
   const std::unique_ptr<picker_bpf, PickerDeleter> picker(picker_bpf__open());
@@ -162,7 +162,7 @@ TEST_F(ChurnTest, EveryPickIsABackendOfItsService) {
          (changes < kChangesMin || verdicts().picks < kPicks)) {
     const auto n = static_cast<unsigned>(random.below(kServices));
     renew(n);
-    run(plan::plan_backends(desired, {&known[n], 1}, actual));
+    run(plan::plan_changes(desired, {&known[n], 1}, actual).value());
     if (++changes % kChangesPerTick == 0)
       release();
   }

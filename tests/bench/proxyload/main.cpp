@@ -7,8 +7,10 @@
 // SERVICES Services of one TCP port, each with an EndpointSlice of BACKENDS endpoints on 50 other
 // hosts, in a view as the replica fills it. Timed: the view's objects -> desired state -> plan ->
 // maps (cold_ms), then CHANGES times an endpoint becomes not ready or ready again (change_ms,
-// each). Loading the programs and making the maps is not in cold_ms (open_ms). All of it is removed
-// from the kernel again at the end.
+// each), and CHANGES times a Service comes (create_ms: first the
+// Service, then its EndpointSlice, as controllers write them) and goes again (delete_ms). Loading
+// the programs and making the maps is not in cold_ms (open_ms). All of it is removed from the
+// kernel again at the end.
 #include "agent/desired/desired.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/base/clock.h"
@@ -33,6 +35,7 @@ namespace json = boost::json;
 
 constexpr unsigned kHosts = 50;
 constexpr unsigned kRingSlotsPerBackend = 128;
+constexpr unsigned kSpareServices = 32;  // that come and go; what went waits for its grace
 
 double ms_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began)
@@ -125,12 +128,12 @@ Result<json::object> measure(const Arguments& args) {
   config.hash_seed = 1;
   config.socket_hooks = false;  // the maps are the matter
   const unsigned slots = args.backends * kRingSlotsPerBackend;
-  config.sizes.services = std::max(config.sizes.services, args.services + 1);
-  config.sizes.frontends = std::max(config.sizes.frontends, args.services + 1);
-  config.sizes.vips = std::max(config.sizes.vips, args.services + 1);
-  config.sizes.backends = std::max(config.sizes.backends, args.services * args.backends + 1024);
-  config.sizes.ring_blocks = std::max(config.sizes.ring_blocks,
-                                      args.services * (slots / model::kRingBlockSlots + 2) + 1024);
+  config.sizes.services = std::max(config.sizes.services, args.services + 1024);
+  config.sizes.frontends = std::max(config.sizes.frontends, args.services + 1024);
+  config.sizes.vips = std::max(config.sizes.vips, args.services + 1024);
+  config.sizes.backends = std::max(config.sizes.backends, args.services * args.backends + 16'384);
+  config.sizes.ring_blocks = std::max(
+      config.sizes.ring_blocks, args.services * (slots / model::kRingBlockSlots + 2) + 16'384);
   const auto opening = std::chrono::steady_clock::now();
   auto data_plane = SHOAL_TRY(apply::open_data_plane(config, clock));
   const double open_ms = ms_since(opening);
@@ -175,12 +178,35 @@ Result<json::object> measure(const Arguments& args) {
     if (change.operations == 0)
       return fail(Errc::kInternal, "a change changed nothing");
   }
+  json::array creations, deletions;
+  const auto timed_apply = [&](auto put) -> Result<double> {
+    const auto since = std::chrono::steady_clock::now();
+    put();
+    const apply::ApplyReport change = SHOAL_TRY(apply_all());
+    if (change.operations == 0)
+      return fail(Errc::kInternal, "a Service that came or went changed nothing");
+    return ms_since(since);
+  };
+  for (unsigned i = 0; i < args.changes; i++) {
+    const unsigned number = args.services + i % kSpareServices;
+    const auto object = fakes::make_object(service(number), 3);
+    const auto endpoints = fakes::make_object(slice(number, args.backends, none), 3);
+    double took = SHOAL_TRY(timed_apply([&] { test.put(object); }));
+    took += SHOAL_TRY(timed_apply([&] { test.put(endpoints); }));
+    creations.push_back(took);
+    deletions.push_back(SHOAL_TRY(timed_apply([&] {
+      test.remove(view::kServices, "default", object->name);
+      test.remove(view::kEndpointSlices, "default", endpoints->name);
+    })));
+  }
   return json::object{{"open_ms", open_ms},
                       {"cold_ms", cold_ms},
                       {"cold_cpu_ms", cold_cpu_ms},
                       {"desired_ms", desired_ms},
                       {"operations", report.operations},
                       {"change_ms", std::move(changes)},
+                      {"create_ms", std::move(creations)},
+                      {"delete_ms", std::move(deletions)},
                       {"rss_kib", status_kib("VmRSS:")},
                       {"rss_before_kib", rss_before}};
 }

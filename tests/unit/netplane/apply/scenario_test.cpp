@@ -192,6 +192,57 @@ TEST_F(DataPlaneScenario, AChangeOfBackendsCostsWhatItTouches) {
   expect_shares(kWeb, {{"10.244.1.5", 0.5}, {"10.244.2.5", 0.5}});
 }
 
+// New ones stand at the end, and the last one takes the place of one that goes.
+TEST_F(DataPlaneScenario, AServiceComesAndGoesAtTheCostOfItself) {
+  model::Desired desired = cluster();
+  apply(desired);
+  const auto names = plane_->service_names();
+  const auto apply_at = [&](std::vector<std::size_t> changed) {
+    const ApplyReport report = plane_->apply(desired, true, changed);
+    EXPECT_TRUE(report.ok()) << errors(report);
+    return report.operations;
+  };
+  model::ServicePort extra = dns();
+  extra.name = "extra";
+  for (model::Frontend& frontend : extra.frontends)
+    frontend.ip = frontend.ip.plus(77);
+  const model::FrontendKey key{extra.frontends[0].ip, extra.frontends[0].port,
+                               extra.frontends[0].proto};
+  desired.services.push_back(extra);
+  EXPECT_GT(apply_at({}), 0U);
+  EXPECT_TRUE(host_->maps().frontends.contains(key));
+  EXPECT_TRUE(host_->maps().vips.contains(key.ip));
+  expect_shares(key, {{"10.244.2.9", 1}});
+  ASSERT_TRUE(plane_->service_view(extra.id()));
+  EXPECT_EQ(plane_->apply(desired, true).operations, 0U);
+
+  // The first one goes, and the new one stands where it was.
+  const std::string gone = desired.services[0].id();
+  std::set<model::FrontendKey> theirs;
+  for (const model::Frontend& frontend : desired.services[0].frontends)
+    theirs.insert({frontend.ip, frontend.port, frontend.proto});
+  desired.services[0] = desired.services.back();
+  desired.services.pop_back();
+  EXPECT_GT(apply_at({0}), 0U);
+  EXPECT_FALSE(plane_->service_view(gone));
+  ASSERT_TRUE(plane_->service_view(extra.id()));
+  for (const model::FrontendKey& each : theirs)
+    EXPECT_FALSE(host_->maps().frontends.contains(each));
+  expect_shares(key, {{"10.244.2.9", 1}});
+  EXPECT_EQ(plane_->apply(desired, true).operations, 0U);
+  after_grace();
+
+  // And the other way.
+  desired.services[0] = cluster().services[0];
+  desired.services.push_back(extra);
+  EXPECT_GT(apply_at({0}), 0U);
+  desired.services.pop_back();
+  EXPECT_GT(apply_at({}), 0U);
+  EXPECT_EQ(plane_->service_names(), names);
+  EXPECT_FALSE(host_->maps().vips.contains(key.ip));
+  EXPECT_EQ(plane_->apply(desired, true).operations, 0U);
+}
+
 TEST_F(DataPlaneScenario, NothingNewIsNothingDone) {
   apply(cluster());
   const std::string before = kernel::dump(host_->maps());

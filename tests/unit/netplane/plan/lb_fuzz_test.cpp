@@ -161,7 +161,7 @@ private:
   void change_service(model::ServicePort& service) {
     static const char* const kGroups[] = {"blue", "green", "red"};
     const auto n = static_cast<unsigned>(service.name[1] - '0');
-    switch (random_.below(8)) {
+    switch (random_.below(9)) {
     case 0:
       if (!service.backends.empty())
         service.backends.edit().erase(
@@ -195,6 +195,14 @@ private:
     case 4: {
       const model::Frontend extra{in_family(IpAddress::v4(0xcb007100 + n), n), 80, L4Proto::kTcp,
                                   model::FrontendKind::kLoadBalancer};
+      if (std::erase(service.frontends, extra) == 0)
+        service.frontends.push_back(extra);
+      break;
+    }
+    case 7: {  // on an address that others have too
+      const model::Frontend extra{in_family(IpAddress::v4(0xcb0071c8), n),
+                                  static_cast<std::uint16_t>(9000 + n), L4Proto::kTcp,
+                                  model::FrontendKind::kExternalIp};
       if (std::erase(service.frontends, extra) == 0)
         service.frontends.push_back(extra);
       break;
@@ -300,22 +308,37 @@ protected:
     }
   }
 
-  // A plan for the services that differ alone, when no more than backends does.
-  std::optional<Plan> plan_known(const model::Desired& before, const model::Desired& now) const {
-    if (before.nodes != now.nodes || before.services.size() != now.services.size())
+  // A plan for the services that differ alone, where that is enough.
+  std::optional<Plan> plan_changed(const model::Desired& before, const model::Desired& now) {
+    if (before.nodes != now.nodes)
       return std::nullopt;
-    std::vector<KnownService> known;
-    for (const model::ServicePort& service : now.services) {
-      const auto was = std::find_if(before.services.begin(), before.services.end(),
-                                    [&](const auto& s) { return s.id() == service.id(); });
-      const auto index = index_of_.find(service.id());
-      if (was == before.services.end() || !model::same_but_backends(*was, service) ||
-          index == index_of_.end())
+    std::vector<ChangedService> changed;
+    bool reshaped = false;
+    const auto find = [](const model::Desired& in, const model::ServicePort& service) {
+      const auto at = std::find_if(in.services.begin(), in.services.end(),
+                                   [&](const auto& s) { return s.id() == service.id(); });
+      return at == in.services.end() ? nullptr : &*at;
+    };
+    // One that no frontend leads to has no index.
+    for (const model::ServicePort& was : before.services)
+      if (!index_of_.contains(was.id()))
         return std::nullopt;
-      if (*was != service)
-        known.push_back({&service, index->second});
+    for (const model::ServicePort& service : now.services) {
+      const model::ServicePort* was = find(before, service);
+      if (was != nullptr && *was == service)
+        continue;
+      changed.push_back({was, &service, was != nullptr ? index_of_.at(was->id()) : 0});
+      reshaped |= was == nullptr || !model::same_but_backends(*was, service);
     }
-    return plan_backends(now, known, actual_);
+    for (const model::ServicePort& was : before.services)
+      if (find(now, was) == nullptr) {
+        changed.push_back({&was, nullptr, index_of_.at(was.id())});
+        reshaped = true;
+      }
+    std::optional<Plan> plan = plan_changes(now, changed, actual_);
+    if (reshaped)
+      (plan ? reshaped_plans_ : refused_plans_)++;
+    return plan;
   }
 
   void run(std::uint64_t seed) {
@@ -330,13 +353,14 @@ protected:
       const model::Desired was = world.desired();
       world.change();
       Plan plan = plan_services(world.desired(), actual_);
-      index_of_.clear();
-      for (const Learned& learned : plan.learned)
-        index_of_[learned.name] = learned.service;
       ASSERT_TRUE(plan.issues.empty()) << render(plan);
       ASSERT_EQ(render(plan), render(plan_services(world.shuffled(), actual_)));
       bool adoptable = false;
-      if (std::optional<Plan> known = plan_known(was, world.desired())) {
+      std::optional<Plan> known = plan_changed(was, world.desired());
+      index_of_.clear();
+      for (const Learned& learned : plan.learned)
+        index_of_[learned.name] = learned.service;
+      if (known) {
         // Strays may be taken up by services that did not change; whoever does not look at these
         // leaves them to their end.
         adoptable = !actual_.strays().empty();
@@ -344,6 +368,8 @@ protected:
         if (!adoptable) {
           ASSERT_EQ(render(*known), render(plan));
         }
+        for (const Learned& learned : known->learned)
+          ASSERT_EQ(index_of_[learned.name], learned.service);
         plan = *std::move(known);
       }
       apply(plan, before, world.serving());
@@ -382,7 +408,7 @@ protected:
   Actual actual_;
   MapState maps_;
   std::map<std::string, ServiceIndex> index_of_;
-  unsigned known_plans_ = 0, known_beside_strays_ = 0;
+  unsigned known_plans_ = 0, known_beside_strays_ = 0, reshaped_plans_ = 0, refused_plans_ = 0;
   Stamp stamp_ = 0;
 };
 
@@ -396,6 +422,8 @@ TEST_F(PlanFuzz, EveryPrefixServes) {
     run(seed);
   EXPECT_GT(known_plans_, kSeeds);
   EXPECT_GT(known_beside_strays_, kSeeds);
+  EXPECT_GT(reshaped_plans_, kSeeds);
+  EXPECT_GT(refused_plans_, 0U);
 }
 
 }  // namespace
