@@ -45,6 +45,16 @@ private:
   const Clock& clock_;
 };
 
+// Each may hold as many flows as there are in one answer.
+inline constexpr std::size_t kFlowReadingsMax = 4;
+
+// A question for flows that is being answered.
+struct FlowJob {
+  apply::FlowReading reading;
+  std::shared_ptr<void> place;
+  bool gone = false;  // who asked
+};
+
 struct Agent::Impl {
   Impl(const Options& o, ClusterFiles f, const Clock& c, Random& r);
   ~Impl();
@@ -78,8 +88,7 @@ struct Agent::Impl {
   // ---- endpoints
   void routes();
   void flows(const api::ExchangePtr& x);
-  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<apply::FlowReading>& reading,
-                  const std::shared_ptr<bool>& gone);
+  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<FlowJob>& job);
   void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
@@ -118,7 +127,8 @@ struct Agent::Impl {
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
-  CapturePlaces captures;
+  Places captures{kCapturesMax};
+  Places flow_readings{kFlowReadingsMax};
   metrics::Metrics metrics;
   std::unique_ptr<metrics::MetricsServer> metrics_server;
 
