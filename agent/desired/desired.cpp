@@ -25,6 +25,7 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
     node.lan_v6 = view::node_lan_v6(*object);
     node.pod_cidrs = std::move(pod_cidrs);
     node.alive = members.alive(object->name);
+    node.answers = view::node_answers(*object);
     out.push_back(std::move(node));
   }
   return out;

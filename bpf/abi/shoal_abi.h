@@ -153,6 +153,8 @@ enum shoal_backend_flags {
 	 * masqueraded towards it.
 	 */
 	SHOAL_BE_STACK = 8,
+	/* Its host is alive, as far as this one knows, and understands questions about flows (DSR, below). */
+	SHOAL_BE_ANSWERS = 16,
 };
 
 struct shoal_backend {
@@ -388,7 +390,8 @@ struct shoal_udp_pick {
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
  *   dest    02, 'd', then the low 32 bits of the backend's address; or 02, 'h', when that is the host's own
  *           02, 'D' or 'H': the same as a question: the slot has had other owners. Whose flow it is not, who has no
- *           REVERSE entry of it, sends the frame back with 02, 'n', and the balancer asks the owner before.
+ *           REVERSE entry of it, sends the frame back with 02, 'n', and the balancer asks the owner before. Only hosts
+ *           that will answer are asked (SHOAL_BE_ANSWERS); the others come last, and get the frame as theirs.
  * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config), or from its own
  * address, and compares the generation with its lease. Generation 0 is no lease's: the backend was written down by
  * hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The

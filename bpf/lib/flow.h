@@ -109,10 +109,13 @@ static __always_inline bool is_reached_by_dsr(const struct shoal_backend *be, bo
 #define OWNER_ASK (1ULL << 32) /* of what its host must be asked */
 #define OWNER_NONE (1ULL << 33) /* nobody has the flow; the id is the slot's present owner */
 
+#define OWNERS (SHOAL_SLOT_FORMER + 1) /* of a slot, with the present one */
+
 /*
  * Who of a slot's owners, the present one and the former ones, has the open TCP flow of p: the first that has not been
- * asked in vain (`tried` of them have) and may. Returns its id with the bits above; 0 in its place: nobody. `dsr`:
- * backends of other hosts are reached by DSR. Out of line: slots that have moved are few.
+ * asked in vain (`tried` of them have) and may. One whose host would not answer, a dead one or of an earlier build, hides
+ * nobody: it comes after all others, and is not asked. Returns its id with the bits above; 0 in its place: nobody.
+ * `dsr`: backends of other hosts are reached by DSR. Out of line: slots that have moved are few.
  */
 SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 tried, __u32 dsr)
 {
@@ -122,15 +125,20 @@ SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 nu
 
 	if (!p)
 		return OWNER_NONE;
-	for (i = 0; i <= SHOAL_SLOT_FORMER; i++) {
-		id = ring_owner(ref, number, i);
+	for (i = 0; i < 2 * OWNERS; i++) {
+		id = ring_owner(ref, number, i % OWNERS);
 		be = i < tried ? NULL : backend_valid(id);
 		if (!be)
 			continue;
-		if (is_reached_by_dsr(be, dsr))
-			return id | OWNER_ASK;
-		if (flow_is_here(p, &be->addr, be->port))
+		if (!is_reached_by_dsr(be, dsr)) {
+			if (i < OWNERS && flow_is_here(p, &be->addr, be->port))
+				return id;
+		} else if (be->flags & SHOAL_BE_ANSWERS) {
+			if (i < OWNERS)
+				return id | OWNER_ASK;
+		} else if (i >= OWNERS) {
 			return id;
+		}
 	}
 	return ring_owner(ref, number, 0) | OWNER_NONE;
 }
@@ -244,8 +252,13 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 	if (!p)
 		return 0;
 	flow = flow_known(p, service, now_s());
-	if (flow)
-		return flow->backend | (flow->flags & SHOAL_FLOW_ASK ? OWNER_ASK : 0);
+	if (flow && !(flow->flags & SHOAL_FLOW_ASK))
+		return flow->backend;
+	if (flow) {
+		be = backend_valid(flow->backend);
+		if (be && be->flags & SHOAL_BE_ANSWERS)
+			return flow->backend | OWNER_ASK;
+	}
 	if (is_syn(p)) {
 		flow_forget(p);
 		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;

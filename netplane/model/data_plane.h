@@ -93,6 +93,7 @@ struct BackendEntry {
   bool valid = true;      // false: the id is free, only the epoch counts
   bool draining = false;  // no new connections: affinity does not lead here any more
   bool stack = false;     // no pod: a process at its host's own address, or outside
+  bool answers = false;   // its host, another one, is alive and can be asked whose a flow is
   auto operator<=>(const BackendEntry&) const = default;
 };
 

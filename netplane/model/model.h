@@ -140,6 +140,7 @@ struct Node {
   std::vector<IpPrefix> pod_cidrs;  // at most one of each family
   bool alive = true;                // false: routes stay, its backends do not count
   std::optional<IpAddress> lan_v6;  // its own IPv6 address beside `underlay`, if it has one
+  bool answers = false;             // its data plane can be asked whose a connection is
   auto operator<=>(const Node&) const = default;
 };
 

@@ -35,6 +35,7 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
     wanted.entry.local = node->local;
     wanted.entry.stack = node->has(backend.ip);
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
+    wanted.entry.answers = !node->local && node->usable && node->answers;
   }
   return wanted;
 }
@@ -83,6 +84,7 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
   for (const model::Node& node : desired.nodes) {
     Node known;
     known.local = node.name == desired.self;
+    known.answers = node.answers;
     known.underlay = node.underlay;
     known.lan_v6 = node.lan_v6;
     // This host needs no overlay to reach itself, and it is alive, whatever the others say.
@@ -91,7 +93,7 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
     nodes_.insert_or_assign(node.name, known);
   }
   if (nodes_.find(desired.self) == nodes_.end())
-    nodes_.emplace(desired.self, Node{true, true, IpAddress(), std::nullopt});
+    nodes_.emplace(desired.self, Node{.local = true, .usable = true});
 }
 
 const NodeIndex::Node* NodeIndex::find(std::string_view name) const {

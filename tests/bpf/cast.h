@@ -85,7 +85,8 @@ protected:
     ASSERT_TRUE(host.maps().put_node(pod_cidr(far), {kOtherHost}));
     host.backend(kWebId, web.to_string(),
                  {.generation = kWebGeneration, .epoch = 1, .local = true});
-    host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
+    host.backend(kFarId, far.to_string(),
+                 {.generation = 9, .epoch = 1, .node = kOtherHost, .answers = true});
     for (const model::BackendId id : {kThirdId, kFourthId})
       host.backend(id, beside(web, id).to_string(),
                    {.generation = kWebGeneration, .epoch = 1, .local = true});

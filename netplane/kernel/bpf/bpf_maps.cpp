@@ -84,7 +84,8 @@ shoal_backend to_abi(const model::BackendEntry& e) {
           .epoch = e.epoch,
           .flags = SHOAL_BE_VALID | (e.local ? __u32{SHOAL_BE_LOCAL} : 0U) |
                    (e.draining ? __u32{SHOAL_BE_DRAINING} : 0U) |
-                   (e.stack ? __u32{SHOAL_BE_STACK} : 0U),
+                   (e.stack ? __u32{SHOAL_BE_STACK} : 0U) |
+                   (e.answers ? __u32{SHOAL_BE_ANSWERS} : 0U),
           .node = e.local ? 0 : node_to_abi(e.node)};
 }
 
@@ -99,7 +100,8 @@ model::BackendEntry from_abi(const shoal_backend& e) {
           .node = node_from_abi(e.node),
           .valid = true,
           .draining = (e.flags & SHOAL_BE_DRAINING) != 0,
-          .stack = (e.flags & SHOAL_BE_STACK) != 0};
+          .stack = (e.flags & SHOAL_BE_STACK) != 0,
+          .answers = (e.flags & SHOAL_BE_ANSWERS) != 0};
 }
 
 shoal_frontend to_abi(const model::FrontendEntry& e) {

@@ -192,6 +192,33 @@ TEST_F(ServicePlan, AnIncompleteViewTakesNoBackendAway) {
   EXPECT_EQ(maps_.picks(key(0)).size(), 2U);
 }
 
+// A host is asked about connections while it is alive and understands.
+TEST_F(ServicePlan, OnlyLiveHostsThatAnswerAreAsked) {
+  desired_.services = {service(0, 3)};
+  const auto answering = [&] {
+    std::set<std::string> out;
+    for (BackendId id = 1; id <= 3; id++)
+      if (maps_.backend(id)->answers)
+        out.insert(maps_.backend(id)->node.to_string());
+    return out;
+  };
+  apply();
+  EXPECT_TRUE(answering().empty());
+  for (model::Node& node : desired_.nodes)
+    node.answers = true;
+  apply();
+  EXPECT_EQ(answering(), (std::set<std::string>{"198.18.0.12", "198.18.0.13"})) << "not this one";
+  desired_.nodes[1].alive = false;
+  apply();
+  EXPECT_EQ(answering(), std::set<std::string>{"198.18.0.13"});
+  // A view that is not complete yet is no news of a death.
+  desired_.nodes[2].alive = false;
+  apply(false);
+  EXPECT_EQ(answering(), std::set<std::string>{"198.18.0.13"});
+  apply();
+  EXPECT_TRUE(answering().empty());
+}
+
 TEST_F(ServicePlan, ADistrustedRingIsWrittenAgain) {
   desired_.services = {service(0, 2)};
   apply();
