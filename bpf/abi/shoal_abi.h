@@ -290,9 +290,18 @@ enum shoal_flow_flags {
 	 * both be its own address), so the reply's destination becomes the pod's address.
 	 */
 	SHOAL_FLOW_HAIRPIN = 2,
-	SHOAL_FLOW_OPEN = 4, /* more than a SYN was seen: its client has been answered */
+	SHOAL_FLOW_OPEN = 4, /* more than a SYN and its answer was seen */
 	SHOAL_FLOW_ASK = 8, /* FORWARD: the backend's host has not said that it has the flow; it is asked each time */
+	/*
+	 * REVERSE, until it is OPEN: a SYN was answered, and the client's next packet must acknowledge `epoch`. A SYN
+	 * that comes late, or is forged, is its slot's present owner's: what the client then sends on its connection
+	 * acknowledges something else, so it is not that owner's, and goes on to the one before.
+	 */
+	SHOAL_FLOW_ANSWERED = 16,
 };
+
+/* How much of a backend's first data may be acknowledged by the first packet that is seen of its client. */
+#define SHOAL_FIRST_ACK_BYTES (1U << 20)
 
 /* An open TCP flow that was idle for so long may be begun anew, where its backend gets nobody new. */
 #define SHOAL_OPEN_IDLE_S 60
@@ -308,7 +317,7 @@ struct shoal_flow {
 	__be16 port;
 	__u16 generation; /* FORWARD: of the backend's lease */
 	__u32 backend; /* FORWARD: id, with epoch */
-	__u32 epoch;
+	__u32 epoch; /* of the id; REVERSE: see SHOAL_FLOW_ANSWERED */
 	__u32 service;
 	__u32 seen_s; /* CLOCK_MONOTONIC, coarse; refreshed at most once a second */
 	__be32 node; /* FORWARD: as in shoal_backend */

@@ -18,7 +18,7 @@ static __always_inline void flow_touch(struct shoal_flow *flow, const struct sho
 		return;
 	if ((p->tcp_flags & (TCP_FIN | TCP_RST)) && !(flow->flags & SHOAL_FLOW_CLOSING))
 		flow->flags |= SHOAL_FLOW_CLOSING;
-	if (!is_syn(p) && !(flow->flags & SHOAL_FLOW_OPEN))
+	if (!(p->tcp_flags & (TCP_SYN | TCP_RST)) && !(flow->flags & SHOAL_FLOW_OPEN))
 		flow->flags |= SHOAL_FLOW_OPEN;
 }
 
@@ -84,6 +84,24 @@ static __always_inline void reply_key(struct shoal_flow_key *key, const struct s
 	key->dir = SHOAL_FLOW_REVERSE;
 }
 
+/*
+ * Is p of the connection whose beginning this entry has seen? Not where its SYN has not been answered, or p answers
+ * something else. Of what answers nothing, a packet that an ICMP error quotes for one, that cannot be told.
+ */
+static __always_inline bool flow_has(const struct shoal_flow *flow, const struct shoal_pkt *p)
+{
+	if (!(p->tcp_flags & TCP_ACK) || flow->flags & (SHOAL_FLOW_OPEN | SHOAL_FLOW_HAIRPIN))
+		return true;
+	return flow->flags & SHOAL_FLOW_ANSWERED && bpf_ntohl(p->tcp_ack) - flow->epoch < SHOAL_FIRST_ACK_BYTES;
+}
+
+/* The backend has answered the SYN with a sequence number of its own. */
+static __always_inline void flow_answered(struct shoal_flow *flow, __be32 seq)
+{
+	flow->epoch = bpf_ntohl(seq) + 1;
+	flow->flags = (flow->flags & ~SHOAL_FLOW_OPEN) | SHOAL_FLOW_ANSWERED;
+}
+
 /* Does this host know the flow of p to this backend? */
 static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct shoal_addr *backend,
 					 __be16 backend_port)
@@ -96,7 +114,7 @@ static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct
 		addr_copy(&key.daddr,
 			  &p->key.daddr); /* its own backend sees the VIP as its client, see flow_expect_hairpin */
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
-	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) &&
+	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) && flow_has(flow, p) &&
 	       (!(flow->flags & SHOAL_FLOW_CLOSING) || now_s() - flow->seen_s <= SHOAL_CLOSED_S);
 }
 
@@ -358,7 +376,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	reply_key(&key, p, backend, backend_port);
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	if (flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr)) {
-		if (is_syn(p) && flow->flags)
+		if (is_syn(p) && flow->flags & SHOAL_FLOW_CLOSING)
 			flow->flags = 0;
 		flow_touch(flow, p, now);
 		return;
@@ -367,6 +385,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	addr_copy(&fresh.addr, &p->key.daddr);
 	fresh.port = p->key.dport;
 	fresh.seen_s = now;
+	flow_touch(&fresh, p, now);
 	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 

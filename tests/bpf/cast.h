@@ -130,6 +130,12 @@ protected:
   Outcome at_uplink(const Packet& p) { return host.run("shoal_uplink", p.frame(), uplink); }
   Outcome at_pod(const Packet& p) { return host.run("shoal_pod", p.frame(), veth); }
 
+  // A client of the VIP whose connection is open.
+  void opened(const SocketAddress& who) {
+    for (const std::uint8_t flags : {kSyn, kAck})
+      EXPECT_EQ(at_uplink(from_lan(tcp(who, vip, flags))).verdict, kRedirect);
+  }
+
   // With everybody by name: "TCP client > web [S] ...".
   std::string text(const Frame& frame) const {
     return bpftest::text(frame, {{"client", client},

@@ -63,7 +63,8 @@ TEST_P(OverlayTest, WhatOneHostEncodesTheOtherDecodes) {
 // ---- questions: whose connection is it?
 
 TEST_P(OverlayTest, WhoIsAskedAndHasTheConnectionTakesIt) {
-  from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), web, kWebGeneration));
+  for (const std::uint8_t flags : {kSyn, kAck})
+    from(kOtherHost, kVniDsr, dsr(tcp(client, vip, flags), web, kWebGeneration));
   Frame question = dsr(tcp(client, vip, kAck), web, kWebGeneration);
   question[1] = 'D';
   Outcome run = from(kOtherHost, kVniDsr, question);
@@ -84,13 +85,22 @@ TEST_P(OverlayTest, WhoIsAskedAndDoesNotHaveItSendsItBack) {
   not_mine(tcp(on(client, 1), vip, kAck), kWebGeneration);   // another client's,
   not_mine(tcp(client, on(vip, 81), kAck), kWebGeneration);  // another port's,
   not_mine(tcp(client, vip, kAck), kWebGeneration - 1);      // an earlier pod's
+  not_mine(tcp(client, vip, kAck), kWebGeneration);          // nobody has answered it here,
+  Packet answer = from_pod(tcp(web, client, kSyn | kAck));
+  answer.seq = 4999;
+  host.run("shoal_pod", answer.frame(), veth);
+  Packet p = tcp(client, vip, kAck);
+  for (const std::uint32_t ack : {0U, 4999U, 5000U + (1U << 20)}) {  // and not what it answers
+    p.ack = ack;
+    not_mine(p, kWebGeneration);
+  }
   EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "a question leaves nothing";
 }
 
 // web here had the slots, then far there: it says no, and the connection is found here.
 TEST_P(OverlayTest, TheAnswerLeadsToTheOwnerBefore) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, all(kFarId), 4);
   Outcome asked = at_uplink(from_lan(tcp(client, vip, kAck)));
   ASSERT_EQ(asked.out[1], 'D');
@@ -143,7 +153,7 @@ TEST_P(OverlayTest, WhoDoesNotAnswerIsNotAskedAndComesLast) {
   const SocketAddress third = beside(far, 1);
   host.backend(kThirdId, third.to_string(), {.generation = 4, .epoch = 2, .node = kOtherHost});
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, all(kThirdId), 4);
   host.change_ring(1, all(kFarId), 8);
   const auto answered_no = [&](const SocketAddress& who) {
@@ -162,7 +172,7 @@ TEST_P(OverlayTest, WhoDoesNotAnswerIsNotAskedAndComesLast) {
   host.change_ring(1, all(kFarId), 12);
   const SocketAddress another = on(client, 40002);
   host.ring(1, all(kWebId), 20);
-  at_uplink(from_lan(tcp(another, vip, kSyn)));
+  opened(another);
   host.change_ring(1, all(kFarId), 24);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(another, vip, kAck))).out).substr(0, 3), "TCP");
   EXPECT_EQ(macs(at_uplink(from_lan(tcp(another, vip, kAck))).out),
@@ -174,7 +184,7 @@ TEST_P(OverlayTest, WhoDoesNotAnswerIsNotAskedAndComesLast) {
 // Asked while it lived: when its host is known to be dead, the flow's entry hides nobody either.
 TEST_P(OverlayTest, AnOwnerThatDiedWithoutAnAnswerIsPassedOver) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   const SocketAddress third = beside(far, 1);
   host.backend(kThirdId, third.to_string(),
                {.generation = 4, .epoch = 2, .node = kOtherHost, .answers = true});

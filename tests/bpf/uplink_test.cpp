@@ -62,7 +62,7 @@ TEST_P(UplinkTest, RemoteBackendTravelsInTheEthernetHeaderAndThePacketIsUntouche
 // Of TCP no entry says where a connection is, but the ring and whoever has it.
 TEST_P(UplinkTest, ConnectionKeepsItsBackendThroughRingChanges) {
   host.ring(1, all(kWebId), 0);
-  ASSERT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kRedirect);
+  opened(client);
   EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "the reply's";
   std::uint32_t block = 0;
   for (const model::BackendId other : {kThirdId, kFourthId}) {
@@ -81,7 +81,7 @@ TEST_P(UplinkTest, ConnectionKeepsItsBackendThroughRingChanges) {
 
 TEST_P(UplinkTest, ConnectionGoesOnWhenNobodyTakesNewOnes) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, {}, 4);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
             "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
@@ -91,7 +91,7 @@ TEST_P(UplinkTest, ConnectionGoesOnWhenNobodyTakesNewOnes) {
 
 TEST_P(UplinkTest, TheOwnerOnAnotherHostIsAsked) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, all(kFarId), 4);
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'D');
   EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kAck))).out[1], 'D');
@@ -132,10 +132,46 @@ TEST_P(UplinkTest, SynIsThePresentOwners) {
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
 }
 
+// The pod that a late or forged SYN came to has begun another connection, which the client does not
+// go on with: what it sends answers somebody else, and goes to who has it.
+TEST_P(UplinkTest, ALateSynTakesNoConnectionAway) {
+  const SocketAddress third = beside(web, kThirdId);
+  ASSERT_TRUE(host.maps().put_pod(third.ip, {veth, kWebGeneration, kWebMac, kVethMac}));
+  host.ring(1, all(kWebId), 0);
+  const auto sends = [&](const SocketAddress& who, std::uint8_t flags, std::uint32_t ack) {
+    Packet p = from_lan(tcp(who, vip, flags));
+    p.ack = ack;
+    const std::string out = text(at_uplink(p).out);
+    return out.substr(0, out.rfind(" ["));
+  };
+  const auto answers = [&](const SocketAddress& pod, const SocketAddress& to, std::uint32_t seq) {
+    Packet p = from_pod(tcp(pod, to, kSyn | kAck));
+    p.seq = seq;
+    EXPECT_EQ(at_pod(p).verdict, kRedirect);
+  };
+  const std::string to_third = "TCP client > " + third.to_string();
+  EXPECT_EQ(sends(client, kSyn, 0), "TCP client > web");
+  answers(web, client, 4999);
+  EXPECT_EQ(sends(client, kAck, 5000), "TCP client > web");
+  host.change_ring(1, all(kThirdId), 4);
+  EXPECT_EQ(sends(client, kSyn, 0), to_third);
+  EXPECT_EQ(sends(client, kAck, 5100), "TCP client > web") << "before the other pod answers,";
+  answers(third, client, 0x7000'0000);
+  EXPECT_EQ(sends(client, kAck, 5100), "TCP client > web") << "and after";
+  // Whom it answers has it, the wrap of sequence numbers included.
+  const SocketAddress anew = on(client, 40001);
+  EXPECT_EQ(sends(anew, kSyn, 0), sends(anew, kSyn, 0));
+  answers(third, anew, 0xffff'ffff);
+  host.change_ring(1, all(kWebId), 8);
+  for (const std::uint32_t ack : {0U, 1'000U, 9'000'000U})
+    EXPECT_NE(sends(anew, kAck, ack).find(third.to_string()), std::string::npos) << ack;
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
 // A connection that has ended is known for a minute more.
 TEST_P(UplinkTest, ClosedConnectionIsForgotten) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   at_uplink(from_lan(tcp(client, vip, kFin | kAck)));
   host.change_ring(1, all(kThirdId), 4);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out).substr(0, 17),

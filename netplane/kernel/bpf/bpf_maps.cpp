@@ -172,14 +172,15 @@ std::uint32_t age_s(std::uint32_t now, std::uint32_t seen_s) {
 }
 
 Flow from_abi(const shoal_flow_key& key, const shoal_flow& flow) {
-  return {.reverse = key.dir == SHOAL_FLOW_REVERSE,
+  const bool reverse = key.dir == SHOAL_FLOW_REVERSE;
+  return {.reverse = reverse,
           .proto = static_cast<L4Proto>(key.proto),
           .source = {from_abi(key.saddr), ntohs(key.sport)},
           .destination = {from_abi(key.daddr), ntohs(key.dport)},
           .translated = {from_abi(flow.addr), ntohs(flow.port)},
           .service = flow.service,
           .backend = flow.backend,
-          .epoch = flow.epoch,
+          .epoch = reverse ? 0 : flow.epoch,
           .generation = flow.generation,
           .closing = (flow.flags & SHOAL_FLOW_CLOSING) != 0,
           .idle_s = age_s(now_s(), flow.seen_s)};
