@@ -51,6 +51,11 @@ struct shoal_frontend_key {
 
 enum shoal_frontend_flags {
 	SHOAL_FE_RESTRICTED = 1, /* outside clients are held against shoal_source_ranges */
+	/*
+	 * Connections may have entries of their own that the ring knows nothing of: of the time when the service had session
+	 * affinity, or of a build that kept one for each.
+	 */
+	SHOAL_FE_ENTRIES = 2,
 };
 
 /*

@@ -290,6 +290,22 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 	return owner;
 }
 
+/* The same for a TCP packet in any other slot, of a frontend whose connections may have entries (SHOAL_FE_ENTRIES). */
+SHOAL_GLOBAL __u64 flow_kept(const struct shoal_pkt *p, __u32 service, __u32 slot)
+{
+	const struct shoal_flow *flow;
+
+	if (!p)
+		return 0;
+	flow = flow_known(p, service, now_s());
+	if (flow)
+		return flow->backend;
+	if (!is_syn(p))
+		return slot;
+	flow_forget(p);
+	return slot | OWNER_FRESH;
+}
+
 /*
  * Whose a packet to a frontend is: the backend's id with the bits above; 0 in its place: nobody's. A connection keeps its
  * backend for as long as that is the same backend, in the ring or not. Of TCP without affinity the ring says it, with no
@@ -307,6 +323,8 @@ static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const
 	slot = ring_slot(ring_ref(service), number);
 	if (unlikely(slot & SHOAL_SLOT_MOVED || fe->affinity_s))
 		return flow_of_moved(p, service, number, slot, dsr);
+	if (unlikely(fe->flags & SHOAL_FE_ENTRIES))
+		return flow_kept(p, service, slot);
 	return slot | (is_syn(p) ? OWNER_FRESH : 0);
 }
 

@@ -45,6 +45,7 @@ struct FrontendEntry {
   ServiceIndex outside = kNoService;  // for packets from the LAN
   std::uint32_t affinity_s = 0;       // a client stays with its backend for so long; 0: it does not
   bool restricted = false;            // outside clients are held against source_ranges[outside]
+  bool entries = false;               // connections may have entries that the ring knows nothing of
   auto operator<=>(const FrontendEntry&) const = default;
 };
 

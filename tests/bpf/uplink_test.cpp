@@ -212,6 +212,30 @@ TEST_P(UplinkTest, SynOnAnOpenFlowOfADrainingBackendMovesNothing) {
             "TCP client > web ");
 }
 
+// Affinity is switched off: its connections stay where it led them, and new ones go by the ring.
+TEST_P(UplinkTest, WithoutAffinityAnyMoreConnectionsThatItLedStay) {
+  with_affinity();
+  host.ring(1, all(kFarId), 0);
+  for (const std::uint8_t flags : {kSyn, kAck})
+    EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, flags))).out[1], 'd');
+  host.ring(1, all(kWebId), 4);
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .entries = true});
+  const auto to_web = [&](const SocketAddress& who, std::uint8_t flags) {
+    const std::string out = text(at_uplink(from_lan(tcp(who, vip, flags))).out);
+    return out.find("> web [") != std::string::npos;
+  };
+  EXPECT_FALSE(to_web(client, kAck));
+  EXPECT_FALSE(to_web(client, kSyn)) << "late, or forged";
+  EXPECT_TRUE(to_web(on(client, 40001), kSyn));
+  EXPECT_TRUE(to_web(on(client, 40001), kAck));
+  EXPECT_TRUE(to_web(on(client, 40002), kAck));
+  EXPECT_EQ(unclaimed(), 0U);
+  // When it is over, the same address and port begin by the ring.
+  EXPECT_FALSE(to_web(client, kFin | kAck));
+  EXPECT_TRUE(to_web(client, kSyn));
+  EXPECT_TRUE(to_web(client, kAck));
+}
+
 TEST_P(UplinkTest, BackendIdGivenToAnotherEndsTheFlow) {
   host.ring(1, {kFarId}, 0);
   at_uplink(from_lan(udp(client, vip)));

@@ -108,11 +108,13 @@ shoal_frontend to_abi(const model::FrontendEntry& e) {
   return {.inside = e.inside,
           .outside = e.outside,
           .affinity_s = e.affinity_s,
-          .flags = e.restricted ? __u32{SHOAL_FE_RESTRICTED} : 0U};
+          .flags = (e.restricted ? __u32{SHOAL_FE_RESTRICTED} : 0U) |
+                   (e.entries ? __u32{SHOAL_FE_ENTRIES} : 0U)};
 }
 
 model::FrontendEntry from_abi(const shoal_frontend& e) {
-  return {e.inside, e.outside, e.affinity_s, (e.flags & SHOAL_FE_RESTRICTED) != 0};
+  return {e.inside, e.outside, e.affinity_s, (e.flags & SHOAL_FE_RESTRICTED) != 0,
+          (e.flags & SHOAL_FE_ENTRIES) != 0};
 }
 
 shoal_source_key to_abi(model::ServiceIndex service, const IpPrefix& range) {
