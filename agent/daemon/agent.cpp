@@ -329,6 +329,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);
   };
+  inputs.loaded = [this] { heap.look(); };
   inputs.applied = [this] { drains->applied(); };
   start_source_probe();
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,

@@ -11,6 +11,7 @@
 #include "agent/daemon/cluster_admin.h"
 #include "agent/daemon/drain_board.h"
 #include "agent/daemon/gossip_bridge.h"
+#include "agent/daemon/heap_keeper.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
 #include "agent/daemon/pod_capture.h"
@@ -105,6 +106,7 @@ struct Agent::Impl {
   boost::asio::thread_pool workers{kWorkers};
   boost::asio::signal_set signals{loop};
   Watchdog watchdog{loop};
+  HeapKeeper heap{loop};
   boost::asio::steady_timer node_timer{loop};
   LoopTimers timers{loop, clock};
 
