@@ -51,6 +51,11 @@ void FakeRegistry::serve(const std::string& path, std::string body, std::string 
   answers_.insert_or_assign(path, Answer{std::move(body), std::move(type), fault});
 }
 
+void FakeRegistry::require(const std::string& basic) {
+  const std::lock_guard guard(mutex_);
+  required_ = basic;
+}
+
 std::vector<std::string> FakeRegistry::asked() {
   const std::lock_guard guard(mutex_);
   return std::exchange(asked_, {});
@@ -82,14 +87,21 @@ void FakeRegistry::answer(int fd) {
   const std::string path = head.substr(from, head.find(' ', from) - from);
   Answer found;
   bool known = path == "/v2/";
+  bool refused = false;
   {
     const std::lock_guard guard(mutex_);
+    refused = !required_.empty() && head.find("Basic " + required_ + "\r\n") == std::string::npos;
     if (!known)
       asked_.push_back(path);
     if (const auto it = answers_.find(path); it != answers_.end()) {
       found = it->second;
       known = true;
     }
+  }
+  if (refused) {
+    (void)write_all(fd, "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nWWW-Authenticate: Basic "
+                        "realm=\"test\"\r\nContent-Length: 0\r\n\r\n");
+    return;
   }
   if (!known) {
     (void)write_all(fd, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: "

@@ -25,7 +25,8 @@ public:
   // By path, as in "/v2/test/app/manifests/1". A fault begins after the headers.
   void serve(const std::string& path, std::string body, std::string type = "",
              Fault fault = Fault::kNone);
-  std::vector<std::string> asked();  // paths since the last call, without /v2/ itself
+  void require(const std::string& basic);  // "dXNlcjpwYXNz": nothing without it
+  std::vector<std::string> asked();        // paths since the last call, without /v2/ itself
 
 private:
   struct Answer {
@@ -42,6 +43,7 @@ private:
   std::mutex mutex_;
   std::map<std::string, Answer> answers_;
   std::vector<std::string> asked_;
+  std::string required_;
   std::vector<std::thread> connections_;
   std::thread thread_;
 };

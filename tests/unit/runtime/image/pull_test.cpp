@@ -3,6 +3,8 @@
 #include "runtime/image/pull.h"
 
 #include "netplane/base/fs.h"
+#include "runtime/image/credentials.h"
+#include "runtime/image/reference.h"
 #include "runtime/image/sha256.h"
 #include "tests/unit/runtime/image/fake_registry.h"
 #include "tests/unit/runtime/image/image_archive.h"
@@ -225,6 +227,24 @@ TEST_F(Pulling, IsCancelled) {
   const auto pulled = pull(":1", hooks);
   ASSERT_FALSE(pulled);
   EXPECT_THAT(pulled.error().message(), HasSubstr("cancelled"));
+}
+
+TEST_F(Pulling, ShowsTheCredentialsOfItsFileAndNoOthers) {
+  publish_index("1", {publish({.layers = {layer_with("a", "x")}})});
+  const std::string pair = "dXNlcjpodW50ZXIy";
+  registry_.require(pair);
+  const auto refused = pull(":1");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::kPermission) << refused.error().message();
+  options_.auth_file = dir_.path() / "auth.json";
+  const Reference reference = *parse_reference(name(":1"));
+  ASSERT_TRUE(write_file_atomic(options_.auth_file, render_auth_file(reference, {"d3Jvbmc6eA=="})));
+  const auto wrong = pull(":1");
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().code(), Errc::kPermission) << wrong.error().message();
+  ASSERT_TRUE(write_file_atomic(options_.auth_file, render_auth_file(reference, {pair})));
+  const auto pulled = pull(":1");
+  EXPECT_TRUE(pulled) << pulled.error().message();
 }
 
 TEST_F(Pulling, SaysThatSkopeoIsMissing) {
