@@ -248,7 +248,7 @@ Result<> Pull::fetch(const Document& top, const Document& image) const {
       fs::remove(it->path(), ec);
   for (const Descriptor& layer : manifest.layers)
     if (const auto stored = store_.blob_file(layer.digest))
-      (void)::link(stored->c_str(), blob(layer.digest).c_str());  // else it is fetched
+      fs::create_hard_link(*stored, blob(layer.digest), ec);  // else it is fetched
   SHOAL_TRY(fetch_layers(image.entry.digest, manifest));
   // skopeo may have written these anew in another form: the store gets them as the registry has
   // them.
