@@ -121,7 +121,7 @@ SHOAL_GLOBAL __u32 asked_in_vain(struct __sk_buff *skb, __u32 service, __u32 num
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return 0;
 	__builtin_memcpy(&low, eth.addr_low, sizeof(low));
-	for (i = 0; i <= SHOAL_SLOT_FORMER; i++) {
+	for (i = 0; i < OWNERS; i++) {
 		be = backend_valid(ring_owner(ref, number, i));
 		if (be && addr_low(&be->addr) == low && be->port == eth.target_port)
 			tried = i + 1;

@@ -148,6 +148,7 @@ static __always_inline int from_lan(struct xdp_md *xdp, const struct shoal_confi
 		if (unlikely(is_syn(&p)) && !can_clamp(xdp, v6))
 			return XDP_PASS;
 	}
+	plain.flags = fe->flags;
 	plain.outside = service; /* a copy: of this one the compiler knows that it has no affinity */
 	owner = flow_find(&p, v6, &plain, service, WAYS_DSR);
 	be = flow_found(owner, v6);

@@ -167,19 +167,23 @@ constexpr Field kContainerFields[] = {
      .list = ListType::kMap,
      .list_keys = "containerPort,protocol"},
     {.name = "imagePullPolicy", .values = "Always|IfNotPresent|Never"},
+    part("lifecycle", kLifecycle),
+    {.name = "terminationMessagePath",
+     .fallback = "\"/dev/termination-log\"",
+     .check = check_absolute_path},
+    {.name = "terminationMessagePolicy",
+     .fallback = "\"File\"",
+     .values = "File|FallbackToLogsOnError"},
     part("readinessProbe", kReadinessProbe),
     part("livenessProbe", kProbe),
     part("startupProbe", kProbe),
     part("resources", kResources),
     part("securityContext", kSecurity),
-    later("lifecycle"),
     later("resizePolicy"),
     {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
     later("stdin"),
     later("stdinOnce"),
     later("tty"),
-    later("terminationMessagePath", "/dev/termination-log"),
-    later("terminationMessagePolicy", "File"),
     later("volumeDevices"),
     later("volumeMounts"),
 };
@@ -215,20 +219,27 @@ constexpr Field kPodSpecFields[] = {
      .type = FieldType::kInt64,
      .fallback = "30",
      .check = check_not_negative},
+    {.name = "activeDeadlineSeconds", .type = FieldType::kInt64, .check = check_positive},
     {.name = "nodeName", .check = check_dns_subdomain},
     {.name = "nodeSelector", .type = FieldType::kStringMap},
     {.name = "hostname", .check = check_dns_label},
+    {.name = "subdomain", .check = check_dns_label},
+    {.name = "setHostnameAsFQDN", .type = FieldType::kBool},
+    {.name = "hostAliases",
+     .type = FieldType::kMessage,
+     .message = &kHostAlias,
+     .list = ListType::kMap,
+     .list_keys = "ip"},
+    // Without a cluster DNS, ClusterFirst is what the kubelet makes of it then: the host's.
+    {.name = "dnsPolicy", .values = "ClusterFirst|ClusterFirstWithHostNet|Default|None"},
+    part("dnsConfig", kDnsConfig),
     part("securityContext", kPodSecurity),
     // No taints exist, so that tolerating them changes nothing.
     hints("tolerations", FieldType::kJson),
-    later("activeDeadlineSeconds"),
     later("affinity"),
     later("automountServiceAccountToken"),
-    later("dnsConfig"),
-    later("dnsPolicy", "ClusterFirst"),
     {.name = "enableServiceLinks", .type = FieldType::kBool},
     later("ephemeralContainers"),
-    later("hostAliases"),
     later("hostIPC"),
     later("hostNetwork"),
     later("hostPID"),
@@ -247,9 +258,7 @@ constexpr Field kPodSpecFields[] = {
     later("schedulingGates"),
     later("serviceAccount", "default"),
     later("serviceAccountName", "default"),
-    later("setHostnameAsFQDN"),
     later("shareProcessNamespace"),
-    later("subdomain"),
     later("topologySpreadConstraints"),
     later("volumes"),
 };
@@ -258,6 +267,7 @@ constexpr Field kPodTemplateFields[] = {
     part("spec", kPodSpec, true),
 };
 void check_template(const json::object& tmpl, std::string_view path, Causes& causes) {
+  check_backoff(tmpl, path, causes);
   const std::string_view policy = find_string(tmpl, "spec.restartPolicy");
   if (!policy.empty() && policy != "Always")
     causes.not_supported(child_path(path, "spec.restartPolicy"), json::string(policy), "Always");
@@ -278,6 +288,6 @@ constexpr Field kPodFields[] = {
 const Message kPodSpec{.name = "PodSpec", .fields = kPodSpecFields, .check = check_pod_spec};
 const Message kPodTemplate{
     .name = "PodTemplateSpec", .fields = kPodTemplateFields, .check = check_template};
-const Message kPod{.name = "Pod", .fields = kPodFields};
+const Message kPod{.name = "Pod", .fields = kPodFields, .check = check_backoff};
 
 }  // namespace shoal::api

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds between the fields of a pod's spec.
+#include "agent/api/restart_backoff.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 
@@ -76,12 +77,21 @@ void check_roles(const json::object& spec, std::string_view path, Causes& causes
 
 }  // namespace
 
+void check_backoff(const json::object& object, std::string_view path, Causes& causes) {
+  const json::object* metadata = find_object(object, "metadata");
+  const auto backoff = metadata ? restart_backoff(*metadata) : Result<RestartBackoff>();
+  if (!backoff)
+    causes.add(child_path(path, "metadata.annotations"), "FieldValueInvalid",
+               "Invalid value: " + backoff.error().message());
+}
+
 void check_pod_spec(const json::object& spec, std::string_view path, Causes& causes) {
   if (const json::array* containers = find_array(spec, "containers");
       containers && containers->empty())
     causes.required(child_path(path, "containers"));
   check_ports(spec, path, causes);
   check_roles(spec, path, causes);
+  check_pod_names(spec, path, causes);
   if (const json::object* selector = find_object(spec, "nodeSelector"))
     check_label_map(*selector, child_path(path, "nodeSelector"), causes);
 }

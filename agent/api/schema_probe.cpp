@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probes of a container.
+// Probes and hooks of a container.
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 
@@ -11,9 +11,6 @@ namespace {
 
 constexpr std::string_view kHandlers[] = {"exec", "httpGet", "tcpSocket"};
 
-std::string check_absolute_path(const json::value& value) {
-  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
-}
 constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
 const Message kHeader{"HTTPHeader", kHeaderFields};
 constexpr Field kHttpGetFields[] = {
@@ -46,14 +43,18 @@ void check_exec(const json::object& exec, std::string_view path, Causes& causes)
 }
 const Message kExec{.name = "ExecAction", .fields = kExecFields, .check = check_exec};
 
-void check_handler(const json::object& probe, std::string_view path, Causes& causes) {
-  std::size_t given = 0;
-  for (const std::string_view handler : kHandlers)
-    if (probe.contains(handler) && ++given > 1)
+void check_handlers(const json::object& given, std::span<const std::string_view> handlers,
+                    std::string_view names, std::string_view path, Causes& causes) {
+  std::size_t count = 0;
+  for (const std::string_view handler : handlers)
+    if (given.contains(handler) && ++count > 1)
       causes.add(child_path(path, handler), "FieldValueForbidden",
                  "Forbidden: may not specify more than 1 handler type");
-  if (given == 0)
-    causes.required(std::string(path), "must specify a handler type: exec, httpGet or tcpSocket");
+  if (count == 0)
+    causes.required(std::string(path), fmt::format("must specify a handler type: {}", names));
+}
+void check_handler(const json::object& probe, std::string_view path, Causes& causes) {
+  check_handlers(probe, kHandlers, "exec, httpGet or tcpSocket", path, causes);
 }
 
 constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
@@ -84,8 +85,28 @@ void check_readiness_probe(const json::object& probe, std::string_view path, Cau
                    "must not be set for readinessProbes");
 }
 
+// ---- hooks
+constexpr std::string_view kHookHandlers[] = {"exec", "httpGet", "sleep"};
+constexpr Field kSleepFields[] = {
+    {.name = "seconds", .type = FieldType::kInt64, .required = true, .check = check_not_negative}};
+const Message kSleep{"SleepAction", kSleepFields};
+constexpr Field kHookFields[] = {
+    part("exec", kExec), part("httpGet", kHttpGet), part("sleep", kSleep),
+    later("tcpSocket"),  // deprecated, and fails in Kubernetes too
+};
+void check_hook(const json::object& hook, std::string_view path, Causes& causes) {
+  check_handlers(hook, kHookHandlers, "exec, httpGet or sleep", path, causes);
+}
+const Message kHook{.name = "LifecycleHandler", .fields = kHookFields, .check = check_hook};
+constexpr Field kLifecycleFields[] = {part("postStart", kHook), part("preStop", kHook),
+                                      later("stopSignal")};
+
 }  // namespace
 
+std::string check_absolute_path(const json::value& value) {
+  return value.get_string().starts_with('/') ? "" : "must begin with \"/\"";
+}
+const Message kLifecycle{"Lifecycle", kLifecycleFields};
 const Message kProbe{.name = "Probe", .fields = kProbeFields, .check = check_probe};
 const Message kReadinessProbe{
     .name = "Probe", .fields = kProbeFields, .check = check_readiness_probe};

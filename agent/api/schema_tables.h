@@ -27,6 +27,9 @@ extern const Message kSelector;
 extern const Message kObjectReference;
 extern const Message kProbe;  // schema_probe.cpp
 extern const Message kReadinessProbe;
+extern const Message kLifecycle;
+extern const Message kHostAlias;  // schema_pod_names.cpp
+extern const Message kDnsConfig;
 extern const Message kPodSpec;  // schema_pod.cpp
 extern const Message kPodTemplate;
 extern const Message kPod;
@@ -60,6 +63,7 @@ std::string check_positive(const boost::json::value& value);
 std::string check_count_or_percent(const boost::json::value& value);
 std::string check_ip(const boost::json::value& value);
 std::string check_ip_or_empty(const boost::json::value& value);
+std::string check_absolute_path(const boost::json::value& value);  // schema_probe.cpp
 std::string check_user_id(const boost::json::value& value);
 std::string check_label_key(const boost::json::value& value);
 // Of ConfigMaps and Secrets. Empty: fine.
@@ -73,6 +77,9 @@ std::string as_text(const boost::json::value& value);  // for messages: serializ
 // Message checks that several kinds share.
 void check_selector(const boost::json::object& selector, std::string_view path, Causes& causes);
 void check_label_map(const boost::json::object& labels, std::string_view path, Causes& causes);
+// The annotations about restarts, of a pod or a template.
+void check_backoff(const boost::json::object& object, std::string_view path, Causes& causes);
+void check_pod_names(const boost::json::object& spec, std::string_view path, Causes& causes);
 void check_pod_spec(const boost::json::object& spec, std::string_view path, Causes& causes);
 // spec.selector against spec.template, for workloads.
 void check_workload_selector(const boost::json::object& spec, std::string_view path,

@@ -329,6 +329,7 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   inputs.show_health = [this](const std::vector<desired::HealthCheck>& checks) {
     health_server->update(checks);
   };
+  inputs.loaded = [this] { heap.look(); };
   inputs.applied = [this] { drains->applied(); };
   start_source_probe();
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
@@ -425,7 +426,8 @@ void Agent::Impl::report_node(bool ready, std::string message) {
                   node_message,
                   node_ready_since,
                   options.oci_runtime.filename().string(),
-                  node_resources(options.kept_cpu_milli, options.kept_memory_bytes)};
+                  node_resources(options.kept_cpu_milli, options.kept_memory_bytes),
+                  options.data_plane.proxy == apply::ProxyMode::kEbpf};
   if (auto told = bridge->report("nodes", "", files.node_name, own_node_uid, node_status(facts));
       !told)
     spdlog::error("report this host's status: {}", told.error().message());

@@ -11,6 +11,7 @@
 #include "agent/daemon/cluster_admin.h"
 #include "agent/daemon/drain_board.h"
 #include "agent/daemon/gossip_bridge.h"
+#include "agent/daemon/heap_keeper.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
 #include "agent/daemon/pod_capture.h"
@@ -43,6 +44,16 @@ public:
 private:
   boost::asio::io_context& loop_;
   const Clock& clock_;
+};
+
+// Each may hold as many flows as there are in one answer.
+inline constexpr std::size_t kFlowReadingsMax = 4;
+
+// A question for flows that is being answered.
+struct FlowJob {
+  apply::FlowReading reading;
+  std::shared_ptr<void> place;
+  bool gone = false;  // who asked
 };
 
 struct Agent::Impl {
@@ -78,8 +89,7 @@ struct Agent::Impl {
   // ---- endpoints
   void routes();
   void flows(const api::ExchangePtr& x);
-  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<apply::FlowReading>& reading,
-                  const std::shared_ptr<bool>& gone);
+  void next_flows(const api::ExchangePtr& x, const std::shared_ptr<FlowJob>& job);
   void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
@@ -96,6 +106,7 @@ struct Agent::Impl {
   boost::asio::thread_pool workers{kWorkers};
   boost::asio::signal_set signals{loop};
   Watchdog watchdog{loop};
+  HeapKeeper heap{loop};
   boost::asio::steady_timer node_timer{loop};
   LoopTimers timers{loop, clock};
 
@@ -118,7 +129,8 @@ struct Agent::Impl {
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
-  CapturePlaces captures;
+  Places captures{kCapturesMax};
+  Places flow_readings{kFlowReadingsMax};
   metrics::Metrics metrics;
   std::unique_ptr<metrics::MetricsServer> metrics_server;
 

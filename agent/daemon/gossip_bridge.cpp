@@ -34,8 +34,7 @@ std::vector<gossip::DesiredEvent> to_gossip(std::span<const store::Event> events
 store::Event to_store(std::string_view key, const gossip::Entry& entry) {
   store::Event event;
   event.key = std::string(key);
-  if (entry.value)
-    event.value = *entry.value;
+  event.value = SharedText(entry.value);
   event.create_revision = entry.create_revision;
   event.revision = entry.version;
   return event;

@@ -94,8 +94,9 @@ void NetplaneDriver::run() {
   std::optional<std::span<const std::size_t>> changed;
   if (applied_ && builder_.changed())
     changed = *builder_.changed();
-  applied_ = true;
   const apply::ApplyReport report = data_plane_.apply(computed.desired, settled_, changed);
+  if (!std::exchange(applied_, true))
+    inputs_.loaded();
   const MonoTime ended = clock_.now();
   not_before_ = ended + std::min<Duration>(ended - began, kApplyPauseMax);
   note_errors(report);

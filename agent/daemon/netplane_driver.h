@@ -42,6 +42,7 @@ public:
     std::function<std::vector<IpAddress>()> node_addresses;
     std::function<std::set<std::string>()> snat_hosts;  // also when sources_changed() is called
     std::function<void(const std::vector<desired::HealthCheck>&)> show_health;
+    std::function<void()> loaded;   // a whole view has been applied for the first time
     std::function<void()> applied;  // the data plane is what the view says, as to who gets traffic
   };
   NetplaneDriver(boost::asio::io_context& loop, view::View& view, apply::DataPlane& data_plane,

@@ -2,6 +2,7 @@
 #include "agent/daemon/node_status.h"
 
 #include "agent/daemon/options.h"
+#include "agent/view/facts.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/process.h"
 #include "netplane/base/strings.h"
@@ -82,7 +83,7 @@ json::object node_status(const NodeFacts& facts) {
         {"systemUUID", ""},
         {"containerRuntimeVersion", fmt::format("shoal://{} ({})", kVersion, facts.runtime)},
         {"kubeletVersion", fmt::format("v1.32.0+shoal-{}", kVersion)},
-        {"kubeProxyVersion", ""}}}};
+        {"kubeProxyVersion", facts.answers ? view::kProxyAnswers : ""}}}};
 }
 
 }  // namespace shoal::daemon

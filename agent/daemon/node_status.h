@@ -30,6 +30,7 @@ struct NodeFacts {
   WallTime ready_since;
   std::string runtime;  // "crun"
   NodeResources resources;
+  bool answers = false;  // its data plane can be asked whose a connection is
 };
 
 boost::json::object node_status(const NodeFacts& facts);

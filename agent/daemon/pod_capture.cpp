@@ -222,15 +222,8 @@ Result<kernel::PacketCapture> open_capture(const std::filesystem::path& shim_soc
 
 }  // namespace
 
-std::shared_ptr<void> CapturePlaces::take() {
-  if (*taken_ == kCapturesMax)
-    return nullptr;
-  ++*taken_;
-  return {taken_.get(), [taken = taken_](void*) { --*taken; }};
-}
-
 void serve_capture(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
-                   asio::io_context& loop, asio::thread_pool& workers, CapturePlaces& places) {
+                   asio::io_context& loop, asio::thread_pool& workers, Places& places) {
   const api::Request& request = x->request();
   const std::string& name = request.params.at("name");
   const auto asked = read_asked(request);

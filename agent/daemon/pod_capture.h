@@ -10,6 +10,7 @@
 #pragma once
 
 #include "agent/api/server.h"
+#include "agent/daemon/places.h"
 #include "agent/node/node.h"
 
 #include <boost/asio/io_context.hpp>
@@ -23,18 +24,8 @@ inline constexpr std::size_t kCaptureBatchPackets = 256;
 inline constexpr std::size_t kCaptureBatchBytes = 64 << 10;  // a packet that begins below is whole
 inline constexpr std::uint64_t kCaptureSecondsMax = 24 * 3600;
 
-// Counts the captures that run.
-class CapturePlaces {
-public:
-  // Given back when it is dropped; null when all are taken.
-  std::shared_ptr<void> take();
-
-private:
-  std::shared_ptr<std::size_t> taken_ = std::make_shared<std::size_t>(0);
-};
-
 void serve_capture(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
                    boost::asio::io_context& loop, boost::asio::thread_pool& workers,
-                   CapturePlaces& places);
+                   Places& places);
 
 }  // namespace shoal::daemon

@@ -137,28 +137,36 @@ void Agent::Impl::flows(const api::ExchangePtr& x) {
       read_flow_filter(asked.query_or("service"), asked.query_or("pod"), asked.query_or("limit"));
   if (!filter)
     return x->reply_error(filter.error());
+  std::shared_ptr<void> place = flow_readings.take();
+  if (!place)
+    return x->reply_error(Error(
+        Errc::kExhausted, fmt::format("{} questions for flows are being answered on this host, "
+                                      "which is all that may at once: ask again in a moment",
+                                      flow_readings.max())));
   auto reading = data_plane->begin_flows(*filter);
   if (!reading)
     return x->reply_error(reading.error());
-  const auto gone = std::make_shared<bool>(false);
-  x->on_gone([gone] { *gone = true; });
-  next_flows(x, std::make_shared<apply::FlowReading>(std::move(*reading)), gone);
+  const auto job = std::make_shared<FlowJob>(std::move(*reading), std::move(place));
+  x->on_gone([job = std::weak_ptr(job)] {
+    if (const auto held = job.lock())
+      held->gone = true;
+  });
+  next_flows(x, job);
 }
 
 // A step of the table in each turn of the loop; the text of the answer is a worker's.
-void Agent::Impl::next_flows(const api::ExchangePtr& x,
-                             const std::shared_ptr<apply::FlowReading>& reading,
-                             const std::shared_ptr<bool>& gone) {
-  if (*gone)
+void Agent::Impl::next_flows(const api::ExchangePtr& x, const std::shared_ptr<FlowJob>& job) {
+  if (job->gone)
     return;
-  const auto more = data_plane->next_flows(*reading);
+  const auto more = data_plane->next_flows(job->reading);
   if (!more)
     return x->reply_error(more.error());
   if (*more)
-    return asio::post(loop, [this, x, reading, gone] { next_flows(x, reading, gone); });
-  asio::post(workers, [this, x = x, reading]() mutable {
-    std::string body = json::serialize(flows_view(reading->list));
-    asio::post(loop, [x = std::move(x), body = std::move(body)]() mutable {
+    return asio::post(loop, [this, x, job] { next_flows(x, job); });
+  asio::post(workers, [this, x = x, job = job]() mutable {
+    std::string body = json::serialize(flows_view(job->reading.list));
+    // The place is the loop's to give back.
+    asio::post(loop, [x = std::move(x), job = std::move(job), body = std::move(body)]() mutable {
       x->reply_bytes(200, "application/json", std::move(body));
     });
   });

@@ -27,6 +27,7 @@ std::vector<model::Node> compute_nodes(const view::View& view, const view::Membe
     node.pod_cidrs = std::move(pod_cidrs);
     node.alive = members.alive(object->name);
     node.snat = inputs.snat || inputs.snat_hosts.contains(object->name);
+    node.answers = view::node_answers(*object);
     out.push_back(std::move(node));
   }
   return out;

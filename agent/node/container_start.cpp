@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/container_start.h"
 
+#include "agent/node/pod_etc.h"
 #include "netplane/base/fs.h"
+#include "netplane/base/strings.h"
 #include "runtime/log/log_reader.h"
 #include "runtime/rootfs/rootfs.h"
 #include "runtime/spec/container_config.h"
 #include "runtime/spec/host_devices.h"
+#include "runtime/spec/signal_name.h"
 #include "runtime/spec/user.h"
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <csignal>
 #include <filesystem>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 namespace shoal::node {
 namespace {
@@ -25,8 +30,11 @@ fs::path rootfs_dir(const runtime::SandboxEnv& env, const std::string& uid, cons
   return env.pod_data_dir(uid) / "containers" / id;
 }
 
-fs::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid, const std::string& id) {
-  return env.pod_run_dir(uid) / "bundles" / id;
+constexpr std::string_view kStopSignalFile = "stop-signal";
+
+fs::path message_file(const runtime::SandboxEnv& env, const std::string& uid,
+                      const ContainerRef& ref) {
+  return env.log_dir(uid, ref.name) / fmt::format("{}.message", ref.attempt);
 }
 
 StartFailure failure(std::string reason, Error error) {
@@ -50,19 +58,26 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
                                                   const StartRequest& request) {
   const fs::path etc = env.pod_run_dir(request.pod.uid) / "etc";
   SHOAL_TRY(make_dirs(etc, 0755));
-  const std::string& host = request.pod.hostname;
-  std::string hosts = "# Written by Shoal.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n";
+  std::vector<IpAddress> addresses;
   for (const model::PodAddress& address : request.pod_addresses)
-    hosts += fmt::format("{}\t{}\n", address.ip.to_string(), host);
-  SHOAL_TRY(write_file_atomic(etc / "hosts", hosts, 0644));
-  SHOAL_TRY(write_file_atomic(etc / "hostname", host + "\n", 0644));
-  // Cluster DNS is not there yet: pods resolve what their host resolves.
-  const auto resolv = read_file("/etc/resolv.conf", 65536);
-  SHOAL_TRY(write_file_atomic(etc / "resolv.conf", resolv.value_or(""), 0644));
+    addresses.push_back(address.ip);
+  SHOAL_TRY(write_file_atomic(etc / "hosts", hosts_file(request.pod, addresses), 0644));
+  SHOAL_TRY(write_file_atomic(etc / "hostname", kernel_hostname(request.pod) + "\n", 0644));
+  const auto host = read_file("/etc/resolv.conf", 65536);
+  SHOAL_TRY(
+      write_file_atomic(etc / "resolv.conf", resolv_conf(request.pod, host.value_or("")), 0644));
   return std::vector<runtime::BindMount>{
       {(etc / "hosts").string(), "/etc/hosts", false},
       {(etc / "hostname").string(), "/etc/hostname", false},
       {(etc / "resolv.conf").string(), "/etc/resolv.conf", false}};
+}
+
+// Anybody in the container may write into it.
+Result<> make_message_file(const fs::path& path) {
+  SHOAL_TRY(write_file_atomic(path, "", 0644));
+  if (::chmod(path.c_str(), 0666) != 0)
+    return fail_errno(fmt::format("open {} to all", path.string()));
+  return {};
 }
 
 Result<runtime::ProcessUser> user_of(const PodSpec& pod, const ContainerSpec& container,
@@ -135,6 +150,9 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
                                               : image.working_dir;
   config.user = SHOAL_TRY(user_of(request.pod, container, image, rootfs));
   config.mounts = SHOAL_TRY(write_etc(env, request));
+  config.mounts.push_back(
+      {message_file(env, request.pod.uid, {container.name, request.attempt}).string(),
+       container.termination_log, false});
   SHOAL_TRY(set_privileges(env, container, config));
   config.nofile_hard = request.nofile_hard;
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
@@ -145,6 +163,16 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
 }
 
 }  // namespace
+
+fs::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid,
+                    const ContainerRef& ref) {
+  return env.pod_run_dir(uid) / "bundles" / runtime::shim::container_id(ref);
+}
+
+int stop_signal(const runtime::SandboxEnv& env, const std::string& uid, const ContainerRef& ref) {
+  const auto text = read_file(bundle_dir(env, uid, ref) / kStopSignalFile, 64);
+  return text ? runtime::parse_signal(trim(*text)).value_or(SIGTERM) : SIGTERM;
+}
 
 std::string image_holder(const std::string& uid, const ContainerRef& ref) {
   return uid + "_" + runtime::shim::container_id(ref);
@@ -174,7 +202,7 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
                     ? "CreateContainerConfigError"
                     : "CreateContainerError",
                 spec.error()));
-  const fs::path bundle = bundle_dir(env, uid, id);
+  const fs::path bundle = bundle_dir(env, uid, ref);
   const fs::path logs = env.log_dir(uid, container.name);
   auto made = make_dirs(bundle, 0700);
   if (made)
@@ -183,12 +211,18 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
     made = runtime::drop_old_logs(logs, ref.attempt - 1);
   if (made)
     made = write_file_atomic(bundle / "config.json", *spec, 0600);
+  if (made && !image->info.config.stop_signal.empty())
+    made = write_file_atomic(bundle / kStopSignalFile, image->info.config.stop_signal, 0600);
+  if (made)
+    made = make_message_file(message_file(env, uid, ref));
   if (!made)
     return fail_with(failure("CreateContainerError", made.error()));
   runtime::shim::CreateRequest create;
   create.ref = ref;
   create.bundle = bundle.string();
   create.log_dir = logs.string();
+  create.termination_log = message_file(env, uid, ref).string();
+  create.termination_from_log = container.termination_from_log;
   auto state = runtime::ShimClient(env.socket(uid)).create(create);
   if (!state)
     return fail_with(failure("RunContainerError", state.error()));
@@ -203,7 +237,7 @@ Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& im
     return removed;
   SHOAL_TRY(runtime::remove_rootfs(rootfs_dir(env, uid, id)));
   std::error_code ignored;
-  fs::remove_all(bundle_dir(env, uid, id), ignored);
+  fs::remove_all(bundle_dir(env, uid, ref), ignored);
   fs::remove(rootfs_dir(env, uid, id), ignored);
   return images.release(image_holder(uid, ref));
 }

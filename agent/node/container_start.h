@@ -47,6 +47,11 @@ Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& im
 // finishes the job.
 Result<> teardown_pod(const runtime::SandboxEnv& env, runtime::ImageStore& images,
                       const std::string& uid, runtime::Sweep what = runtime::Sweep::kAll);
+std::filesystem::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid,
+                                 const runtime::shim::ContainerRef& ref);
+// What asks a container to end, as its image has it.
+int stop_signal(const runtime::SandboxEnv& env, const std::string& uid,
+                const runtime::shim::ContainerRef& ref);
 // Who holds the image of a container in the image store.
 std::string image_holder(const std::string& uid, const runtime::shim::ContainerRef& ref);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Taking up what an earlier agent left, and bringing a pod up.
 #include "agent/node/env.h"
+#include "agent/node/pod_etc.h"
 #include "agent/node/pod_resources.h"
 #include "agent/node/pod_worker.h"
 
@@ -45,6 +46,9 @@ void PodWorker::adopted(Result<TakenUp> result) {
                     seen.current->phase == ContainerPhase::kRunning;
   }
   seen_.adopted = true;
+  if (spec_.active_deadline && !node::finished(spec_, seen_))
+    seen_.deadline =
+        context_.clock.now() + (seen_.started + *spec_.active_deadline - context_.clock.wall());
   taking_up_ = seen_.sandbox;  // its network is there; what it is, is known once it is attached
   step_succeeded();
 }
@@ -64,7 +68,7 @@ void PodWorker::start_sandbox() {
   using Out = Result<std::pair<runtime::Sandbox, runtime::ShimEvents>>;
   const auto work = [env = context_.sandboxes,
                      spec =
-                         runtime::SandboxSpec{spec_.uid, spec_.hostname,
+                         runtime::SandboxSpec{spec_.uid, kernel_hostname(spec_),
                                               pod_limits(spec_, context_.pod_pids_max)}]() -> Out {
     runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
     runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));

@@ -101,6 +101,7 @@ void PodWorker::container_ended(std::size_t index, bool news) {
   ContainerSeen& seen = seen_.containers[index];
   probers_[index] = {};
   seen.started = false;
+  seen.in_hook = false;
   seen.ready = false;
   seen.unprobed = false;
   if (!restarts(spec_.restart_of(index), *seen.current))

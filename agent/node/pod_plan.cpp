@@ -100,7 +100,8 @@ Step container_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
     if (alive(container)) {
       if (container.condemned && !container.stop_sent)
         return {StepKind::kStopContainer, i, {}};
-      if (role == Role::kInit || (role == Role::kSidecar && !container.started && !past_init))
+      if (container.in_hook || role == Role::kInit ||
+          (role == Role::kSidecar && !container.started && !past_init))
         break;
       continue;
     }
@@ -118,6 +119,18 @@ Step container_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
       break;
   }
   return wait_until(until);
+}
+
+Step wanted_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
+  if (now < seen.retry_at)
+    return wait_until(seen.retry_at);
+  if (finished(spec, seen))
+    return finish_step(spec, seen);
+  if (!seen.sandbox)
+    return {StepKind::kStartSandbox, 0, {}};
+  if (!seen.network)
+    return {StepKind::kAttachNetwork, 0, {}};
+  return container_step(spec, seen, now);
 }
 
 }  // namespace
@@ -187,7 +200,7 @@ void plan_restart(const PodSpec& spec, std::size_t container, ContainerSeen& see
   const ContainerState& state = *seen.current;
   const auto ran = std::chrono::nanoseconds(state.finished_at_ns - state.started_at_ns);
   if (ran >= kBackoffReset)
-    seen.backoff = std::chrono::seconds(0);
+    seen.backoff = {};
   seen.not_before = now + seen.backoff;
   if (seen.backoff.count() > 0)
     seen.waiting =
@@ -195,7 +208,7 @@ void plan_restart(const PodSpec& spec, std::size_t container, ContainerSeen& see
                                                 go_duration(seen.backoff),
                                                 spec.containers[container].name, pod_text(spec))};
   seen.backoff =
-      seen.backoff.count() == 0 ? kBackoffFirst : std::min(seen.backoff * 2, kBackoffMax);
+      seen.backoff.count() == 0 ? spec.backoff_first : std::min(seen.backoff * 2, spec.backoff_max);
 }
 
 void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now) {
@@ -210,7 +223,9 @@ void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now) {
     seen.not_before = now + kImageRetry;
     return;
   }
-  seen.backoff = seen.backoff.count() ? std::min(seen.backoff * 2, kBackoffMax) : kRetryFirst;
+  seen.backoff = seen.backoff.count()
+                     ? std::min<std::chrono::milliseconds>(seen.backoff * 2, kBackoffMax)
+                     : kRetryFirst;
   seen.not_before = now + seen.backoff;
 }
 
@@ -219,15 +234,12 @@ Step next_step(const PodSpec& spec, const PodSeen& seen, bool wanted, MonoTime n
     return now < seen.retry_at ? wait_until(seen.retry_at) : Step{StepKind::kAdopt, 0, {}};
   if (!wanted)
     return stop_step(spec, seen, now);
-  if (now < seen.retry_at)
-    return wait_until(seen.retry_at);
-  if (finished(spec, seen))
-    return finish_step(spec, seen);
-  if (!seen.sandbox)
-    return {StepKind::kStartSandbox, 0, {}};
-  if (!seen.network)
-    return {StepKind::kAttachNetwork, 0, {}};
-  return container_step(spec, seen, now);
+  if (seen.deadline && now >= *seen.deadline && !finished(spec, seen))
+    return {StepKind::kExpire, 0, {}};
+  Step step = wanted_step(spec, seen, now);
+  if (step.kind == StepKind::kWait && seen.deadline && !finished(spec, seen))
+    sooner(step.until, *seen.deadline);
+  return step;
 }
 
 }  // namespace shoal::node

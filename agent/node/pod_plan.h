@@ -25,8 +25,6 @@
 
 namespace shoal::node {
 
-inline constexpr std::chrono::seconds kBackoffFirst{10};
-inline constexpr std::chrono::seconds kBackoffMax{300};
 inline constexpr std::chrono::minutes kBackoffReset{10};
 inline constexpr std::chrono::seconds kRetryFirst{1};  // of a step that failed
 inline constexpr std::chrono::seconds kRetryMax{60};
@@ -58,13 +56,14 @@ struct ContainerSeen {
   std::uint32_t restarts = 0;
   bool stop_sent = false;            // to the attempt that runs
   std::optional<Waiting> condemned;  // that attempt is to end, and why: a probe or a hook failed
+  bool in_hook = false;              // its postStart hook is under way: those behind it wait
   bool cleaned = true;               // nothing is left of the ended attempt but its state and log
   std::string started_id;            // a container that an earlier agent reported as started
   bool started = false;              // running, and its startup probe has passed
   bool ready = false;                // started, and its readiness probe passes
   bool unprobed = false;  // taken up running, and its first probe is not back: nothing is known
   MonoTime not_before{};  // of the next start
-  std::chrono::seconds backoff{0};
+  std::chrono::milliseconds backoff{0};
   std::optional<Waiting> waiting;  // the last start failed, or is being waited for
   std::string image_id;
 };
@@ -82,6 +81,7 @@ struct PodSeen {
   std::optional<Waiting> failure;  // the pod as a whole is over: its deadline passed, say
   MonoTime retry_at{};             // no step before that, but for stopping
   MonoTime stop_began{};
+  std::optional<MonoTime> deadline;       // of the pod as a whole: activeDeadlineSeconds
   std::optional<MonoTime> drain_until;    // set when the stop began
   std::vector<ContainerSeen> containers;  // as in the spec
 };
@@ -94,6 +94,7 @@ enum class StepKind : std::uint8_t {
   kStartContainer,
   kFree,       // every container has ended for good: all goes but logs and status
   kBeginStop,  // wait for the drain
+  kExpire,     // the pod's deadline has passed
   kStopContainer,
   kTeardown,  // everything goes
   kWait,      // until `until`, or until something happens

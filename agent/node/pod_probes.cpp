@@ -7,23 +7,25 @@ namespace shoal::node {
 using runtime::shim::ContainerState;
 
 namespace {
+constexpr std::chrono::hours kPostStartMax{1};  // Kubernetes knows no bound
 constexpr std::chrono::seconds kTellAgain{60};  // of a failure that goes on
+}  // namespace
+
+ActionTarget PodWorker::target_of(std::size_t index) const {
+  const runtime::shim::ContainerRef& ref = seen_.containers[index].current->ref;
+  return {seen_.addresses.front().ip, context_.sandboxes.socket(spec_.uid),
+          bundle_dir(context_.sandboxes, spec_.uid, ref), ref};
 }
 
 std::unique_ptr<Prober>
 PodWorker::make_prober(std::size_t index, const ProbeSpec& probe, bool passing,
                        void (PodWorker::*on_result)(std::size_t, const ProbeNews&)) {
   const ContainerState& state = *seen_.containers[index].current;
-  const auto& env = context_.sandboxes;
   const Duration age =
       std::max(Duration::zero(), Duration(context_.clock.wall().time_since_epoch() -
                                           std::chrono::nanoseconds(state.started_at_ns)));
   return std::make_unique<Prober>(
-      context_.loop, context_.clock, probe,
-      ActionTarget{seen_.addresses.front().ip, env.socket(spec_.uid),
-                   env.pod_run_dir(spec_.uid) / "bundles" / runtime::shim::container_id(state.ref),
-                   state.ref},
-      context_.clock.now() - age, passing,
+      context_.loop, context_.clock, probe, target_of(index), context_.clock.now() - age, passing,
       [weak = weak_from_this(), index, on_result](const ProbeNews& news) {
         auto self = weak.lock();
         if (!self || self->abandoned_)
@@ -37,11 +39,42 @@ PodWorker::make_prober(std::size_t index, const ProbeSpec& probe, bool passing,
 void PodWorker::container_runs(std::size_t index) {
   const ContainerSpec& container = spec_.containers[index];
   ContainerSeen& seen = seen_.containers[index];
-  if (!container.startup || seen.started)
+  if (seen.started || (!container.post_start && !container.startup))
     return container_started(index);
-  if (seen_.network && !probers_[index].startup)
+  if (!seen_.network || seen.in_hook || probers_[index].startup)
+    return;
+  if (container.post_start)
+    return run_post_start(index);
+  probers_[index].startup = make_prober(index, *container.startup, false, &PodWorker::startup_news);
+}
+
+void PodWorker::run_post_start(std::size_t index) {
+  seen_.containers[index].in_hook = true;
+  probers_[index].hook = std::make_unique<ActionRun>(
+      context_.loop, *spec_.containers[index].post_start, target_of(index), kPostStartMax,
+      [weak = weak_from_this(), index](const ActionResult& result) {
+        if (auto self = weak.lock(); self && !self->abandoned_) {
+          self->post_start_ended(index, result.ok);
+          self->poke();
+        }
+      });
+}
+
+void PodWorker::post_start_ended(std::size_t index, bool ok) {
+  ContainerSeen& seen = seen_.containers[index];
+  seen.in_hook = false;
+  if (!ok) {
+    event("Warning", "FailedPostStartHook", "PostStartHook failed");
+    seen.condemned = Waiting{"FailedPostStartHook", "FailedPostStartHook"};
+    condemned_grace_[index] = spec_.grace;
+    return;
+  }
+  if (spec_.containers[index].startup)
     probers_[index].startup =
-        make_prober(index, *container.startup, false, &PodWorker::startup_news);
+        make_prober(index, *spec_.containers[index].startup, false, &PodWorker::startup_news);
+  else
+    container_started(index);
+  report();
 }
 
 void PodWorker::container_started(std::size_t index) {

@@ -2,8 +2,10 @@
 #include "agent/node/pod_spec.h"
 
 #include "agent/api/quantity.h"
+#include "agent/api/restart_backoff.h"
 #include "agent/node/env.h"
 #include "agent/node/json_fields.h"
+#include "agent/node/pod_etc.h"
 #include "runtime/shim/protocol.h"
 
 #include <boost/json.hpp>
@@ -117,6 +119,16 @@ Result<ContainerSpec> read_container(const json::object& container,
             {text_at(*port, "name"),
              static_cast<std::uint16_t>(number_at(*port, "containerPort").value_or(0)),
              text_at(*port, "protocol")});
+  if (const json::object* hooks = object_at(container, "lifecycle")) {
+    if (const json::object* hook = object_at(*hooks, "postStart"))
+      out.post_start = SHOAL_TRY(read_action(*hook, out.ports, "postStart"));
+    if (const json::object* hook = object_at(*hooks, "preStop"))
+      out.pre_stop = SHOAL_TRY(read_action(*hook, out.ports, "preStop"));
+  }
+  if (const std::string path = text_at(container, "terminationMessagePath"); !path.empty())
+    out.termination_log = path;
+  out.termination_from_log =
+      text_at(container, "terminationMessagePolicy") == "FallbackToLogsOnError";
   out.startup = SHOAL_TRY(read_probe(container, "startupProbe", out.ports));
   out.liveness = SHOAL_TRY(read_probe(container, "livenessProbe", out.ports));
   out.readiness = SHOAL_TRY(read_probe(container, "readinessProbe", out.ports));
@@ -126,6 +138,34 @@ Result<ContainerSpec> read_container(const json::object& container,
   if (const json::object* security = object_at(container, "securityContext"))
     read_security(*security, out);
   return out;
+}
+
+Result<> read_names(const json::object& spec, PodSpec& out) {
+  constexpr std::size_t kHostnameMax = 64;  // the kernel's
+  out.subdomain = text_at(spec, "subdomain");
+  out.hostname_is_fqdn = flag_at(spec, "setHostnameAsFQDN");
+  if (const std::string name = kernel_hostname(out); name.size() > kHostnameMax)
+    return fail(Errc::kInvalid,
+                fmt::format("Failed to construct FQDN from pod hostname and cluster domain, FQDN "
+                            "{} is too long (64 characters is the max, {} characters requested)",
+                            name, name.size()));
+  if (const json::array* aliases = array_at(spec, "hostAliases"))
+    for (const json::value& value : *aliases)
+      if (const json::object* alias = value.if_object())
+        out.host_aliases.push_back({text_at(*alias, "ip"), texts_at(*alias, "hostnames")});
+  out.dns_none = text_at(spec, "dnsPolicy") == "None";
+  const json::object* dns = object_at(spec, "dnsConfig");
+  if (!dns)
+    return {};
+  out.dns.nameservers = texts_at(*dns, "nameservers");
+  out.dns.searches = texts_at(*dns, "searches");
+  if (const json::array* options = array_at(*dns, "options"))
+    for (const json::value& entry : *options)
+      if (const json::object* option = entry.if_object()) {
+        const std::string value = text_at(*option, "value");
+        out.dns.options.push_back(text_at(*option, "name") + (value.empty() ? "" : ":" + value));
+      }
+  return {};
 }
 
 Result<> read_containers(const json::array& list, const json::object& spec, bool init,
@@ -196,6 +236,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   out.hostname = text_at(*spec, "hostname");
   if (out.hostname.empty())
     out.hostname = pod.name.substr(0, 63);
+  SHOAL_TRY(read_names(*spec, out));
   const std::string policy = text_at(*spec, "restartPolicy");
   out.restart = policy == "Never"       ? RestartPolicy::kNever
                 : policy == "OnFailure" ? RestartPolicy::kOnFailure
@@ -205,6 +246,12 @@ Result<PodSpec> read_pod(const store::Object& pod) {
                          ? number_at(*metadata, "deletionGracePeriodSeconds")
                          : number_at(*spec, "terminationGracePeriodSeconds");
   out.grace = std::chrono::seconds(std::max<std::int64_t>(0, grace.value_or(30)));
+  if (const auto deadline = number_at(*spec, "activeDeadlineSeconds"))
+    out.active_deadline = std::chrono::seconds(*deadline);
+  const api::RestartBackoff backoff = SHOAL_TRY(api::restart_backoff(*metadata));
+  out.backoff_first =
+      backoff.first.value_or(std::min(out.backoff_first, backoff.max.value_or(out.backoff_first)));
+  out.backoff_max = backoff.max.value_or(std::max(out.backoff_max, out.backoff_first));
   if (const json::object* security = object_at(*spec, "securityContext"))
     read_groups(*security, out);
   const json::array* containers = array_at(*spec, "containers");

@@ -16,6 +16,9 @@
 
 namespace shoal::node {
 
+inline constexpr std::chrono::seconds kBackoffFirst{10};
+inline constexpr std::chrono::seconds kBackoffMax{300};
+
 enum class RestartPolicy : std::uint8_t { kAlways, kOnFailure, kNever };
 enum class PullPolicy : std::uint8_t { kAlways, kIfNotPresent, kNever };
 
@@ -75,7 +78,11 @@ struct ContainerSpec {
   std::vector<EnvFrom> env_from;  // before env
   std::string working_dir;       // empty: the image's
   std::vector<ContainerPort> ports;
-  std::optional<ProbeSpec> startup;  // the other two begin when it has passed
+  std::optional<Action> post_start;
+  std::optional<Action> pre_stop;
+  std::string termination_log = "/dev/termination-log";  // in the container
+  bool termination_from_log = false;                     // of one that failed and left none
+  std::optional<ProbeSpec> startup;                      // the other two begin when it has passed
   std::optional<ProbeSpec> liveness;
   std::optional<ProbeSpec> readiness;
   runtime::ResourceLimits limits;
@@ -92,13 +99,34 @@ struct ContainerSpec {
   bool operator==(const ContainerSpec&) const = default;
 };
 
+struct HostAlias {
+  std::string ip;
+  std::vector<std::string> names;
+  bool operator==(const HostAlias&) const = default;
+};
+
+struct DnsConfig {
+  std::vector<std::string> nameservers;
+  std::vector<std::string> searches;
+  std::vector<std::string> options;  // "ndots:5", "rotate"
+  bool operator==(const DnsConfig&) const = default;
+};
+
 struct PodSpec {
   std::string ns;
   std::string name;
   std::string uid;
   std::string hostname;
+  std::string subdomain;
+  bool hostname_is_fqdn = false;
+  std::vector<HostAlias> host_aliases;
+  bool dns_none = false;  // nothing of the host's
+  DnsConfig dns;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};
+  std::chrono::milliseconds backoff_first = kBackoffFirst;
+  std::chrono::milliseconds backoff_max = kBackoffMax;
+  std::optional<std::chrono::seconds> active_deadline;
   bool deleting = false;                           // metadata.deletionTimestamp is set
   std::optional<std::uint32_t> fs_group;           // owns the volumes
   std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them

@@ -24,6 +24,34 @@ std::string reason_of_end(const ContainerState& state) {
   return state.exit_code == 0 ? "Completed" : "Error";
 }
 
+constexpr std::size_t kPodMessagesBytesMax = 12 * 1024;  // of all containers, as in Kubernetes
+
+// At most max bytes, and what is no UTF-8 replaced: it is to be JSON.
+std::string readable(std::string_view text, std::size_t max) {
+  std::string out;
+  while (!text.empty() && out.size() < max) {
+    const auto lead = static_cast<unsigned char>(text[0]);
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xc2 ? 0
+                               : lead < 0xe0 ? 2
+                               : lead < 0xf0 ? 3
+                               : lead < 0xf5 ? 4
+                                             : 0;
+    const auto goes_on = [&](std::size_t i) {
+      return (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80;
+    };
+    bool good = length > 0 && length <= text.size() && out.size() + length <= max;
+    for (std::size_t i = 1; good && i < length; ++i)
+      good = goes_on(i);
+    if (good)
+      out += text.substr(0, length);
+    else
+      out += '?';
+    text.remove_prefix(good ? length : 1);
+  }
+  return out;
+}
+
 json::object terminated(const PodSpec& spec, const ContainerState& state) {
   json::object out{{"exitCode", state.exit_code},
                    {"reason", reason_of_end(state)},
@@ -32,6 +60,8 @@ json::object terminated(const PodSpec& spec, const ContainerState& state) {
                    {"containerID", container_id_text(spec, state)}};
   if (state.signal)
     out["signal"] = state.signal;
+  if (!state.message.empty())
+    out["message"] = readable(state.message, kPodMessagesBytesMax / spec.containers.size());
   return out;
 }
 

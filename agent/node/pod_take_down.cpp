@@ -56,6 +56,7 @@ void PodWorker::free_sandbox() {
 // Every host sees the deletion itself and takes the pod out of its rings. It is probed to its end:
 // a service that has nothing better goes on with it as long as it answers.
 void PodWorker::begin_stop() {
+  stop_again();  // one that is being stopped by itself has no more time than the others
   seen_.stop_began = context_.clock.now();
   seen_.drain_until = seen_.stop_began + std::min<Duration>(spec_.grace, kDrainMax);
   take_drain();
@@ -74,6 +75,16 @@ void PodWorker::look_at_drain() {
     poke();
 }
 
+// The pod's deadline has passed: it is stopped as if it were deleted, and failed.
+void PodWorker::expire() {
+  seen_.failure = Waiting{std::string(kDeadlineExceeded),
+                          "Pod was active on the node longer than the specified deadline"};
+  event("Normal", seen_.failure->reason, seen_.failure->message);
+  stop_again();  // also what is being stopped by itself
+}
+
+// The preStop hook first; the grace is for both. Told again, with less of it, the hook is cut
+// short.
 void PodWorker::stop_one(std::size_t index) {
   ContainerSeen& seen = seen_.containers[index];
   seen.stop_sent = true;
@@ -85,14 +96,40 @@ void PodWorker::stop_one(std::size_t index) {
             : grace_left(spec_.grace, context_.clock.now() - seen_.stop_began);
   event("Normal", "Killing",
         alone ? seen.condemned->message : "Stopping container " + spec_.containers[index].name);
-  const auto work = [client = runtime::ShimClient(context_.sandboxes.socket(spec_.uid)),
-                     ref = seen.current->ref, grace] { return client.stop(ref, SIGTERM, grace); };
-  on_worker(work, [this, index](Result<> result) {
+  const std::optional<Action>& hook = spec_.containers[index].pre_stop;
+  if (!hook || grace.count() == 0 || probers_[index].stopping || !seen_.network)
+    return send_stop(index, grace);
+  probers_[index].stopping = true;
+  const MonoTime began = context_.clock.now();
+  probers_[index].hook = std::make_unique<ActionRun>(
+      context_.loop, *hook, target_of(index), grace,
+      [weak = weak_from_this(), index, grace, began](const ActionResult& result) {
+        auto self = weak.lock();
+        if (!self || self->abandoned_)
+          return;
+        if (!result.ok)
+          self->event("Warning", "FailedPreStopHook", "PreStopHook failed");
+        self->send_stop(index,
+                        std::max(grace_left(grace, self->context_.clock.now() - began), kGraceMin));
+      });
+}
+
+void PodWorker::send_stop(std::size_t index, std::chrono::seconds grace) {
+  probers_[index].hook.reset();
+  const auto work = [&env = context_.sandboxes, uid = spec_.uid,
+                     ref = seen_.containers[index].current->ref, grace] {
+    return runtime::ShimClient(env.socket(uid)).stop(ref, stop_signal(env, uid, ref), grace);
+  };
+  const auto then = [this, index](Result<> result) {
     if (result || result.error().code() == Errc::kNotFound)
       return;
     seen_.containers[index].stop_sent = false;
     step_failed(result.error(), "FailedKillPod");
-  });
+  };
+  // A hook ends whenever it does, perhaps while a step is under way.
+  if (busy_)
+    return beside(work, then);
+  on_worker(work, then);
 }
 
 void PodWorker::teardown() {

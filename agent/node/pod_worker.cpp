@@ -100,6 +100,8 @@ void PodWorker::run(const Step& step) {
     return free_sandbox();
   case StepKind::kBeginStop:
     return begin_stop();
+  case StepKind::kExpire:
+    return expire();
   case StepKind::kStopContainer:
     return stop_one(step.container);
   case StepKind::kTeardown:

@@ -23,7 +23,9 @@ namespace shoal::node {
 
 struct ContainerProbers {
   std::unique_ptr<Prober> startup, liveness, readiness;
-  std::string told;  // the failure that the last event was about
+  std::unique_ptr<ActionRun> hook;
+  bool stopping = false;  // its preStop hook has begun
+  std::string told;       // the failure that the last event was about
   MonoTime told_at{};
 };
 
@@ -53,6 +55,8 @@ private:
   void run(const Step& step);
   template <class Work, class Then>
   void on_worker(Work work, Then then);
+  template <class Work, class Then>
+  void beside(Work work, Then then);
 
   void adopt();
   void adopted(Result<TakenUp> result);
@@ -69,6 +73,11 @@ private:
   bool take_drain();
   void shorten_drain();
   void stop_one(std::size_t index);
+  void send_stop(std::size_t index, std::chrono::seconds grace);
+  void expire();
+  void run_post_start(std::size_t index);
+  void post_start_ended(std::size_t index, bool ok);
+  ActionTarget target_of(std::size_t index) const;
   void stop_again();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
@@ -120,6 +129,21 @@ private:
   std::optional<boost::json::object> reported_;        // to the cluster, by this agent
   std::optional<boost::json::object> noted_;           // on disk, for the next one
 };
+
+// The same for what is no step: it holds no step up.
+template <class Work, class Then>
+void PodWorker::beside(Work work, Then then) {
+  boost::asio::post(context_.workers,
+                    [self = shared_from_this(), work = std::move(work), then = std::move(then)] {
+                      auto result = std::make_shared<decltype(work())>(work());
+                      boost::asio::post(self->context_.loop, [self, result, then] {
+                        if (self->abandoned_)
+                          return;
+                        then(std::move(*result));
+                        self->poke();
+                      });
+                    });
+}
 
 // Runs work on a worker thread, then `then(result)` on the loop, then looks for the next step.
 template <class Work, class Then>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/store/replica.h"
 
+#include "agent/store/compact_json.h"
+
 #include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -51,9 +53,9 @@ std::string_view string_at(const json::object& object, std::string_view outer,
 }
 
 // The host that writes an object's status; empty: nobody, the stored status counts.
-std::string_view reporting_host(const Object& object) {
+std::string_view reporting_host(const Object& object, const json::object& body) {
   if (object.resource == "pods")
-    return string_at(object.body, "spec", "nodeName");
+    return string_at(body, "spec", "nodeName");
   if (object.resource == "nodes")
     return object.name;
   return {};
@@ -82,8 +84,13 @@ std::string object_key(std::string_view resource, std::string_view ns, std::stri
 
 struct Replica::Impl {
   struct Entry {
-    Event event;       // the stored value; always present
+    SharedText value;  // as stored; always present
+    Revision create_revision = 0;
+    Revision revision = 0;
     ObjectPtr object;  // null for values that are not objects
+    Event event(std::string_view key) const {
+      return {std::string(key), value, create_revision, revision};
+    }
   };
   struct Reported {
     std::string uid;
@@ -121,8 +128,9 @@ struct Replica::Impl {
       std::erase_if(subscribers, [](const auto& s) { return !s->active; });
   }
 
-  const Reported* report_for(const std::string& key, const Object& object) const {
-    const std::string_view host = reporting_host(object);
+  const Reported* report_for(const std::string& key, const Object& object,
+                             const json::object& body) const {
+    const std::string_view host = reporting_host(object, body);
     if (host.empty())
       return nullptr;
     const auto by_origin = reports.find(key);
@@ -139,35 +147,45 @@ struct Replica::Impl {
     const std::optional<KeyParts> parts = parse_object_key(event.key);
     if (!parts)
       return nullptr;
+    ParseMemory memory;
     boost::system::error_code error;
-    json::value body = json::parse(*event.value, error);
-    if (error || !body.is_object())
+    json::value parsed = json::parse(*event.value, error, memory.storage());
+    if (error || !parsed.is_object())
       return nullptr;
-    auto object = std::make_shared<Object>();
-    object->resource = parts->resource;
-    object->ns = parts->ns;
-    object->name = parts->name;
-    object->revision = event.revision;
-    object->create_revision = event.create_revision;
-    object->body = std::move(body.get_object());
-    set_resource_version(object->body, event.revision);
-    object->uid = string_at(object->body, "metadata", "uid");
-    if (const Reported* report = report_for(event.key, *object))
-      object->body["status"] = report->status;
-    return object;
+    json::object& body = parsed.get_object();
+    set_resource_version(body, event.revision);
+    Object object;
+    object.resource = parts->resource;
+    object.ns = parts->ns;
+    object.name = parts->name;
+    object.revision = event.revision;
+    object.create_revision = event.create_revision;
+    object.uid = string_at(body, "metadata", "uid");
+    if (const Reported* report = report_for(event.key, object, body))
+      body["status"] = report->status;
+    return with_body(object, body);
+  }
+
+  // The same object with that body, which it holds in one piece.
+  static ObjectPtr with_body(const Object& object, const json::object& body) {
+    return std::make_shared<Object>(Object{object.resource, object.ns, object.name, object.uid,
+                                           object.revision, object.create_revision, compact(body)});
   }
 
   static ObjectPtr at_deletion(const ObjectPtr& last, Revision revision) {
-    auto gone = std::make_shared<Object>(*last);
-    gone->revision = revision;
-    set_resource_version(gone->body, revision);
-    return gone;
+    ParseMemory memory;
+    json::object body(last->body, memory.storage());
+    set_resource_version(body, revision);
+    return std::make_shared<Object>(Object{last->resource, last->ns, last->name, last->uid,
+                                           revision, last->create_revision, compact(body)});
   }
 
   void put(const Event& event) {
     Entry& entry = entries[event.key];
     const ObjectPtr before = std::move(entry.object);
-    entry.event = event;
+    entry.value = event.value;
+    entry.create_revision = event.create_revision;
+    entry.revision = event.revision;
     entry.object = build(event);
     const ObjectPtr now = entry.object;
     if (before && now && before->uid == now->uid) {
@@ -197,7 +215,7 @@ struct Replica::Impl {
     if (event.revision <= revision)
       return;  // known, or overtaken by something known
     if (const auto found = entries.find(event.key);
-        found != entries.end() && found->second.event.revision >= event.revision)
+        found != entries.end() && found->second.revision >= event.revision)
       return;
     if (const auto tombstone = tombstones.find(event.key); tombstone != tombstones.end()) {
       if (tombstone->second >= event.revision)
@@ -238,17 +256,18 @@ struct Replica::Impl {
     if (found == entries.end() || !found->second.object)
       return;
     const ObjectPtr before = found->second.object;
-    const Reported* report = report_for(key, *before);
+    const Reported* report = report_for(key, *before, before->body);
     ObjectPtr now;
     if (report) {
       const json::value* shown = before->body.if_contains("status");
       if (shown && shown->is_object() && shown->get_object() == report->status)
         return;
-      auto merged = std::make_shared<Object>(*before);
-      merged->body["status"] = report->status;
-      now = std::move(merged);
+      ParseMemory memory;
+      json::object body(before->body, memory.storage());
+      body["status"] = report->status;
+      now = with_body(*before, body);
     } else {
-      now = build(found->second.event);
+      now = build(found->second.event(key));
       if (!now || now->body == before->body)
         return;
     }
@@ -282,14 +301,14 @@ std::optional<Event> Replica::value(std::string_view key) const {
   const auto found = impl_->entries.find(key);
   if (found == impl_->entries.end())
     return std::nullopt;
-  return found->second.event;
+  return found->second.event(key);
 }
 
 void Replica::for_each_value(std::string_view prefix,
                              const std::function<void(const Event&)>& visit) const {
   for (auto it = impl_->entries.lower_bound(prefix);
        it != impl_->entries.end() && it->first.starts_with(prefix); ++it)
-    visit(it->second.event);
+    visit(it->second.event(it->first));
 }
 
 Revision Replica::revision() const { return impl_->revision; }
@@ -338,7 +357,7 @@ void Replica::reset(const Snapshot& snapshot) {
     named.insert(event.key);
   std::vector<std::string> gone;
   for (const auto& [key, entry] : impl_->entries)
-    if (entry.event.revision <= snapshot.revision && !named.contains(key))
+    if (entry.revision <= snapshot.revision && !named.contains(key))
       gone.push_back(key);
   for (const std::string& key : gone)
     impl_->erase(key, snapshot.revision);

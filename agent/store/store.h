@@ -16,6 +16,7 @@
 #pragma once
 
 #include "netplane/base/result.h"
+#include "netplane/base/shared_text.h"
 
 #include <cstdint>
 #include <functional>
@@ -47,12 +48,13 @@ struct Txn {
   std::vector<Op> ops;  // at most one for a key
 };
 
-// A committed change of one key; also how a value is carried to replicas.
+// A committed change of one key; also how a value is carried to replicas. Its copies share the
+// value, so that the replica and gossip hold it once.
 struct Event {
   std::string key;
-  std::optional<std::string> value;  // absent: deleted
-  Revision create_revision = 0;      // of the key's present life
-  Revision revision = 0;             // of this change
+  SharedText value;              // absent: deleted
+  Revision create_revision = 0;  // of the key's present life
+  Revision revision = 0;         // of this change
   bool operator==(const Event&) const = default;
 };
 

@@ -359,6 +359,10 @@ std::optional<IpAddress> node_lan_v6(const Object& node) {
   return internal_ip(node, IpFamily::kV6);
 }
 
+bool node_answers(const Object& node) {
+  return find_string(node.body, "status.nodeInfo.kubeProxyVersion") == kProxyAnswers;
+}
+
 std::vector<IpPrefix> node_pod_cidrs(const Object& node) {
   std::vector<IpPrefix> out;
   const auto add = [&](std::string_view text) {

@@ -80,6 +80,10 @@ bool node_reports_ready(const Object& node);
 bool node_schedulable(const Object& node);                   // spec.unschedulable is not set
 std::optional<IpAddress> node_underlay(const Object& node);  // its first IPv4 InternalIP
 std::optional<IpAddress> node_lan_v6(const Object& node);    // its first IPv6 one
+// What a host's data plane says of itself (status.nodeInfo.kubeProxyVersion): that it can be asked
+// whose a connection is. Builds that cannot be asked say nothing.
+inline constexpr std::string_view kProxyAnswers = "shoal-dsr-2";
+bool node_answers(const Object& node);
 std::vector<IpPrefix> node_pod_cidrs(const Object& node);
 std::string_view node_zone(const Object& node);  // topology.kubernetes.io/zone, "" when unknown
 

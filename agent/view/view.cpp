@@ -5,6 +5,8 @@
 #include "agent/view/facts.h"
 
 #include <algorithm>
+#include <tuple>
+#include <unordered_set>
 #include <utility>
 
 namespace shoal::view {
@@ -13,7 +15,34 @@ Ref ref_of(const Object& object) { return {object.resource, object.ns, object.na
 
 namespace {
 
-using Bucket = std::map<Ref, ObjectPtr>;
+// Objects know their names: nothing is held of these beside them.
+struct ByRef {
+  bool operator()(const ObjectPtr& a, const ObjectPtr& b) const {
+    return std::tie(a->resource, a->ns, a->name) < std::tie(b->resource, b->ns, b->name);
+  }
+};
+using Bucket = std::set<ObjectPtr, ByRef>;
+
+using Name = std::pair<std::string_view, std::string_view>;  // within a resource
+struct ByName {
+  using is_transparent = void;
+  static Name name(const ObjectPtr& object) { return {object->ns, object->name}; }
+  static Name name(const Name& of) { return of; }
+  bool operator()(const auto& a, const auto& b) const { return name(a) < name(b); }
+};
+
+struct UidHash {
+  using is_transparent = void;
+  std::size_t operator()(std::string_view uid) const { return std::hash<std::string_view>()(uid); }
+  std::size_t operator()(const ObjectPtr& object) const { return (*this)(object->uid); }
+};
+struct SameUid {
+  using is_transparent = void;
+  static std::string_view uid(const ObjectPtr& object) { return object->uid; }
+  static std::string_view uid(std::string_view of) { return of; }
+  bool operator()(const auto& a, const auto& b) const { return uid(a) == uid(b); }
+};
+
 using IndexMap = std::unordered_map<std::string, Bucket>;
 
 enum IndexId : std::size_t {
@@ -34,13 +63,7 @@ std::string joined(std::string_view a, std::string_view b, std::string_view c = 
   return key;
 }
 
-std::vector<ObjectPtr> values(const Bucket& bucket) {
-  std::vector<ObjectPtr> out;
-  out.reserve(bucket.size());
-  for (const auto& [ref, object] : bucket)
-    out.push_back(object);
-  return out;
-}
+std::vector<ObjectPtr> values(const Bucket& bucket) { return {bucket.begin(), bucket.end()}; }
 
 // Calls put(index, key) for every entry that the object has in the indexes.
 template <class Put>
@@ -72,9 +95,8 @@ void for_each_entry(const Object& object, Put put) {
 }  // namespace
 
 struct View::Impl {
-  std::map<std::string, std::map<std::pair<std::string, std::string>, ObjectPtr>, std::less<>>
-      objects;
-  std::unordered_map<std::string, ObjectPtr> by_uid;
+  std::map<std::string, std::set<ObjectPtr, ByName>, std::less<>> objects;
+  std::unordered_set<ObjectPtr, UidHash, SameUid> by_uid;
   IndexMap indexes[kIndexCount];
 
   std::map<std::uint64_t, std::function<void(const Change&)>> listeners;
@@ -91,42 +113,38 @@ struct View::Impl {
   }
 
   void take_out(const ObjectPtr& object) {
-    const Ref ref = ref_of(*object);
     for_each_entry(*object, [&](IndexId index, const std::string& key) {
       const auto found = indexes[index].find(key);
       if (found == indexes[index].end())
         return;
-      found->second.erase(ref);
+      found->second.erase(object);
       if (found->second.empty())
         indexes[index].erase(found);
     });
-    if (const auto found = by_uid.find(object->uid);
-        found != by_uid.end() && found->second == object)
+    if (const auto found = by_uid.find(object); found != by_uid.end() && *found == object)
       by_uid.erase(found);
   }
 
   void put_in(const ObjectPtr& object) {
-    const Ref ref = ref_of(*object);
     for_each_entry(*object, [&](IndexId index, const std::string& key) {
-      indexes[index][key].insert_or_assign(ref, object);
+      indexes[index][key].insert(object);
     });
-    if (!object->uid.empty())
-      by_uid.insert_or_assign(object->uid, object);
+    if (object->uid.empty())
+      return;
+    by_uid.erase(object);
+    by_uid.insert(object);
   }
 
   void store(ObjectPtr object, bool deleted) {
     auto& of_kind = objects[object->resource];
-    const std::pair key{object->ns, object->name};
-    const auto found = of_kind.find(key);
-    if (found != of_kind.end()) {
-      take_out(found->second);
-      if (deleted)
-        of_kind.erase(found);
+    if (const auto found = of_kind.find(object); found != of_kind.end()) {
+      take_out(*found);
+      of_kind.erase(found);
     }
     if (deleted)
       return;
     put_in(object);
-    of_kind.insert_or_assign(key, std::move(object));
+    of_kind.insert(std::move(object));
   }
 };
 
@@ -137,13 +155,13 @@ ObjectPtr View::get(std::string_view resource, std::string_view ns, std::string_
   const auto of_kind = impl_->objects.find(resource);
   if (of_kind == impl_->objects.end())
     return nullptr;
-  const auto found = of_kind->second.find({std::string(ns), std::string(name)});
-  return found == of_kind->second.end() ? nullptr : found->second;
+  const auto found = of_kind->second.find(Name{ns, name});
+  return found == of_kind->second.end() ? nullptr : *found;
 }
 
 ObjectPtr View::by_uid(std::string_view uid) const {
-  const auto found = impl_->by_uid.find(std::string(uid));
-  return found == impl_->by_uid.end() ? nullptr : found->second;
+  const auto found = impl_->by_uid.find(uid);
+  return found == impl_->by_uid.end() ? nullptr : *found;
 }
 
 std::vector<ObjectPtr> View::list(std::string_view resource, std::string_view ns) const {
@@ -151,10 +169,9 @@ std::vector<ObjectPtr> View::list(std::string_view resource, std::string_view ns
   const auto of_kind = impl_->objects.find(resource);
   if (of_kind == impl_->objects.end())
     return out;
-  auto it = ns.empty() ? of_kind->second.begin()
-                       : of_kind->second.lower_bound({std::string(ns), std::string()});
-  for (; it != of_kind->second.end() && (ns.empty() || it->first.first == ns); ++it)
-    out.push_back(it->second);
+  auto it = ns.empty() ? of_kind->second.begin() : of_kind->second.lower_bound(Name{ns, {}});
+  for (; it != of_kind->second.end() && (ns.empty() || (*it)->ns == ns); ++it)
+    out.push_back(*it);
   return out;
 }
 
@@ -220,10 +237,10 @@ std::vector<ObjectPtr> View::services_selecting(const Object& pod) const {
         impl_->bucket(kBySelector, joined(pod.ns, key, std::string_view(value.get_string())));
     if (!candidates)
       continue;
-    for (const auto& [ref, service] : *candidates)
+    for (const ObjectPtr& service : *candidates)
       if (api::LabelSelector::from_labels(api::find_object(service->body, "spec.selector"))
               .matches(pod_labels))
-        found.emplace(ref, service);
+        found.insert(service);
   }
   return values(found);
 }

@@ -51,6 +51,11 @@ struct shoal_frontend_key {
 
 enum shoal_frontend_flags {
 	SHOAL_FE_RESTRICTED = 1, /* outside clients are held against shoal_source_ranges */
+	/*
+	 * Connections may have entries of their own that the ring knows nothing of: of the time when the service had session
+	 * affinity, or of a build that kept one for each.
+	 */
+	SHOAL_FE_ENTRIES = 2,
 };
 
 /*
@@ -158,6 +163,8 @@ enum shoal_backend_flags {
 	 * the stack, and the reply comes back here; no DSR. Goes with SHOAL_CONFIG_SNAT.
 	 */
 	SHOAL_BE_SNAT = 16,
+	/* Its host is alive, as far as this one knows, and understands questions about flows (DSR, below). */
+	SHOAL_BE_ANSWERS = 32,
 };
 
 struct shoal_backend {
@@ -296,9 +303,18 @@ enum shoal_flow_flags {
 	 * both be its own address), so the reply's destination becomes the pod's address.
 	 */
 	SHOAL_FLOW_HAIRPIN = 2,
-	SHOAL_FLOW_OPEN = 4, /* more than a SYN was seen: its client has been answered */
+	SHOAL_FLOW_OPEN = 4, /* more than a SYN and its answer was seen */
 	SHOAL_FLOW_ASK = 8, /* FORWARD: the backend's host has not said that it has the flow; it is asked each time */
+	/*
+	 * REVERSE, until it is OPEN: a SYN was answered, and the client's next packet must acknowledge `epoch`. A SYN
+	 * that comes late, or is forged, is its slot's present owner's: what the client then sends on its connection
+	 * acknowledges something else, so it is not that owner's, and goes on to the one before.
+	 */
+	SHOAL_FLOW_ANSWERED = 16,
 };
+
+/* How much of a backend's first data may be acknowledged by the first packet that is seen of its client. */
+#define SHOAL_FIRST_ACK_BYTES (1U << 20)
 
 /* An open TCP flow that was idle for so long may be begun anew, where its backend gets nobody new. */
 #define SHOAL_OPEN_IDLE_S 60
@@ -314,7 +330,7 @@ struct shoal_flow {
 	__be16 port;
 	__u16 generation; /* FORWARD: of the backend's lease */
 	__u32 backend; /* FORWARD: id, with epoch */
-	__u32 epoch;
+	__u32 epoch; /* of the id; REVERSE: see SHOAL_FLOW_ANSWERED */
 	__u32 service;
 	__u32 seen_s; /* CLOCK_MONOTONIC, coarse; refreshed at most once a second */
 	__be32 node; /* FORWARD: as in shoal_backend */
@@ -396,7 +412,8 @@ struct shoal_udp_pick {
  *   source  02, 'D', then the lease generation (16 bits), then the target port (16 bits), network order
  *   dest    02, 'd', then the low 32 bits of the backend's address; or 02, 'h', when that is the host's own
  *           02, 'D' or 'H': the same as a question: the slot has had other owners. Whose flow it is not, who has no
- *           REVERSE entry of it, sends the frame back with 02, 'n', and the balancer asks the owner before.
+ *           REVERSE entry of it, sends the frame back with 02, 'n', and the balancer asks the owner before. Only hosts
+ *           that will answer are asked (SHOAL_BE_ANSWERS); the others come last, and get the frame as theirs.
  * The receiver completes the address from its own pod CIDR of that family (IPv6: shoal_config), or from its own
  * address, and compares the generation with its lease. Generation 0 is no lease's: the backend was written down by
  * hand, and is whoever has the address. Pod-to-pod packets use SHOAL_VNI_POD, destination SHOAL_OVERLAY_MAC. The

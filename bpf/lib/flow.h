@@ -18,7 +18,7 @@ static __always_inline void flow_touch(struct shoal_flow *flow, const struct sho
 		return;
 	if ((p->tcp_flags & (TCP_FIN | TCP_RST)) && !(flow->flags & SHOAL_FLOW_CLOSING))
 		flow->flags |= SHOAL_FLOW_CLOSING;
-	if (!is_syn(p) && !(flow->flags & SHOAL_FLOW_OPEN))
+	if (!(p->tcp_flags & (TCP_SYN | TCP_RST)) && !(flow->flags & SHOAL_FLOW_OPEN))
 		flow->flags |= SHOAL_FLOW_OPEN;
 }
 
@@ -84,6 +84,24 @@ static __always_inline void reply_key(struct shoal_flow_key *key, const struct s
 	key->dir = SHOAL_FLOW_REVERSE;
 }
 
+/*
+ * Is p of the connection whose beginning this entry has seen? Not where its SYN has not been answered, or p answers
+ * something else. Of what answers nothing, a packet that an ICMP error quotes for one, that cannot be told.
+ */
+static __always_inline bool flow_has(const struct shoal_flow *flow, const struct shoal_pkt *p)
+{
+	if (!(p->tcp_flags & TCP_ACK) || flow->flags & (SHOAL_FLOW_OPEN | SHOAL_FLOW_HAIRPIN))
+		return true;
+	return flow->flags & SHOAL_FLOW_ANSWERED && bpf_ntohl(p->tcp_ack) - flow->epoch < SHOAL_FIRST_ACK_BYTES;
+}
+
+/* The backend has answered the SYN with a sequence number of its own. */
+static __always_inline void flow_answered(struct shoal_flow *flow, __be32 seq)
+{
+	flow->epoch = bpf_ntohl(seq) + 1;
+	flow->flags = (flow->flags & ~SHOAL_FLOW_OPEN) | SHOAL_FLOW_ANSWERED;
+}
+
 /* Does this host know the flow of p to this backend? */
 static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct shoal_addr *backend,
 					 __be16 backend_port)
@@ -96,7 +114,7 @@ static __always_inline bool flow_is_here(const struct shoal_pkt *p, const struct
 		addr_copy(&key.daddr,
 			  &p->key.daddr); /* its own backend sees the VIP as its client, see flow_expect_hairpin */
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
-	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) &&
+	return flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr) && flow_has(flow, p) &&
 	       (!(flow->flags & SHOAL_FLOW_CLOSING) || now_s() - flow->seen_s <= SHOAL_CLOSED_S);
 }
 
@@ -138,10 +156,13 @@ enum flow_ways {
 #define OWNER_ASK (1ULL << 32) /* of what its host must be asked */
 #define OWNER_NONE (1ULL << 33) /* nobody has the flow; the id is the slot's present owner */
 
+#define OWNERS (SHOAL_SLOT_FORMER + 1) /* of a slot, with the present one */
+
 /*
  * Who of a slot's owners, the present one and the former ones, has the open TCP flow of p: the first that has not been
- * asked in vain (`tried` of them have) and may. Returns its id with the bits above; 0 in its place: nobody. `ways`:
- * enum flow_ways. Out of line: slots that have moved are few.
+ * asked in vain (`tried` of them have) and may. One whose host would not answer, a dead one or of an earlier build, hides
+ * nobody: it comes after all others, and is not asked. Returns its id with the bits above; 0 in its place: nobody.
+ * `ways`: enum flow_ways. Out of line: slots that have moved are few.
  */
 SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 number, __u32 tried, __u32 ways)
 {
@@ -151,15 +172,21 @@ SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 nu
 
 	if (!p)
 		return OWNER_NONE;
-	for (i = 0; i <= SHOAL_SLOT_FORMER; i++) {
-		id = ring_owner(ref, number, i);
+	for (i = 0; i < 2 * OWNERS; i++) {
+		id = ring_owner(ref, number, i % OWNERS);
 		be = i < tried ? NULL : backend_valid(id);
 		if (!be)
 			continue;
-		if (!(ways == WAYS_DSR && is_elsewhere(be)) && flow_is_here(p, &be->addr, be->port))
+		if (i < OWNERS && !(ways == WAYS_DSR && is_elsewhere(be)) && flow_is_here(p, &be->addr, be->port))
 			return id;
-		if (ways != WAYS_HERE && is_elsewhere(be))
-			return id | OWNER_ASK;
+		if (ways == WAYS_HERE || !is_elsewhere(be))
+			continue;
+		if (be->flags & SHOAL_BE_ANSWERS) {
+			if (i < OWNERS)
+				return id | OWNER_ASK;
+		} else if (i >= OWNERS) {
+			return id;
+		}
 	}
 	return ring_owner(ref, number, 0) | OWNER_NONE;
 }
@@ -273,8 +300,13 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 	if (!p)
 		return 0;
 	flow = flow_known(p, service, now_s());
-	if (flow)
-		return flow->backend | (flow->flags & SHOAL_FLOW_ASK ? OWNER_ASK : 0);
+	if (flow && !(flow->flags & SHOAL_FLOW_ASK))
+		return flow->backend;
+	if (flow) {
+		be = backend_valid(flow->backend);
+		if (be && be->flags & SHOAL_BE_ANSWERS)
+			return flow->backend | OWNER_ASK;
+	}
 	if (is_syn(p)) {
 		flow_forget(p);
 		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;
@@ -286,6 +318,22 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 		flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN);
 	}
 	return owner;
+}
+
+/* The same for a TCP packet in any other slot, of a frontend whose connections may have entries (SHOAL_FE_ENTRIES). */
+SHOAL_GLOBAL __u64 flow_kept(const struct shoal_pkt *p, __u32 service, __u32 slot)
+{
+	const struct shoal_flow *flow;
+
+	if (!p)
+		return 0;
+	flow = flow_known(p, service, now_s());
+	if (flow)
+		return flow->backend;
+	if (!is_syn(p))
+		return slot;
+	flow_forget(p);
+	return slot | OWNER_FRESH;
 }
 
 /*
@@ -305,6 +353,8 @@ static __always_inline __u64 flow_find(struct shoal_pkt *p, const bool v6, const
 	slot = ring_slot(ring_ref(service), number);
 	if (unlikely(slot & SHOAL_SLOT_MOVED || fe->affinity_s))
 		return flow_of_moved(p, service, number, slot, ways);
+	if (unlikely(fe->flags & SHOAL_FE_ENTRIES))
+		return flow_kept(p, service, slot);
 	return slot | (is_syn(p) ? OWNER_FRESH : 0);
 }
 
@@ -374,7 +424,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	reply_key(&key, p, backend, backend_port);
 	flow = bpf_map_lookup_elem(&shoal_flows, &key);
 	if (flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr)) {
-		if (is_syn(p) && flow->flags)
+		if (is_syn(p) && flow->flags & SHOAL_FLOW_CLOSING)
 			flow->flags = 0;
 		flow_touch(flow, p, now);
 		return;
@@ -383,6 +433,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	addr_copy(&fresh.addr, &p->key.daddr);
 	fresh.port = p->key.dport;
 	fresh.seen_s = now;
+	flow_touch(&fresh, p, now);
 	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 

@@ -42,6 +42,7 @@ struct shoal_pkt {
 	__u8 ttl; /* hop limit */
 	__u8 tcp_flags;
 	__be32 frag_id; /* of a fragment */
+	__be32 tcp_ack; /* what it acknowledges */
 };
 
 /*
@@ -283,6 +284,7 @@ static __always_inline int parse_l4(struct shoal_ctx *ctx, struct shoal_pkt *p)
 		p->key.sport = tcp->source;
 		p->key.dport = tcp->dest;
 		p->tcp_flags = ((__u8 *)at)[13];
+		p->tcp_ack = tcp->ack_seq;
 	} else {
 		struct udphdr *udp;
 

@@ -66,8 +66,9 @@ SHOAL_GLOBAL int frag_from_pod6(struct __sk_buff *skb, struct shoal_pkt *p)
 static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt *p, const bool v6)
 {
 	const struct shoal_config *cfg;
-	const struct shoal_flow *flow;
+	struct shoal_flow *flow;
 	struct shoal_addr vip;
+	__be32 seq;
 
 	if (is_icmp(p, v6))
 		return icmp_from_pod(skb, p, v6);
@@ -86,6 +87,10 @@ static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt 
 	if (nat(skb, p, v6, false, &vip, flow->port))
 		return -1;
 	if (unlikely(p->tcp_flags & TCP_SYN)) {
+		if (bpf_skb_load_bytes(skb, p->l4_off + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+			return -1;
+		if (p->tcp_flags & TCP_ACK)
+			flow_answered(flow, seq);
 		cfg = config();
 		if (cfg && cfg->overlay_mtu && clamp_mss(skb, p->l4_off, mss_of(cfg->overlay_mtu, v6)))
 			return -1;

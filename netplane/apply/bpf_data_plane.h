@@ -94,6 +94,7 @@ private:
               const plan::Plan& plan);
   void apply_announcements(const model::Desired& desired, ApplyReport& report);
   void run(const plan::Plan& plan, ApplyReport& report);
+  void mend_routes();
   void release_after_grace();
   plan::OverlayPlan overlay_plan(const model::Desired& desired) const;
 

@@ -292,6 +292,19 @@ ApplyReport BpfDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
+// Those to other hosts that went with a link or an address, which may be back by now. What cannot
+// be set yet is looked at again with the next change, or by the audit.
+void BpfDataPlane::mend_routes() {
+  Result<std::set<plan::OverlayRoute>> routes = read_routes();
+  if (!routes || !desired_ || std::ranges::includes(*routes, overlay_actual_.routes))
+    return;
+  overlay_actual_.routes = *std::move(routes);
+  ApplyReport mended;
+  set_overlay(overlay_plan(*desired_), mended);
+  log_.mended(mended.operations);
+  log_.failed(mended.errors.size());
+}
+
 bool BpfDataPlane::tick() {
   release_after_grace();
   std::vector<ObjectError> errors;
@@ -299,7 +312,11 @@ bool BpfDataPlane::tick() {
   log_.failed(errors.size());
   if (!census_.tick(*kernel_.maps, clock_.now()))
     log_.failed(1);
-  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
+  const kernel::Stir seen =
+      uplink_watch_.look(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_);
+  if (seen.routes)
+    mend_routes();
+  return seen.uplinks;
 }
 
 }  // namespace shoal::apply

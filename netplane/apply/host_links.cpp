@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 namespace shoal::apply {
 namespace {
@@ -18,6 +19,7 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   links.uplinks =
       SHOAL_TRY_WRAP(kernel::choose_uplinks(host, config.uplink_wish()), "find the uplinks");
   links.missing = kernel::missing_uplinks(host, config.uplink_wish());
+  links.unfit = kernel::unfit_uplinks(host, config.uplink_wish());
   const kernel::Uplink& uplink = links.uplink();
   const std::uint32_t mtu_min = config.ipv6 ? kPodMtuMinV6 : kPodMtuMin;
   if (uplink.mtu < mtu_min + kOverlayOverheadBytes)
@@ -56,17 +58,23 @@ Result<HostLinks> ensure_host_links(kernel::Rtnl& rtnl, const Config& config) {
   return links;
 }
 
-bool UplinkWatch::changed(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
-                          const HostLinks& known, MonoTime now) {
-  constexpr auto kLookInterval = std::chrono::seconds(1);
-  look_ = stirred() || look_;
-  if (!look_ || now < next_)
-    return false;
-  look_ = false;
-  next_ = now + kLookInterval;
-  // An uplink that is gone is the audit's to tell.
-  const auto uplinks = kernel::find_uplinks(rtnl, config.uplink_wish());
-  return !uplinks || *uplinks != known.uplinks;
+kernel::Stir UplinkWatch::look(const LinksStirred& stirred, kernel::Rtnl& rtnl,
+                               const Config& config, const HostLinks& known, const Clock& clock) {
+  constexpr Duration kLookInterval = std::chrono::seconds(1);
+  constexpr int kPauses = 20;  // each as long as the look before
+  due_ |= stirred();
+  const MonoTime began = clock.now();
+  if (!due_ || began < next_)
+    return {};
+  kernel::Stir seen = std::exchange(due_, {});
+  if (seen.uplinks) {
+    // An uplink that is gone is the audit's to tell.
+    const auto uplinks = kernel::find_uplinks(rtnl, config.uplink_wish());
+    seen.uplinks = !uplinks || *uplinks != known.uplinks;
+  }
+  const MonoTime ended = clock.now();
+  next_ = ended + std::max(kLookInterval, (ended - began) * kPauses);
+  return seen;
 }
 
 bool moved(const std::vector<kernel::Uplink>& before, const std::vector<kernel::Uplink>& now) {
@@ -81,6 +89,11 @@ std::vector<std::string> uplink_limitations(const HostLinks& links) {
   for (const std::string& name : links.missing)
     out.push_back(fmt::format("network.uplinks names {}, and there is no such link that is up: "
                               "Services are not served there until there is",
+                              name));
+  for (const std::string& name : links.unfit)
+    out.push_back(fmt::format("the uplink {} is no Ethernet device: node ports and LoadBalancer "
+                              "addresses are not served to clients there; name others in "
+                              "network.uplinks",
                               name));
   return out;
 }

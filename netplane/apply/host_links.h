@@ -21,20 +21,22 @@ namespace shoal::apply {
 struct HostLinks {
   std::vector<kernel::Uplink> uplinks;  // the main one first; once made never empty
   std::vector<std::string> missing;     // of network.uplinks: what no link is
+  std::vector<std::string> unfit;       // asked for, and no Ethernet
   kernel::Link overlay;
   std::uint32_t pod_mtu = 0;
   const kernel::Uplink& uplink() const { return uplinks.front(); }
 };
 
 // Finds out that the uplinks are not what they were: looks at them when something has changed, once
-// a second at most.
+// a second at most, and for a twentieth of the time, however many routes there are to be read.
 class UplinkWatch {
 public:
-  bool changed(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
-               const HostLinks& known, MonoTime now);
+  // uplinks: they have changed; routes: those to other hosts are to be looked at now.
+  kernel::Stir look(const LinksStirred& stirred, kernel::Rtnl& rtnl, const Config& config,
+                    const HostLinks& known, const Clock& clock);
 
 private:
-  bool look_ = false;
+  kernel::Stir due_;
   MonoTime next_{};
 };
 

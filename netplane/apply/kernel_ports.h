@@ -6,6 +6,7 @@
 #include "netplane/apply/config.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/kernel/nft/nft.h"
+#include "netplane/kernel/rtnl/link_watch.h"
 #include "netplane/kernel/rtnl/rtnl.h"
 
 #include <cstdint>
@@ -50,8 +51,8 @@ public:
 using OpenAnnouncer =
     std::function<Result<std::unique_ptr<VipAnnouncer>>(const std::vector<kernel::Uplink>&)>;
 
-// Whether links, addresses or routes of this host have changed since it was asked last.
-using LinksStirred = std::function<bool()>;
+// What of links, addresses and routes of this host has changed since it was asked last.
+using LinksStirred = std::function<kernel::Stir()>;
 Result<LinksStirred> watch_links();
 
 struct KernelPorts {

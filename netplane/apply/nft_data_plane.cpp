@@ -291,12 +291,28 @@ ApplyReport NftDataPlane::apply(const model::Desired& desired, bool prune_allowe
   return report;
 }
 
+// As BpfDataPlane::mend_routes().
+void NftDataPlane::mend_routes() {
+  Result<Routes> routes = read_routes();
+  if (!routes || !desired_ || std::ranges::includes(*routes, routes_))
+    return;
+  routes_ = *std::move(routes);
+  ApplyReport mended;
+  apply_routes(*desired_, mended);
+  log_.mended(mended.operations);
+  log_.failed(mended.errors.size());
+}
+
 bool NftDataPlane::tick() {
   std::vector<ObjectError> errors;
   announcements_.send_due(errors);
   forget_stale_udp(errors);
   log_.failed(errors.size());
-  return uplink_watch_.changed(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_.now());
+  const kernel::Stir seen =
+      uplink_watch_.look(kernel_.links_stirred, *kernel_.rtnl, config_, links_, clock_);
+  if (seen.routes)
+    mend_routes();
+  return seen.uplinks;
 }
 
 }  // namespace shoal::apply

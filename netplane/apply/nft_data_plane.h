@@ -78,6 +78,7 @@ private:
   void apply_services(const plan::NftPlan& plan, ApplyReport& report);
   Routes wanted_routes(const model::Desired& desired, ApplyReport& report) const;
   void apply_routes(const model::Desired& desired, ApplyReport& report);
+  void mend_routes();
   void apply_proxies(const model::Desired& desired, ApplyReport& report);
   void note_udp_changes(const model::Desired& next);
   Result<const kernel::NftCounts*> counts() const;

@@ -330,11 +330,12 @@ std::vector<model::BackendId> Tracer::former_owners() const {
   return out;
 }
 
-// TCP without affinity has an entry only where the slot has moved and a host had to be asked.
+// TCP without affinity has an entry only where the slot has moved and a host had to be asked, and
+// from times when it had more.
 bool Tracer::known_flow(const model::FrontendEntry& frontend) {
   if (!q_.tuple())
     return false;
-  const bool by_ring = q_.proto == L4Proto::kTcp && frontend.affinity_s == 0;
+  const bool by_ring = q_.proto == L4Proto::kTcp && frontend.affinity_s == 0 && !frontend.entries;
   if (by_ring && (!w_.flow || former_owners().empty())) {
     say("flow", "a new connection goes by the ring; one that is open stays with whoever has it");
     return false;

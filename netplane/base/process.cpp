@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/base/process.h"
 
+#include "netplane/base/process_watch.h"
+
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 
@@ -138,13 +140,20 @@ Result<Running> start(const std::vector<std::string>& argv, const RunOptions& op
 }  // namespace
 
 Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOptions& options) {
-  SHOAL_ASSERT(!argv.empty());
+  return run_watched(argv, options, {}, std::chrono::milliseconds(0));
+}
+
+Result<RunOutput> run_watched(const std::vector<std::string>& argv, const RunOptions& options,
+                              const std::function<Result<>()>& watch,
+                              std::chrono::milliseconds every) {
+  SHOAL_ASSERT(!argv.empty() && (!watch || every.count() > 0));
   Running child = SHOAL_TRY(start(argv, options));
   RunOutput output;
   std::string_view input = options.input;
   if (input.empty())
     child.in.reset();
   const auto deadline = std::chrono::steady_clock::now() + options.timeout;
+  auto next_look = std::chrono::steady_clock::now() + every;
   bool exited = false;
   // The child's exit ends the wait even when a grandchild still holds its pipes.
   while (!exited) {
@@ -154,13 +163,22 @@ Result<RunOutput> run_process(const std::vector<std::string>& argv, const RunOpt
                      {child.out.get(), POLLIN, 0},
                      {child.err.get(), POLLIN, 0},
                      {child.in.get(), POLLOUT, 0}};
-    const int ready = left.count() > 0 ? ::poll(fds, 4, static_cast<int>(left.count())) : 0;
+    const auto wait = watch ? std::min(left, every) : left;
+    const int ready = left.count() > 0 ? ::poll(fds, 4, static_cast<int>(wait.count())) : 0;
     if (ready < 0 && errno != EINTR) {
       kill_group(child.pid);
       reap(child.pid);
       return fail_errno(fmt::format("wait for {}", argv[0]));
     }
-    if (ready == 0) {
+    if (watch && std::chrono::steady_clock::now() >= next_look) {
+      next_look = std::chrono::steady_clock::now() + every;
+      if (auto fine = watch(); !fine) {
+        kill_group(child.pid);
+        reap(child.pid);
+        return fail(std::move(fine).error());
+      }
+    }
+    if (ready == 0 && std::chrono::steady_clock::now() >= deadline) {
       kill_group(child.pid);
       reap(child.pid);
       return fail(Errc::kTimeout, fmt::format("{} did not finish within {} ms and was killed",

@@ -45,6 +45,7 @@ struct FrontendEntry {
   ServiceIndex outside = kNoService;  // for packets from the LAN
   std::uint32_t affinity_s = 0;       // a client stays with its backend for so long; 0: it does not
   bool restricted = false;            // outside clients are held against source_ranges[outside]
+  bool entries = false;               // connections may have entries that the ring knows nothing of
   auto operator<=>(const FrontendEntry&) const = default;
 };
 
@@ -94,6 +95,7 @@ struct BackendEntry {
   bool draining = false;  // no new connections: affinity does not lead here any more
   bool stack = false;     // no pod: a process at its host's own address, or outside
   bool snat = false;      // outside clients reach it masqueraded, not by DSR
+  bool answers = false;   // its host, another one, is alive and can be asked whose a flow is
   auto operator<=>(const BackendEntry&) const = default;
 };
 

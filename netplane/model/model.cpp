@@ -71,6 +71,8 @@ std::string to_string(const FrontendEntry& entry) {
     out += fmt::format(" affinity={}s", entry.affinity_s);
   if (entry.restricted)
     out += " restricted";
+  if (entry.entries)
+    out += " entries";
   return out;
 }
 

@@ -521,11 +521,15 @@ void Planner::plan_frontends() {
         continue;
       if (own.inside && !own.outside && owners.outside < self)
         continue;
-      const std::optional<FrontendEntry> entry = frontend_entry(owners);
+      std::optional<FrontendEntry> entry = frontend_entry(owners);
       if (!entry)
         continue;
       const auto now = actual_.frontends().find(own.key);
       if (now != actual_.frontends().end()) {
+        // How long such a connection lives nobody knows, so that is never taken back.
+        entry->entries =
+            own.key.proto == L4Proto::kTcp &&
+            (now->second.entries || (now->second.affinity_s > 0 && entry->affinity_s == 0));
         if (now->second == *entry)
           continue;
         lose(now->second, *entry);

@@ -31,6 +31,8 @@ std::string text(const BackendEntry& entry) {
     out += " snat";
   if (entry.draining)
     out += " draining";
+  if (entry.answers)
+    out += " answers";
   return out;
 }
 
@@ -247,7 +249,7 @@ std::string render(const model::Desired& desired) {
       line += " " + cidr.to_string();
     if (node.lan_v6)
       line += " lan=" + node.lan_v6->to_string();
-    lines.push_back(line + (node.alive ? "" : " dead"));
+    lines.push_back(line + (node.alive ? "" : " dead") + (node.answers ? " answers" : ""));
   }
   for (const model::LocalPod& pod : desired.pods)
     for (const model::PodAddress& address : pod.addresses)

@@ -36,6 +36,7 @@ WantedBackend shape(const model::Backend& backend, const NodeIndex& nodes) {
     wanted.entry.stack = node->has(backend.ip);
     wanted.entry.node = node->local ? IpAddress() : node->underlay;
     wanted.entry.snat = node->snat;
+    wanted.entry.answers = !node->local && node->usable && node->answers;
   }
   return wanted;
 }
@@ -84,6 +85,7 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
   for (const model::Node& node : desired.nodes) {
     Node known;
     known.local = node.name == desired.self;
+    known.answers = node.answers;
     known.underlay = node.underlay;
     known.lan_v6 = node.lan_v6;
     known.snat = node.snat && !known.local;
@@ -93,7 +95,7 @@ NodeIndex::NodeIndex(const model::Desired& desired) {
     nodes_.insert_or_assign(node.name, known);
   }
   if (nodes_.find(desired.self) == nodes_.end())
-    nodes_.emplace(desired.self, Node{true, true, IpAddress(), std::nullopt, false});
+    nodes_.emplace(desired.self, Node{.local = true, .usable = true});
 }
 
 const NodeIndex::Node* NodeIndex::find(std::string_view name) const {

@@ -19,6 +19,7 @@ public:
   struct Node {
     bool local = false;
     bool usable = false;  // alive, and reachable through the overlay
+    bool answers = false;
     IpAddress underlay;
     std::optional<IpAddress> lan_v6;
     bool snat = false;

@@ -159,6 +159,22 @@ Result<std::vector<Descriptor>> parse_index(std::string_view text) {
   return out;
 }
 
+Result<std::string> document_type(std::string_view text) {
+  const json::value value = SHOAL_TRY(parse_object(text, "the manifest"));
+  const json::object& object = value.get_object();
+  std::string type = SHOAL_TRY(string_of(object, "mediaType"));
+  if (type.empty() && object.contains("manifests"))
+    type = kOciIndex;
+  if (type.empty() && object.contains("config") && object.contains("layers"))
+    type = kOciManifest;
+  if (!is_index_type(type) && !is_manifest_type(type))
+    return fail(Errc::kUnsupported,
+                fmt::format("the registry has a document of type \"{}\", which is no image "
+                            "that can be pulled",
+                            printable(type)));
+  return type;
+}
+
 Result<Manifest> parse_manifest(std::string_view text) {
   const json::value value = SHOAL_TRY(parse_object(text, "the manifest"));
   const json::object& object = value.get_object();
@@ -249,6 +265,13 @@ std::string render_manifest(const Manifest& manifest) {
                                       {"mediaType", json::string_view(kOciManifest)},
                                       {"config", render(manifest.config)},
                                       {"layers", std::move(layers)}});
+}
+
+std::string render_layout_index(const Descriptor& entry) {
+  json::array manifests;
+  manifests.push_back(json::object{
+      {"mediaType", entry.media_type}, {"digest", entry.digest}, {"size", entry.size}});
+  return json::serialize(json::object{{"schemaVersion", 2}, {"manifests", std::move(manifests)}});
 }
 
 std::string entry_name(const Descriptor& entry) {

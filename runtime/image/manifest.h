@@ -58,11 +58,17 @@ Result<std::vector<Descriptor>> parse_index(std::string_view json);
 // name.
 Result<Manifest> parse_manifest(std::string_view json);
 Result<ConfigDocument> parse_config(std::string_view json);
+// Of an index or a manifest as a registry sends it; where the document does not name its type, by
+// its members.
+Result<std::string> document_type(std::string_view json);
 Result<> parse_layout(std::string_view json);  // oci-layout: version 1.0.x
 Result<std::vector<DockerArchiveImage>> parse_docker_manifest(std::string_view json);
 
 // A manifest for an image that came without one; the same bytes for the same image, always.
 std::string render_manifest(const Manifest& manifest);
+
+// The index.json of a layout that holds one image or one index of images.
+std::string render_layout_index(const Descriptor& entry);
 
 // The name an index entry carries: containerd's full name, or the reference annotation; "" without
 // either.

@@ -233,7 +233,10 @@ Result<std::vector<std::string>> references_for(const std::vector<SelectedImage>
                               "shoal.dev/demo/web:{}",
                               printable(text), printable(text)));
     const Reference reference = SHOAL_TRY(parse_reference(text));
-    if (!reference.digest.empty())
+    // What was pulled by its digest has that for a name.
+    const bool own = name && (reference.digest == images[which].source ||
+                              reference.digest == images[which].manifest_entry.digest);
+    if (!reference.digest.empty() && !own)
       return fail(Errc::kInvalid, fmt::format("\"{}\" is a digest: an image is loaded under a tag",
                                               printable(text, 200)));
     out.push_back(reference.str());

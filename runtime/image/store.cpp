@@ -95,6 +95,9 @@ public:
   Result<RemoveReport> remove(std::string_view text);
 
   const StoreLimits& limits() const { return options_.limits; }
+  const StoreOptions& options() const { return options_; }
+  const fs::path& dir() const { return dir_; }
+  const BlobDir& blobs() const { return blobs_; }
 
 private:
   struct Stored {
@@ -533,6 +536,11 @@ Result<ImageInfo> ImageStore::resolve(std::string_view reference) const {
   return impl_->resolve(reference);
 }
 std::vector<ImageInfo> ImageStore::list() const { return impl_->list(); }
+std::optional<fs::path> ImageStore::blob_file(std::string_view digest) const {
+  return impl_->blobs().size(digest) ? std::optional(impl_->blobs().file(digest)) : std::nullopt;
+}
+fs::path ImageStore::pull_dir() const { return impl_->dir() / "pulls"; }
+const StoreOptions& ImageStore::options() const { return impl_->options(); }
 Result<PreparedImage> ImageStore::acquire(std::string_view reference, std::string_view holder) {
   return impl_->acquire(reference, holder);
 }

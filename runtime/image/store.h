@@ -5,6 +5,7 @@
 //   images/blobs/sha256/<hex>    manifests, configs and layers, content-addressed, never changed
 //   images/refs/<hash>.json      one file a reference: {"ref", "manifest", "source"}
 //   images/leases/<holder>.json  who runs what: {"holder", "manifest"}
+//   images/pulls/                what is being pulled (pull.h)
 //   images/tmp/, layers/.tmp-*   unfinished work; emptied at open
 //   layers/<hex of diff id>/     an unpacked layer in overlayfs form, never changed once it has its
 //   name
@@ -98,6 +99,11 @@ public:
   // From memory. kNotFound says what is known under that repository.
   Result<ImageInfo> resolve(std::string_view reference) const;
   std::vector<ImageInfo> list() const;  // by reference
+  // Where a blob that the store holds is; it may go any moment, unless an image in use names it.
+  std::optional<std::filesystem::path> blob_file(std::string_view digest) const;
+  // A folder on the store's file system, for what is being pulled; kept over restarts.
+  std::filesystem::path pull_dir() const;
+  const StoreOptions& options() const;
 
   // Leases the image to `holder` (a container's id: [A-Za-z0-9._-], at most 200) and returns its
   // layers, unpacked again where they are missing. The same holder may ask again; another image for

@@ -145,9 +145,10 @@ Result<> drop_old_logs(const std::filesystem::path& dir, std::uint32_t oldest_ke
     if (attempt >= oldest_kept)
       break;
     // What became of the attempt (runtime/sandbox/container_record.h) goes with what it said.
-    if (const auto record = dir / fmt::format("{}.state", attempt);
-        ::unlink(record.c_str()) != 0 && errno != ENOENT)
-      return fail_errno(fmt::format("delete {}", record.string()));
+    for (const char* suffix : {"state", "message"})
+      if (const auto record = dir / fmt::format("{}.{}", attempt, suffix);
+          ::unlink(record.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(fmt::format("delete {}", record.string()));
     // The current file goes last: while it is there, the attempt is found again.
     for (std::uint32_t n = kLogRotationsMax; n-- > 0;) {
       const auto file =

@@ -105,6 +105,7 @@ std::string state_body(const ContainerState& value) {
   out.boolean(value.oom_killed);
   out.number(value.log_errors);
   out.number(value.sandbox_id);
+  out.text(value.message);
   return out.take();
 }
 
@@ -185,6 +186,8 @@ std::string encode(const CreateRequest& value) {
   out.number(value.log_file_bytes_max);
   out.number(value.log_files_max);
   out.number(value.timeout_ms);
+  out.text(value.termination_log);
+  out.boolean(value.termination_from_log);
   return out.take();
 }
 
@@ -252,6 +255,8 @@ Result<ContainerState> decode(std::string_view payload) {
   value.log_errors = in.number<std::uint64_t>();
   if (in.more())
     value.sandbox_id = in.number<std::uint64_t>();
+  if (in.more())
+    value.message = in.text();
   if (!in.ok() || phase < 1 || phase > 3)
     return torn("container state");
   value.phase = static_cast<ContainerPhase>(phase);
@@ -283,6 +288,10 @@ Result<CreateRequest> decode(std::string_view payload) {
   value.log_file_bytes_max = in.number<std::uint64_t>();
   value.log_files_max = in.number<std::uint32_t>();
   value.timeout_ms = in.number<std::uint32_t>();
+  if (in.more()) {
+    value.termination_log = in.text();
+    value.termination_from_log = in.boolean();
+  }
   if (!in.ok())
     return torn("create request");
   return value;

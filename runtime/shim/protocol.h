@@ -78,6 +78,7 @@ struct ContainerState {
   bool oom_killed = false;
   std::uint64_t log_errors = 0;  // lines that could not be written (the disk is full, say)
   std::uint64_t sandbox_id = 0;  // of the shim that ran it; 0: a shim older than this field
+  std::string message;           // what it left in its termination log; in PodState perhaps cut
   bool operator==(const ContainerState&) const = default;
 };
 
@@ -87,7 +88,11 @@ struct ContainerState {
 std::string container_record_name(std::uint32_t attempt);
 std::string encode_container_record(const ContainerState& state);
 Result<ContainerState> decode_container_record(std::string_view bytes);
-inline constexpr std::size_t kContainerRecordBytesMax = 4096;
+inline constexpr std::size_t kContainerRecordBytesMax = 8192;
+inline constexpr std::size_t kTerminationBytesMax = 4096;      // the end of the file
+inline constexpr std::size_t kTerminationTailBytesMax = 2048;  // of the output, in its place
+inline constexpr std::size_t kTerminationTailLinesMax = 80;
+inline constexpr std::size_t kStateMessagesBytesMax = 64 * 1024;  // of all in one PodState
 
 struct PodState {
   std::int32_t shim_pid = 0;
@@ -104,6 +109,8 @@ struct CreateRequest {
   std::uint64_t log_file_bytes_max = kLogFileBytesDefault;
   std::uint32_t log_files_max = kLogFilesDefault;  // the current one included
   std::uint32_t timeout_ms = 30'000;               // for the OCI runtime
+  std::string termination_log;                     // the file, on the host; empty: none
+  bool termination_from_log = false;  // the end of its output, if it failed and left none
   bool operator==(const CreateRequest&) const = default;
 };
 

@@ -46,6 +46,13 @@ std::uint64_t id_of(std::string_view boot_id, pid_t pid, std::uint64_t start_tic
   return hash == 0 ? 1 : hash;
 }
 
+void keep_end(std::string& tail, std::string_view more) {
+  more = more.substr(more.size() - std::min(more.size(), kTerminationTailBytesMax));
+  const std::size_t keep = std::min(tail.size(), kTerminationTailBytesMax - more.size());
+  tail.erase(0, tail.size() - keep);
+  tail.append(more);
+}
+
 // Every direct child, whoever it is: with a subreaper no process of the pod can hide from this.
 void kill_children() { kill_children_of(::getpid()); }
 
@@ -77,6 +84,10 @@ PodState Supervisor::state() const {
   pod.sandbox_id = sandbox_id_;
   for (const auto& container : containers_)
     pod.containers.push_back(container->state);
+  if (!pod.containers.empty())
+    for (ContainerState& container : pod.containers)
+      container.message.resize(
+          std::min(container.message.size(), kStateMessagesBytesMax / pod.containers.size()));
   return pod;
 }
 
@@ -155,6 +166,8 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
   container->log =
       SHOAL_TRY(LogWriter::open(request.log_dir, request.ref.attempt, request.log_file_bytes_max,
                                 std::min(request.log_files_max, kLogFilesMax)));
+  container->termination_log = request.termination_log;
+  container->keep_tail = request.termination_from_log;
   container->record = request.log_dir + "/" + container_record_name(request.ref.attempt);
   UniqueFd write_ends[2];
   for (int i = 0; i < 2; ++i) {
@@ -416,11 +429,30 @@ void Supervisor::container_ended(Container& container, int status) {
   state.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   state.oom_killed = state.exit_code != 0 && was_oom_killed(container_id(state.ref));
   state.log_errors = container.log->errors();
+  state.message = last_words(container);
+  std::string().swap(container.tail);
   container.log.reset();
   container.kill_at_ms = 0;
   save_state(container);
   write_record();
   outlet_.publish(state);
+}
+
+std::string Supervisor::last_words(const Container& container) {
+  if (container.termination_log.empty())
+    return {};
+  std::string text = read_file_end(container.termination_log, kTerminationBytesMax);
+  if (!text.empty() || !container.keep_tail || container.state.exit_code == 0)
+    return text;
+  std::size_t at = container.tail.size();
+  // The newline at the end closes the last line and begins none.
+  for (std::size_t lines = 0; lines <= kTerminationTailLinesMax && at > 0; ++lines) {
+    const std::size_t newline = at < 2 ? std::string::npos : container.tail.rfind('\n', at - 2);
+    if (newline == std::string::npos || lines == kTerminationTailLinesMax)
+      return lines == kTerminationTailLinesMax ? container.tail.substr(at) : container.tail;
+    at = newline + 1;
+  }
+  return container.tail;
 }
 
 bool Supervisor::was_oom_killed(const std::string& id) const {
@@ -453,6 +485,8 @@ bool Supervisor::read_output(Container& container, Stream stream, bool to_the_en
       continue;
     if (n > 0) {
       container.log->write(stream, {g_output, static_cast<std::size_t>(n)}, wall_ns());
+      if (container.keep_tail)
+        keep_end(container.tail, {g_output, static_cast<std::size_t>(n)});
       taken += static_cast<std::size_t>(n);
       if (!to_the_end)
         return true;

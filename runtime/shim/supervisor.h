@@ -88,6 +88,9 @@ private:
     UniqueFd pipes[2];
     std::uint64_t tag = 0;  // of stdout; stderr has the next one
     std::int64_t kill_at_ms = 0;
+    std::string termination_log;
+    bool keep_tail = false;
+    std::string tail;  // the end of its output, where that is asked for
   };
   struct EarlyExit {
     pid_t pid;
@@ -110,6 +113,7 @@ private:
   void exec_ended(const Operation& op, int status);
   void container_ended(Container& container, int status);
   bool read_output(Container& container, Stream stream, bool to_the_end);
+  static std::string last_words(const Container& container);
   bool was_oom_killed(const std::string& id) const;
   void forget(const ContainerRef& ref);
   void write_record() const;

@@ -3,6 +3,7 @@
 
 #include "netplane/base/unique_fd.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
@@ -50,6 +51,18 @@ std::string read_small_file(const std::string& path, std::size_t max) {
   }
   if (text.size() > max)
     text.resize(max);
+  return text;
+}
+
+std::string read_file_end(const std::string& path, std::size_t max) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const off_t size = fd ? ::lseek(fd.get(), 0, SEEK_END) : -1;
+  if (size <= 0)
+    return {};
+  const auto bytes = std::min(static_cast<std::size_t>(size), max);
+  std::string text(bytes, '\0');
+  const ssize_t n = ::pread(fd.get(), text.data(), bytes, size - static_cast<off_t>(bytes));
+  text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
   return text;
 }
 

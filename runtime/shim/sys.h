@@ -14,6 +14,8 @@ std::int64_t mono_ms();
 std::int64_t wall_ns();
 // At most max bytes of a file's beginning; empty when it cannot be read.
 std::string read_small_file(const std::string& path, std::size_t max);
+// At most max bytes of a regular file's end; empty when it cannot be read.
+std::string read_file_end(const std::string& path, std::size_t max);
 bool write_small_file(const std::string& path, std::string_view text);
 // Under a temporary name, then renamed. Not fsynced: for files on tmpfs that only outlive the
 // process, not the boot.

@@ -85,7 +85,8 @@ protected:
     ASSERT_TRUE(host.maps().put_node(pod_cidr(far), {kOtherHost}));
     host.backend(kWebId, web.to_string(),
                  {.generation = kWebGeneration, .epoch = 1, .local = true});
-    host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
+    host.backend(kFarId, far.to_string(),
+                 {.generation = 9, .epoch = 1, .node = kOtherHost, .answers = true});
     for (const model::BackendId id : {kThirdId, kFourthId})
       host.backend(id, beside(web, id).to_string(),
                    {.generation = kWebGeneration, .epoch = 1, .local = true});
@@ -128,6 +129,12 @@ protected:
   }
   Outcome at_uplink(const Packet& p) { return host.run("shoal_uplink", p.frame(), uplink); }
   Outcome at_pod(const Packet& p) { return host.run("shoal_pod", p.frame(), veth); }
+
+  // A client of the VIP whose connection is open.
+  void opened(const SocketAddress& who) {
+    for (const std::uint8_t flags : {kSyn, kAck})
+      EXPECT_EQ(at_uplink(from_lan(tcp(who, vip, flags))).verdict, kRedirect);
+  }
 
   // With everybody by name: "TCP client > web [S] ...".
   std::string text(const Frame& frame) const {

@@ -23,7 +23,7 @@ constexpr const char* kDump =
     R"(backend      1 10.244.1.5:8080 gen=7 epoch=3 local
 backend      2 10.244.2.7:8081 gen=9 epoch=5 node=198.18.0.12 draining
 backend      3 free epoch=4
-frontend 10.96.0.10:80/TCP service=2 north-south affinity=300s restricted
+frontend 10.96.0.10:80/TCP service=2 north-south affinity=300s restricted entries
 host 198.18.0.11 :: stack-backends
 node 10.244.1.0/24 self
 node 10.244.2.0/24 via=198.18.0.12

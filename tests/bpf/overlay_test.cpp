@@ -63,7 +63,8 @@ TEST_P(OverlayTest, WhatOneHostEncodesTheOtherDecodes) {
 // ---- questions: whose connection is it?
 
 TEST_P(OverlayTest, WhoIsAskedAndHasTheConnectionTakesIt) {
-  from(kOtherHost, kVniDsr, dsr(tcp(client, vip, kSyn), web, kWebGeneration));
+  for (const std::uint8_t flags : {kSyn, kAck})
+    from(kOtherHost, kVniDsr, dsr(tcp(client, vip, flags), web, kWebGeneration));
   Frame question = dsr(tcp(client, vip, kAck), web, kWebGeneration);
   question[1] = 'D';
   Outcome run = from(kOtherHost, kVniDsr, question);
@@ -84,13 +85,22 @@ TEST_P(OverlayTest, WhoIsAskedAndDoesNotHaveItSendsItBack) {
   not_mine(tcp(on(client, 1), vip, kAck), kWebGeneration);   // another client's,
   not_mine(tcp(client, on(vip, 81), kAck), kWebGeneration);  // another port's,
   not_mine(tcp(client, vip, kAck), kWebGeneration - 1);      // an earlier pod's
+  not_mine(tcp(client, vip, kAck), kWebGeneration);          // nobody has answered it here,
+  Packet answer = from_pod(tcp(web, client, kSyn | kAck));
+  answer.seq = 4999;
+  host.run("shoal_pod", answer.frame(), veth);
+  Packet p = tcp(client, vip, kAck);
+  for (const std::uint32_t ack : {0U, 4999U, 5000U + (1U << 20)}) {  // and not what it answers
+    p.ack = ack;
+    not_mine(p, kWebGeneration);
+  }
   EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "a question leaves nothing";
 }
 
 // web here had the slots, then far there: it says no, and the connection is found here.
 TEST_P(OverlayTest, TheAnswerLeadsToTheOwnerBefore) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, all(kFarId), 4);
   Outcome asked = at_uplink(from_lan(tcp(client, vip, kAck)));
   ASSERT_EQ(asked.out[1], 'D');
@@ -108,8 +118,10 @@ TEST_P(OverlayTest, TheAnswerLeadsToTheOwnerBefore) {
 TEST_P(OverlayTest, EveryOwnerIsAskedAndThenThePresentOneHasIt) {
   const SocketAddress third = beside(far, 1);
   const SocketAddress fourth = beside(far, 2);
-  host.backend(kThirdId, third.to_string(), {.generation = 4, .epoch = 2, .node = kOtherHost});
-  host.backend(kFourthId, fourth.to_string(), {.generation = 5, .epoch = 2, .node = kOtherHost});
+  host.backend(kThirdId, third.to_string(),
+               {.generation = 4, .epoch = 2, .node = kOtherHost, .answers = true});
+  host.backend(kFourthId, fourth.to_string(),
+               {.generation = 5, .epoch = 2, .node = kOtherHost, .answers = true});
   host.ring(1, all(kThirdId), 0);
   host.change_ring(1, all(kFourthId), 4);
   host.change_ring(1, all(kFarId), 8);
@@ -133,6 +145,62 @@ TEST_P(OverlayTest, EveryOwnerIsAskedAndThenThePresentOneHasIt) {
   EXPECT_EQ(to(run), fmt::format("d{}", last)) << "it is the present owner's, without a question";
   EXPECT_EQ(unclaimed(), 1U);
   EXPECT_EQ(to(at_uplink(from_lan(tcp(client, vip, kAck)))), fmt::format("d{}", last));
+}
+
+// A former owner's host has died, or is of a build that knows no questions: it hides nobody. What
+// nobody else has is sent to it as its own, in case that it is there after all.
+TEST_P(OverlayTest, WhoDoesNotAnswerIsNotAskedAndComesLast) {
+  const SocketAddress third = beside(far, 1);
+  host.backend(kThirdId, third.to_string(), {.generation = 4, .epoch = 2, .node = kOtherHost});
+  host.ring(1, all(kWebId), 0);
+  opened(client);
+  host.change_ring(1, all(kThirdId), 4);
+  host.change_ring(1, all(kFarId), 8);
+  const auto answered_no = [&](const SocketAddress& who) {
+    Outcome run = at_uplink(from_lan(tcp(who, vip, kAck)));
+    EXPECT_EQ(run.out[1], 'D');
+    EXPECT_EQ(run.out[5], far.ip.bytes()[15]);
+    run.out[1] = 'n';
+    return from(kOtherHost, kVniDsr, run.out);
+  };
+  EXPECT_EQ(text(answered_no(client).out), "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
+  const Outcome other = answered_no(on(client, 40001));
+  EXPECT_EQ(other.out[1], 'd');
+  EXPECT_EQ(other.out[5], third.ip.bytes()[15]);
+  // The present owner's host neither: it is asked nothing, and what a former one has is found.
+  host.backend(kFarId, far.to_string(), {.generation = 9, .epoch = 1, .node = kOtherHost});
+  host.change_ring(1, all(kFarId), 12);
+  const SocketAddress another = on(client, 40002);
+  host.ring(1, all(kWebId), 20);
+  opened(another);
+  host.change_ring(1, all(kFarId), 24);
+  EXPECT_EQ(text(at_uplink(from_lan(tcp(another, vip, kAck))).out).substr(0, 3), "TCP");
+  EXPECT_EQ(macs(at_uplink(from_lan(tcp(another, vip, kAck))).out),
+            "02:00:00:00:bb:05 > 02:00:00:00:aa:05");
+  EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40003), vip, kAck))).out[1], 'd');
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
+// Asked while it lived: when its host is known to be dead, the flow's entry hides nobody either.
+TEST_P(OverlayTest, AnOwnerThatDiedWithoutAnAnswerIsPassedOver) {
+  host.ring(1, all(kWebId), 0);
+  opened(client);
+  const SocketAddress third = beside(far, 1);
+  host.backend(kThirdId, third.to_string(),
+               {.generation = 4, .epoch = 2, .node = kOtherHost, .answers = true});
+  host.change_ring(1, all(kThirdId), 4);
+  host.change_ring(1, all(kFarId), 8);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kAck)));
+  run.out[1] = 'n';
+  run = from(kOtherHost, kVniDsr, run.out);
+  EXPECT_EQ(run.out[1], 'D');
+  EXPECT_EQ(run.out[5], third.ip.bytes()[15]);
+  host.backend(kThirdId, third.to_string(), {.generation = 4, .epoch = 2, .node = kOtherHost});
+  run = at_uplink(from_lan(tcp(client, vip, kAck)));
+  EXPECT_EQ(run.out[5], far.ip.bytes()[15]) << "from the beginning";
+  run.out[1] = 'n';
+  EXPECT_EQ(text(from(kOtherHost, kVniDsr, run.out).out),
+            "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
 }
 
 TEST_P(OverlayTest, AnswersAboutNothingAreDropped) {

@@ -69,7 +69,7 @@ TEST_P(UplinkTest, RemoteBackendTravelsInTheEthernetHeaderAndThePacketIsUntouche
 // Of TCP no entry says where a connection is, but the ring and whoever has it.
 TEST_P(UplinkTest, ConnectionKeepsItsBackendThroughRingChanges) {
   host.ring(1, all(kWebId), 0);
-  ASSERT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kRedirect);
+  opened(client);
   EXPECT_EQ(host.maps().flows(10).value().size(), 1U) << "the reply's";
   std::uint32_t block = 0;
   for (const model::BackendId other : {kThirdId, kFourthId}) {
@@ -88,7 +88,7 @@ TEST_P(UplinkTest, ConnectionKeepsItsBackendThroughRingChanges) {
 
 TEST_P(UplinkTest, ConnectionGoesOnWhenNobodyTakesNewOnes) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, {}, 4);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out),
             "TCP client > web [A] seq=1000 ack=0 ttl=64 +0");
@@ -98,7 +98,7 @@ TEST_P(UplinkTest, ConnectionGoesOnWhenNobodyTakesNewOnes) {
 
 TEST_P(UplinkTest, TheOwnerOnAnotherHostIsAsked) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   host.change_ring(1, all(kFarId), 4);
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kAck))).out[1], 'D');
   EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kAck))).out[1], 'D');
@@ -139,10 +139,46 @@ TEST_P(UplinkTest, SynIsThePresentOwners) {
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
 }
 
+// The pod that a late or forged SYN came to has begun another connection, which the client does not
+// go on with: what it sends answers somebody else, and goes to who has it.
+TEST_P(UplinkTest, ALateSynTakesNoConnectionAway) {
+  const SocketAddress third = beside(web, kThirdId);
+  ASSERT_TRUE(host.maps().put_pod(third.ip, {veth, kWebGeneration, kWebMac, kVethMac}));
+  host.ring(1, all(kWebId), 0);
+  const auto sends = [&](const SocketAddress& who, std::uint8_t flags, std::uint32_t ack) {
+    Packet p = from_lan(tcp(who, vip, flags));
+    p.ack = ack;
+    const std::string out = text(at_uplink(p).out);
+    return out.substr(0, out.rfind(" ["));
+  };
+  const auto answers = [&](const SocketAddress& pod, const SocketAddress& to, std::uint32_t seq) {
+    Packet p = from_pod(tcp(pod, to, kSyn | kAck));
+    p.seq = seq;
+    EXPECT_EQ(at_pod(p).verdict, kRedirect);
+  };
+  const std::string to_third = "TCP client > " + third.to_string();
+  EXPECT_EQ(sends(client, kSyn, 0), "TCP client > web");
+  answers(web, client, 4999);
+  EXPECT_EQ(sends(client, kAck, 5000), "TCP client > web");
+  host.change_ring(1, all(kThirdId), 4);
+  EXPECT_EQ(sends(client, kSyn, 0), to_third);
+  EXPECT_EQ(sends(client, kAck, 5100), "TCP client > web") << "before the other pod answers,";
+  answers(third, client, 0x7000'0000);
+  EXPECT_EQ(sends(client, kAck, 5100), "TCP client > web") << "and after";
+  // Whom it answers has it, the wrap of sequence numbers included.
+  const SocketAddress anew = on(client, 40001);
+  EXPECT_EQ(sends(anew, kSyn, 0), sends(anew, kSyn, 0));
+  answers(third, anew, 0xffff'ffff);
+  host.change_ring(1, all(kWebId), 8);
+  for (const std::uint32_t ack : {0U, 1'000U, 9'000'000U})
+    EXPECT_NE(sends(anew, kAck, ack).find(third.to_string()), std::string::npos) << ack;
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
 // A connection that has ended is known for a minute more.
 TEST_P(UplinkTest, ClosedConnectionIsForgotten) {
   host.ring(1, all(kWebId), 0);
-  at_uplink(from_lan(tcp(client, vip, kSyn)));
+  opened(client);
   at_uplink(from_lan(tcp(client, vip, kFin | kAck)));
   host.change_ring(1, all(kThirdId), 4);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kAck))).out).substr(0, 17),
@@ -181,6 +217,30 @@ TEST_P(UplinkTest, SynOnAnOpenFlowOfADrainingBackendMovesNothing) {
   host.age_flows(61);
   EXPECT_EQ(text(at_uplink(from_lan(tcp(client, vip, kSyn))).out).substr(0, 17),
             "TCP client > web ");
+}
+
+// Affinity is switched off: its connections stay where it led them, and new ones go by the ring.
+TEST_P(UplinkTest, WithoutAffinityAnyMoreConnectionsThatItLedStay) {
+  with_affinity();
+  host.ring(1, all(kFarId), 0);
+  for (const std::uint8_t flags : {kSyn, kAck})
+    EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, flags))).out[1], 'd');
+  host.ring(1, all(kWebId), 4);
+  host.frontend(vip.to_string(), L4Proto::kTcp, {.inside = 1, .outside = 1, .entries = true});
+  const auto to_web = [&](const SocketAddress& who, std::uint8_t flags) {
+    const std::string out = text(at_uplink(from_lan(tcp(who, vip, flags))).out);
+    return out.find("> web [") != std::string::npos;
+  };
+  EXPECT_FALSE(to_web(client, kAck));
+  EXPECT_FALSE(to_web(client, kSyn)) << "late, or forged";
+  EXPECT_TRUE(to_web(on(client, 40001), kSyn));
+  EXPECT_TRUE(to_web(on(client, 40001), kAck));
+  EXPECT_TRUE(to_web(on(client, 40002), kAck));
+  EXPECT_EQ(unclaimed(), 0U);
+  // When it is over, the same address and port begin by the ring.
+  EXPECT_FALSE(to_web(client, kFin | kAck));
+  EXPECT_TRUE(to_web(client, kSyn));
+  EXPECT_TRUE(to_web(client, kAck));
 }
 
 TEST_P(UplinkTest, BackendIdGivenToAnotherEndsTheFlow) {

@@ -169,6 +169,9 @@ TEST_P(XdpTest, OfASlotThatHasMovedTheFormerOwnerIsAskedAsTcAsks) {
   expect_left(from_lan(tcp(on(client, 40001), vip, kSyn)));
   // So is whoever it answers.
   EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 40001), vip, kSyn))).verdict, kRedirect);
+  Packet answer = from_pod(tcp(web, on(client, 40001), kSyn | kAck));
+  answer.seq = 0xffff'ffff;
+  EXPECT_EQ(at_pod(answer).verdict, kRedirect);
   expect_left(from_lan(tcp(on(client, 40001), vip, kAck)));
 }
 

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -201,6 +202,22 @@ class PodNetwork(unittest.TestCase):
         for host in self.cluster.hosts:
             wait_for(f"{host} to be content", lambda h=host: not told(h, ""), 20)
         wait_for("h3 to take the route", lambda: not vxlan_from_h3(), 20)
+
+    @unittest.skipUnless(NETWORK_MODE == "native", "routes over the uplink go with it")
+    def test_routes_to_other_hosts_are_back_soon_after_their_link(self):
+        def routes():
+            listed = json.loads(self.cluster.run("h1", "ip", "-j", "route", "show", "proto", "83", "dev", "eth0").stdout)
+            return sorted(route["dst"] for route in listed)
+        before = routes()
+        self.assertEqual(len(before), 2)
+        default = self.cluster.run("h1", "ip", "route", "show", "default").stdout.strip()
+        self.cluster.run("h1", "ip", "-batch", "-",
+                         input=f"link set eth0 down\nlink set eth0 up\nroute add {default}\n")
+        began = time.monotonic()
+        wait_for("h1's routes to be back", lambda: routes() == before, 6)
+        print(f"    back after {time.monotonic() - began:.2f} s")
+        for web in self.webs:
+            wait_for(f"h1 to reach {web['spec']['nodeName']}", lambda w=web: self.reaches("h1", w) == "ok", 10)
 
     def webs_ip(self, host):
         return next(w["status"]["podIP"] for w in self.webs if w["spec"]["nodeName"] == host)

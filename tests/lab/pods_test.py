@@ -6,8 +6,10 @@
 """
 import json
 import os
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -15,7 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects  # noqa: E402
-from shoal_lab.cluster import Cluster, wait_for  # noqa: E402
+from shoal_lab.cluster import SHOAL, Cluster, wait_for  # noqa: E402
 
 IMAGE = "shoal.dev/demo/web:blue"
 
@@ -202,7 +204,7 @@ class ProbingContainer(PodTest):
                  lambda: self.cluster.shoal("h1", "exec", "slow", "--", "ps").stdout.count("sleep 600") <= 2, 10)
 
     def test_should_be_restarted_with_a_http_liveness_probe(self):
-        self.make("web", {**WEB, "livenessProbe": probe(httpGet={"path": "/ready", "port": "http"})})
+        self.make("web", {**WEB, "livenessProbe": probe(httpGet={"path": "/ready", "port": "http"}, initialDelaySeconds=2)})
         self.wait_phase("web", "Running")
         self.cluster.shoal("h1", "exec", "web", "--", "kill", "-USR1", "1")
         self.wait_restart("web", "web")
@@ -268,6 +270,193 @@ class ProbingContainer(PodTest):
         self.cluster.shoal("h1", "exec", "kept", "--", "rm", "/tmp/up")
         self.wait_restart("kept")
         self.assertEqual(asked, "x\n")
+
+
+class Backoff(PodTest):
+    """sig-node Container Runtime, restarts; what a pod says itself of how long they wait."""
+
+    def test_a_pod_says_how_long_its_restarts_wait(self):
+        self.make("quick", container("run", "exit 4"),
+                  annotations={"shoal.dev/restart-backoff-base": "200ms", "shoal.dev/restart-backoff-cap": "400ms"})
+        pod = self.wait_pod("quick", "five restarts", lambda p: self.status(p, "run")["restartCount"] >= 5, 20)
+        self.assertEqual(self.status(pod, "run")["lastState"]["terminated"]["exitCode"], 4)
+        self.assertEqual(pod["status"]["phase"], "Running")
+        uid = pod["metadata"]["uid"]
+        def message():
+            return self.status(self.pod("quick"), "run")["state"].get("waiting", {}).get("message")
+        wait_for("its message", lambda: message() == f"back-off 400ms restarting failed container=run pod=quick_default({uid})", 20, 0.02)
+        self.assertIn(f"Back-off restarting failed container run in pod quick_default({uid})", self.events("quick", "BackOff"))
+
+    def test_nonsense_is_refused(self):
+        pod = objects.pod("bad", {}, {"containers": [container("run", "true")]})
+        pod["metadata"]["annotations"] = {"shoal.dev/restart-backoff-base": "soon"}
+        refused = self.cluster.shoal("h1", "apply", "-f", "-", input=objects.documents(pod), check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("restart-backoff-base", refused.stderr)
+
+
+class Lifecycle(PodTest):
+    """sig-node Container Lifecycle Hook, PreStop, Pods, Container Runtime blackbox test."""
+
+    def end_of(self, name, container_name="run"):
+        return self.status(self.pod(name), container_name)["state"]["terminated"]
+
+    def test_should_execute_poststart_exec_hook_properly(self):
+        hook = {"postStart": command("sleep 1; echo started >/tmp/hook")}
+        self.make("poststart", container("run", "until [ -e /tmp/hook ]; do sleep 0.1; done; cat /tmp/hook; " + STAYS, lifecycle=hook),
+                  container("next", STAYS))
+        pod = self.wait_pod("poststart", "readiness", lambda p: self.condition(p, "Ready")["status"] == "True")
+        self.assertIn("started\n", self.logs("poststart", "run"))
+        starts = [self.status(pod, name)["state"]["running"]["startedAt"] for name in ("run", "next")]
+        self.assertLess(*starts)  # the hook holds the next one
+
+    def test_a_poststart_hook_that_fails_ends_its_container(self):
+        self.make("postfails", container("run", STAYS, lifecycle={"postStart": command("false")}), restartPolicy="Never")
+        self.wait_phase("postfails", "Succeeded")
+        self.assertEqual(self.logs("postfails", "run"), "up\ntold\n")
+        self.assertIn("PostStartHook failed", self.events("postfails", "FailedPostStartHook"))
+
+    def test_should_execute_prestop_exec_hook_properly(self):
+        # The hook runs before the signal; the container says in which order they came.
+        self.make("prestop", container("run", "trap 'echo told; cat /tmp/hook; exit 0' TERM; while :; do sleep 0.1; done",
+                                       lifecycle={"preStop": command("sleep 1; echo hooked >/tmp/hook")}))
+        self.wait_phase("prestop", "Running")
+        follow = self.cluster.popen("h1", SHOAL, "logs", "-f", "prestop", stdout=subprocess.PIPE, text=True)
+        self.addCleanup(follow.stdout.close)
+        self.addCleanup(follow.wait)
+        self.addCleanup(follow.kill)
+        self.delete("prestop")
+        self.assertEqual([follow.stdout.readline() for _ in range(2)], ["told\n", "hooked\n"])
+
+    def test_should_execute_prestop_http_hook_properly(self):
+        self.make("hooked", {"name": "web", "image": IMAGE})
+        ip = self.wait_phase("hooked", "Running")["status"]["podIP"]
+        self.make("httpstop", container("run", STAYS, lifecycle={"preStop": {"httpGet": {"host": ip, "port": 8080, "path": "/bye"}}}))
+        self.wait_phase("httpstop", "Running")
+        self.delete("httpstop")
+        self.assertEqual(self.events("httpstop", "FailedPreStopHook"), [])
+
+    def test_a_prestop_hook_has_the_grace_and_no_more(self):
+        self.make("slowstop", container("run", STAYS, lifecycle={"preStop": {"exec": {"command": ["sleep", "600"]}}}),
+                  terminationGracePeriodSeconds=3)
+        self.wait_phase("slowstop", "Running")
+        began = time.monotonic()
+        self.delete("slowstop")
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_a_prestop_sleep_hook_is_slept(self):
+        self.make("sleeps", container("run", STAYS, lifecycle={"preStop": {"sleep": {"seconds": 2}}}))
+        self.wait_phase("sleeps", "Running")
+        began = time.monotonic()
+        self.delete("sleeps")
+        self.assertGreater(time.monotonic() - began, 2)
+
+    def test_an_agent_that_is_killed_in_a_prestop_hook_stops_the_pod_all_the_same(self):
+        self.make("cut", container("run", STAYS, lifecycle={"preStop": command("sleep 2")}))
+        self.wait_phase("cut", "Running")
+        self.cluster.shoal("h1", "delete", "pod", "cut")
+        wait_for("the hook to begin", lambda: self.events("cut", "Killing"), 20, 0.05)
+        self.cluster.kill_daemon("h1")
+        self.cluster.start_daemon("h1")
+        wait_for("pod cut to be gone", lambda: "cut" not in self.cluster.shoal("h1", "get", "pods").stdout.split(), 30)
+
+    def test_should_be_failed_by_active_deadline(self):
+        self.make("deadline", container("run", STAYS), activeDeadlineSeconds=2)
+        pod = self.wait_phase("deadline", "Failed", 20)
+        self.assertEqual(pod["status"]["reason"], "DeadlineExceeded")
+        self.assertEqual(pod["status"]["message"], "Pod was active on the node longer than the specified deadline")
+        self.assertEqual(self.shown("deadline"), "Completed")  # its container ended well
+        self.assertEqual(self.logs("deadline", "run"), "up\ntold\n")
+        self.cluster.kill_daemon("h1")
+        self.cluster.start_daemon("h1")
+        self.assertEqual(self.wait_phase("deadline", "Failed")["status"]["reason"], "DeadlineExceeded")
+
+    def test_should_report_termination_message_if_terminationmessagepath_is_set(self):
+        self.make("message", container("run", "printf DONE >/dev/termination-custom-log", securityContext={"runAsUser": 1000},
+                                       terminationMessagePath="/dev/termination-custom-log"), restartPolicy="Never")
+        self.wait_phase("message", "Succeeded")
+        self.assertEqual(self.end_of("message")["message"], "DONE")
+
+    def test_should_report_termination_message_from_log_output_if_fallbacktologsonerror_is_set(self):
+        lines = "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done"
+        policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+        for name, script, phase, message in (
+                ("fallback", lines + "; exit 1", "Failed", "".join(f"line {i}\n" for i in range(20, 100))),
+                ("fallwell", lines, "Succeeded", None),
+                ("fallfile", lines + "; printf FILE >/dev/termination-log; exit 1", "Failed", "FILE")):
+            self.make(name, container("run", script, **policy), restartPolicy="Never")
+            self.wait_phase(name, phase)
+            self.assertEqual(self.end_of(name).get("message"), message, name)
+
+    def test_a_termination_message_is_bounded(self):
+        self.make("long", container("run", "yes x | head -c 100000 >/dev/termination-log"), restartPolicy="Never")
+        self.wait_phase("long", "Succeeded")
+        self.assertEqual(len(self.end_of("long")["message"]), 4096)
+
+    def test_should_report_oom_killed(self):
+        self.make("oom", container("run", "yes | tr '\\n' x | head -c 200000000 | tail", resources={"limits": {"memory": "16Mi"}}),
+                  restartPolicy="Never")
+        self.wait_phase("oom", "Failed", 60)
+        self.assertEqual(self.end_of("oom")["reason"], "OOMKilled")
+
+
+class Names(PodTest):
+    """sig-node KubeletManagedEtcHosts, hostAliases; sig-network DNS: hostname, subdomain, configurable nameservers."""
+
+    def run_in(self, name, *words):
+        return self.cluster.shoal("h1", "exec", name, "--", *words).stdout
+
+    def test_should_write_entries_to_etc_hosts_when_hostaliases_is_set(self):
+        self.make("names", container("run", STAYS), hostname="web", subdomain="sub", setHostnameAsFQDN=True,
+                  hostAliases=[{"ip": "123.45.67.89", "hostnames": ["foo", "bar"]}])
+        ip = self.wait_phase("names", "Running")["status"]["podIP"]
+        hosts = self.run_in("names", "cat", "/etc/hosts")
+        self.assertIn("# Kubernetes-managed hosts file.", hosts)
+        self.assertIn("123.45.67.89\tfoo\tbar\n", hosts)
+        self.assertIn(f"{ip}\tweb.sub.default.svc.cluster.local\tweb\n", hosts)
+        for asked in (("hostname",), ("cat", "/etc/hostname")):
+            self.assertEqual(self.run_in("names", *asked), "web.sub.default.svc.cluster.local\n")
+
+    def test_should_support_configurable_pod_dns_nameservers(self):
+        self.make("dns", container("run", STAYS), dnsPolicy="None", dnsConfig={
+            "nameservers": ["1.1.1.1"], "searches": ["resolv.conf.local"], "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}]})
+        self.wait_phase("dns", "Running")
+        self.assertEqual(self.run_in("dns", "cat", "/etc/resolv.conf"),
+                         "search resolv.conf.local\nnameserver 1.1.1.1\noptions ndots:2 rotate\n")
+
+
+class Environment(PodTest):
+    """ConfigMaps, Secrets, the pod itself and Services as variables."""
+
+    def test_should_be_consumable_via_the_environment(self):
+        self.make("reader", container(
+            "main", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $0",
+            command=["sh", "-c", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $(BOTH)"],
+            envFrom=[{"prefix": "P_", "configMapRef": {"name": "settings"}}],
+            env=[{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
+                 {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
+                 {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+                 {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}},
+                 {"name": "BOTH", "value": "$(KEY)-$(ME)"}],
+            resources={"limits": {"cpu": "250m"}}), restartPolicy="Never")
+        waiting = self.wait_pod("reader", "to miss its ConfigMap", lambda pod: (pod["status"].get("containerStatuses") or [
+            {}])[0].get("state", {}).get("waiting", {}).get("reason") == "CreateContainerConfigError")
+        self.assertEqual(waiting["status"]["containerStatuses"][0]["state"]["waiting"]["message"],
+                         'configmap "settings" not found')
+        self.cluster.apply(objects.documents(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"color": "blue", "SIZE": "4"}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": {"password": "hunter2"}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
+             "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 5432}]}}))
+        self.wait_phase("reader", "Succeeded", 60)
+        self.assertEqual(self.logs("reader", "main").splitlines(), [
+            "BOTH=blue-reader", "CPU=250", "DB_SERVICE_HOST=10.96.7.7", "DB_SERVICE_PORT=5432", "KEY=blue", "ME=reader",
+            "P_SIZE=4", "P_color=blue", "SECRET=hunter2", "blue-reader"])
+        # The Secret's value is in its object, and nowhere that others read.
+        for seen in (self.cluster.shoal("h1", "get", "events", "-o", "json").stdout, self.cluster.log_tail("h1", 1000)):
+            self.assertNotIn("hunter2", seen)
+            self.assertNotIn("aHVudGVyMg", seen)
+        self.assertEqual(self.cluster.shoal("h1", "get", "secrets").stdout.split()[-4:-1], ["login", "Opaque", "1"])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ constexpr std::size_t kDeltaOverheadBytes = 72;
 // From these few on, the sender of a burst is not pushed to again.
 constexpr std::size_t kFreshFromMax = 4;
 
-Result<> check_entry(std::string_view key, const std::optional<std::string>& value) {
+Result<> check_entry(std::string_view key, const std::string* value) {
   if (key.empty() || key.size() > kKeyBytesMax)
     return fail(Errc::kInvalid, fmt::format("publish {}: a key has 1 to {} bytes, this one {}",
                                             printable(key), kKeyBytesMax, key.size()));
@@ -23,10 +23,6 @@ Result<> check_entry(std::string_view key, const std::optional<std::string>& val
     return fail(Errc::kInvalid, fmt::format("publish {}: a value has at most {} bytes, this one {}",
                                             printable(key), kValueBytesMax, value->size()));
   return {};
-}
-
-Value make_value(const std::optional<std::string>& value) {
-  return value ? std::make_shared<const std::string>(*value) : nullptr;
 }
 
 }  // namespace
@@ -44,7 +40,7 @@ void Replication::own(std::uint64_t epoch) {
 }
 
 Result<> Replication::publish(std::string_view key, std::optional<std::string> value) {
-  SHOAL_TRY(check_entry(key, value));
+  SHOAL_TRY(check_entry(key, value ? &*value : nullptr));
   Value shared = value ? std::make_shared<const std::string>(std::move(*value)) : nullptr;
   const std::string& name = membership_.self().name;
   const auto version = SHOAL_TRY(table_.publish(name, key, std::move(shared), ctx_.now));
@@ -68,10 +64,10 @@ Result<> Replication::publish_desired(std::span<const DesiredEvent> events,
   delta.origin = kDesiredOrigin;
   delta.to = complete_to == 0 ? delta.from : Cursor{complete_to + 1, {}};
   for (const DesiredEvent& e : events) {
-    SHOAL_TRY(check_entry(e.key, e.value));
+    SHOAL_TRY(check_entry(e.key, e.value.held().get()));
     if (e.revision == 0)
       return fail(Errc::kInvalid, fmt::format("publish {}: revision 0", printable(e.key)));
-    delta.entries.push_back(DeltaEntry{e.key, make_value(e.value), e.revision, e.create_revision});
+    delta.entries.push_back(DeltaEntry{e.key, e.value.held(), e.revision, e.create_revision});
   }
   std::vector<EntryChanged> changes;  // the caller's own news
   const auto applied = snapshot ? table_.apply_snapshot(delta, ctx_.now, changes)

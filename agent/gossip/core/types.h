@@ -13,6 +13,7 @@
 
 #include "netplane/base/clock.h"
 #include "netplane/base/ip.h"
+#include "netplane/base/shared_text.h"
 
 #include <cstdint>
 #include <memory>
@@ -71,7 +72,7 @@ struct Entry {
 // fields).
 struct DesiredEvent {
   std::string key;
-  std::optional<std::string> value;  // absent: deleted
+  SharedText value;  // absent: deleted
   std::uint64_t create_revision = 0;
   std::uint64_t revision = 0;
 };

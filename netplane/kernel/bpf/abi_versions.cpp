@@ -21,7 +21,24 @@ constexpr OtherName kOtherNames[] = {
     {3, "shoal_ring_blocks", "backend", "slot"},
 };
 
+struct Lacks {
+  std::uint32_t version;
+  std::string_view map;
+  MissingBits missing;
+};
+constexpr Lacks kLacks[] = {
+    // Every TCP connection had an entry, and rings have no memory of changes before.
+    {3, "shoal_frontends", {"flags", SHOAL_FE_ENTRIES}},
+};
+
 }  // namespace
+
+std::optional<MissingBits> missing_bits(std::uint32_t version, std::string_view map) {
+  for (const Lacks& lacks : kLacks)
+    if (lacks.version == version && lacks.map == map)
+      return lacks.missing;
+  return std::nullopt;
+}
 
 bool understands_version(std::uint32_t version) {
   return std::ranges::find(kUnderstood, version) != std::end(kUnderstood);

@@ -84,7 +84,8 @@ shoal_backend to_abi(const model::BackendEntry& e) {
           .epoch = e.epoch,
           .flags = SHOAL_BE_VALID | (e.local ? __u32{SHOAL_BE_LOCAL} : 0U) |
                    (e.draining ? __u32{SHOAL_BE_DRAINING} : 0U) |
-                   (e.stack ? __u32{SHOAL_BE_STACK} : 0U) | (e.snat ? __u32{SHOAL_BE_SNAT} : 0U),
+                   (e.stack ? __u32{SHOAL_BE_STACK} : 0U) | (e.snat ? __u32{SHOAL_BE_SNAT} : 0U) |
+                   (e.answers ? __u32{SHOAL_BE_ANSWERS} : 0U),
           .node = e.local ? 0 : node_to_abi(e.node)};
 }
 
@@ -100,18 +101,21 @@ model::BackendEntry from_abi(const shoal_backend& e) {
           .valid = true,
           .draining = (e.flags & SHOAL_BE_DRAINING) != 0,
           .stack = (e.flags & SHOAL_BE_STACK) != 0,
-          .snat = (e.flags & SHOAL_BE_SNAT) != 0};
+          .snat = (e.flags & SHOAL_BE_SNAT) != 0,
+          .answers = (e.flags & SHOAL_BE_ANSWERS) != 0};
 }
 
 shoal_frontend to_abi(const model::FrontendEntry& e) {
   return {.inside = e.inside,
           .outside = e.outside,
           .affinity_s = e.affinity_s,
-          .flags = e.restricted ? __u32{SHOAL_FE_RESTRICTED} : 0U};
+          .flags = (e.restricted ? __u32{SHOAL_FE_RESTRICTED} : 0U) |
+                   (e.entries ? __u32{SHOAL_FE_ENTRIES} : 0U)};
 }
 
 model::FrontendEntry from_abi(const shoal_frontend& e) {
-  return {e.inside, e.outside, e.affinity_s, (e.flags & SHOAL_FE_RESTRICTED) != 0};
+  return {e.inside, e.outside, e.affinity_s, (e.flags & SHOAL_FE_RESTRICTED) != 0,
+          (e.flags & SHOAL_FE_ENTRIES) != 0};
 }
 
 shoal_source_key to_abi(model::ServiceIndex service, const IpPrefix& range) {
@@ -171,14 +175,15 @@ std::uint32_t age_s(std::uint32_t now, std::uint32_t seen_s) {
 }
 
 Flow from_abi(const shoal_flow_key& key, const shoal_flow& flow) {
-  return {.reverse = key.dir == SHOAL_FLOW_REVERSE,
+  const bool reverse = key.dir == SHOAL_FLOW_REVERSE;
+  return {.reverse = reverse,
           .proto = static_cast<L4Proto>(key.proto),
           .source = {from_abi(key.saddr), ntohs(key.sport)},
           .destination = {from_abi(key.daddr), ntohs(key.dport)},
           .translated = {from_abi(flow.addr), ntohs(flow.port)},
           .service = flow.service,
           .backend = flow.backend,
-          .epoch = flow.epoch,
+          .epoch = reverse ? 0 : flow.epoch,
           .generation = flow.generation,
           .closing = (flow.flags & SHOAL_FLOW_CLOSING) != 0,
           .idle_s = age_s(now_s(), flow.seen_s)};

@@ -32,9 +32,10 @@ std::string backend_text(model::BackendId id, const model::BackendEntry& e) {
     where = e.local ? "self" : e.node.is_unspecified() ? "outside" : "host=" + e.node.to_string();
   else if (!e.local && e.node.is_unspecified())
     where = "no-node";
-  return fmt::format("backend {:>6} {} gen={} epoch={} {}{}{}", id,
+  return fmt::format("backend {:>6} {} gen={} epoch={} {}{}{}{}", id,
                      SocketAddress{e.ip, e.port}.to_string(), e.generation, e.epoch, where,
-                     e.snat ? " snat" : "", e.draining ? " draining" : "");
+                     e.snat ? " snat" : "", e.draining ? " draining" : "",
+                     e.answers ? " answers" : "");
 }
 
 }  // namespace

@@ -89,10 +89,27 @@ Result<MapCopy> MapCopy::between(const MapShape& from, const MapShape& to) {
 MapCopy::MapCopy(const MapShape& from, const MapShape& to, Conversion key, Conversion value)
     : from_(from), to_(to), key_(std::move(key)), value_(std::move(value)), cpus_(1) {}
 
+Result<> MapCopy::add_bits(std::string_view member, std::uint32_t bits) {
+  for (const Member& is : to_.value->members) {
+    if (is.name != member || is.layout.bytes != sizeof(bits) || is.layout.network_order)
+      continue;
+    bits_ = bits;
+    bits_at_ = is.offset;
+    return {};
+  }
+  return fail(Errc::kInternal, fmt::format("its values have no 32-bit member {}", member));
+}
+
 bool MapCopy::convert_value(const std::uint8_t* from, std::uint8_t* to) const {
   for (std::size_t cpu = 0; cpu < cpus_; ++cpu)
     if (!value_.apply(from + cpu * stride_of(from_), to + cpu * stride_of(to_)))
       return false;
+  if (bits_ != 0)
+    for (std::size_t cpu = 0; cpu < cpus_; ++cpu) {
+      std::uint8_t* at = to + cpu * stride_of(to_) + bits_at_;
+      const std::uint32_t all = index_of(at) | bits_;
+      std::memcpy(at, &all, sizeof(all));
+    }
   return true;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -27,6 +28,9 @@ class MapCopy {
 public:
   // kUnsupported when entries cannot be converted; the error says why.
   static Result<MapCopy> between(const MapShape& from, const MapShape& to);
+
+  // Sets these bits of a 32-bit member in every value that is written. kInternal: there is no such.
+  Result<> add_bits(std::string_view member, std::uint32_t bits);
 
   // Entries of `to` are overwritten: nobody else writes to it yet. Arrays: entries that are 0 are
   // taken to be so there. counters: what was written, for add_since(); only of per-CPU arrays.
@@ -51,6 +55,7 @@ private:
   Conversion key_;
   Conversion value_;
   std::size_t cpus_;  // values an entry
+  std::uint32_t bits_ = 0, bits_at_ = 0;
 };
 
 }  // namespace shoal::kernel

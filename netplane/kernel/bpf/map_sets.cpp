@@ -126,7 +126,10 @@ Result<MapCopy> copy_from(std::uint32_t version, std::string_view map, MapShape 
                           const MapShape& to) {
   if (shape.value)
     use_todays_names(version, map, *shape.value);
-  return MapCopy::between(shape, to);
+  MapCopy out = SHOAL_TRY(MapCopy::between(shape, to));
+  if (const auto missing = missing_bits(version, map))
+    SHOAL_TRY(out.add_bits(missing->member, missing->bits));
+  return out;
 }
 
 Result<SetPlan> plan_set(const std::filesystem::path& set, const WantedMaps& wanted,
@@ -142,7 +145,7 @@ Result<SetPlan> plan_set(const std::filesystem::path& set, const WantedMaps& wan
     if (!fd)
       return fail(std::move(fd).error());
     const MapShape shape = SHOAL_TRY_WRAP(shapes.of_map(fd->get()), name);
-    if (map.shape.same_as(shape)) {
+    if (map.shape.same_as(shape) && !missing_bits(version, name)) {
       out.reused.push_back(name);
       continue;
     }

@@ -85,18 +85,39 @@ std::uint32_t u32_of(const nlattr* attribute) {
   return attribute == nullptr ? 0 : nla_get_u32(attribute);
 }
 
-// Nothing for routes that this interface does not show. libnl's own reader gives up on a whole
-// table for one route with a tunnel that it does not know.
-std::optional<Route> route_of(nlmsghdr* message) {
+// One a next hop.
+std::vector<Route> hops_of(Route route, nlattr* multipath, unsigned char family) {
+  std::vector<Route> out;
+  auto* hop = static_cast<rtnexthop*>(nla_data(multipath));
+  int left = nla_len(multipath);
+  while (left >= static_cast<int>(sizeof(*hop)) && RTNH_OK(hop, left)) {
+    nlattr* parts[RTA_MAX + 1] = {};
+    if (nla_parse(parts, RTA_MAX, reinterpret_cast<nlattr*>(RTNH_DATA(hop)),
+                  hop->rtnh_len - static_cast<int>(sizeof(*hop)), nullptr) < 0)
+      break;
+    route.link = static_cast<std::uint32_t>(hop->rtnh_ifindex);
+    route.gateway = ip_of(parts[RTA_GATEWAY], family);
+    route.onlink = (hop->rtnh_flags & RTNH_F_ONLINK) != 0;
+    route.encap = encap_of(parts[RTA_ENCAP_TYPE], parts[RTA_ENCAP]);
+    out.push_back(route);
+    left -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len));
+    hop = RTNH_NEXT(hop);
+  }
+  return out;
+}
+
+// None for routes that this interface does not show. libnl's own reader gives up on a whole table
+// for one route with a tunnel that it does not know.
+std::vector<Route> routes_of(nlmsghdr* message) {
   nlattr* parts[RTA_MAX + 1] = {};
   const auto* header = static_cast<const rtmsg*>(nlmsg_data(message));
   if (nlmsg_parse(message, sizeof(*header), parts, RTA_MAX, nullptr) < 0)
-    return std::nullopt;
+    return {};
   const std::uint32_t table =
       parts[RTA_TABLE] != nullptr ? u32_of(parts[RTA_TABLE]) : header->rtm_table;
   if (header->rtm_type != RTN_UNICAST || table == RT_TABLE_LOCAL ||
-      parts[RTA_MULTIPATH] != nullptr || (header->rtm_flags & RTM_F_CLONED) != 0)
-    return std::nullopt;
+      (header->rtm_flags & RTM_F_CLONED) != 0)
+    return {};
   Route route;
   const auto ip = ip_of(parts[RTA_DST], header->rtm_family);
   route.destination = ip && header->rtm_dst_len > 0 ? IpPrefix::containing(*ip, header->rtm_dst_len)
@@ -115,7 +136,9 @@ std::optional<Route> route_of(nlmsghdr* message) {
   route.table = table;
   route.protocol = header->rtm_protocol;
   route.encap = encap_of(parts[RTA_ENCAP_TYPE], parts[RTA_ENCAP]);
-  return route;
+  if (parts[RTA_MULTIPATH] != nullptr)
+    return hops_of(std::move(route), parts[RTA_MULTIPATH], header->rtm_family);
+  return {std::move(route)};
 }
 
 NlMessage route_request(int type, int flags, const Route& route) {
@@ -255,8 +278,8 @@ Result<std::vector<Route>> KernelRtnl::routes(Family family) {
                               [&](nlmsghdr* message) {
                                 if (message->nlmsg_type != RTM_NEWROUTE)
                                   return;
-                                if (auto route = route_of(message))
-                                  result.push_back(*std::move(route));
+                                for (Route& route : routes_of(message))
+                                  result.push_back(std::move(route));
                               }),
                  "list routes");
   std::ranges::sort(result);

@@ -11,6 +11,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netlink/errno.h>
 #include <netlink/route/link.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ Link link_of(rtnl_link* object) {
   link.peer_index = static_cast<std::uint32_t>(rtnl_link_get_link(object));
   link.group = rtnl_link_get_group(object);
   link.master = static_cast<std::uint32_t>(rtnl_link_get_master(object));
+  link.ethernet = rtnl_link_get_arptype(object) == ARPHRD_ETHER;
   return link;
 }
 

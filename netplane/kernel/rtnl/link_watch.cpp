@@ -19,22 +19,41 @@ namespace {
 constexpr std::size_t kReceiveBytes = 16'384;
 constexpr int kReadsMax = 64;  // in one call; more come with the next one
 
-bool matters(nlmsghdr* message) {
+constexpr Stir kAll{.uplinks = true, .routes = true};
+
+Stir by_route(nlmsghdr* message) {
+  const auto* route = static_cast<const rtmsg*>(nlmsg_data(message));
+  // Each link has some of the kernel's own in the table `local`.
+  if (route->rtm_table != RT_TABLE_MAIN)
+    return {};
+  nlattr* parts[RTA_MAX + 1] = {};
+  if (nlmsg_parse(message, sizeof(*route), parts, RTA_MAX, nullptr) < 0)
+    return kAll;
+  const bool by_gateway =
+      parts[RTA_GATEWAY] != nullptr || parts[RTA_VIA] != nullptr || parts[RTA_MULTIPATH] != nullptr;
+  if (route->rtm_protocol == kRouteProtocolShoal)
+    return {.routes = message->nlmsg_type == RTM_DELROUTE && by_gateway};
+  return {.uplinks = route->rtm_dst_len == 0 || !by_gateway};
+}
+
+Stir by_message(nlmsghdr* message) {
   switch (message->nlmsg_type) {
   case RTM_NEWLINK:
   case RTM_DELLINK: {
     nlattr* parts[IFLA_MAX + 1] = {};
-    return nlmsg_parse(message, sizeof(ifinfomsg), parts, IFLA_MAX, nullptr) < 0 ||
-           parts[IFLA_GROUP] == nullptr || nla_get_u32(parts[IFLA_GROUP]) != kPodLinkGroup;
+    const bool pods = nlmsg_parse(message, sizeof(ifinfomsg), parts, IFLA_MAX, nullptr) >= 0 &&
+                      parts[IFLA_GROUP] != nullptr &&
+                      nla_get_u32(parts[IFLA_GROUP]) == kPodLinkGroup;
+    return pods ? Stir() : kAll;
   }
+  case RTM_NEWADDR:
+  case RTM_DELADDR:
+    return kAll;
   case RTM_NEWROUTE:
-  case RTM_DELROUTE: {
-    // Each link has some of the kernel's own in the table `local`.
-    const auto* route = static_cast<const rtmsg*>(nlmsg_data(message));
-    return route->rtm_protocol != kRouteProtocolShoal && route->rtm_table == RT_TABLE_MAIN;
-  }
+  case RTM_DELROUTE:
+    return by_route(message);
   default:
-    return message->nlmsg_type == RTM_NEWADDR || message->nlmsg_type == RTM_DELADDR;
+    return {};
   }
 }
 
@@ -54,15 +73,15 @@ Result<LinkWatch> LinkWatch::open(int netns_fd) {
   return LinkWatch(std::move(fd));
 }
 
-bool LinkWatch::stirred() {
+Stir LinkWatch::stirred() {
   alignas(nlmsghdr) char buffer[kReceiveBytes];
-  bool any = false;
+  Stir said;
   for (int reads = 0; reads < kReadsMax; reads++) {
     const ssize_t n = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0 && errno == ENOBUFS) {
-      any = true;
+      said = kAll;
       continue;
     }
     if (n <= 0)
@@ -70,9 +89,9 @@ bool LinkWatch::stirred() {
     int left = static_cast<int>(n);
     for (auto* message = reinterpret_cast<nlmsghdr*>(buffer); nlmsg_ok(message, left);
          message = nlmsg_next(message, &left))
-      any = any || matters(message);
+      said |= by_message(message);
   }
-  return any;
+  return said;
 }
 
 }  // namespace shoal::kernel

@@ -39,6 +39,7 @@ struct Link {
   std::uint32_t peer_index = 0;  // IFLA_LINK: a veth's other end, in that end's namespace; 0: none
   std::uint32_t group = 0;
   std::uint32_t master = 0;  // the bridge, bond or VRF that it is a port of; 0: none
+  bool ethernet = true;      // its frames begin with a MAC header; false of WireGuard, tun, PPP
   auto operator<=>(const Link&) const = default;
 };
 
@@ -96,7 +97,8 @@ struct RouteEncap {
   auto operator<=>(const RouteEncap&) const = default;
 };
 
-// One next hop, unicast. Routes of other types and with several next hops are not listed.
+// One next hop, unicast. Routes of other types are not listed, and one with several next hops is
+// listed once for each.
 struct Route {
   IpPrefix destination;  // 0.0.0.0/0 or ::/0: the default route
   std::uint32_t link = 0;
@@ -197,7 +199,8 @@ struct Uplink {
   std::vector<IpPrefix> subnets;        // what is on the link, sorted
   bool leads_out_v4 = false;            // a default route leads over it
   bool leads_out_v6 = false;
-  std::string kind;  // as in Link
+  std::string kind;      // as in Link
+  bool ethernet = true;  // as in Link; false of the main one only
   auto operator<=>(const Uplink&) const = default;
   bool reaches(const IpAddress& ip) const;  // without a gateway
 };
@@ -220,12 +223,15 @@ Result<HostNetwork> read_host_network(Rtnl& rtnl);
 // then the one that holds the address, then that of the default route with the lowest metric, then
 // the first that `names` finds, then the only device that is up. Without `names` the others are
 // those of default routes. Loopback, the pods' links and overlays are never among them, and a port
-// of a bond or bridge is not: its master stands for it. kNotFound says what there is.
+// of a bond or bridge is not: its master stands for it, or that one's. Nor is what is no Ethernet:
+// only as the main one, when the configuration says so. kNotFound says what there is.
 // A name that no link has is passed over: see missing_uplinks. kExhausted: more than kUplinksMax.
 Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const UplinkWish& wish);
 inline constexpr std::size_t kUplinksMax = 64;
 // Pure. The names that no link has, or no link that is up for a pattern.
 std::vector<std::string> missing_uplinks(const HostNetwork& host, const UplinkWish& wish);
+// Pure. Links without Ethernet that are named for uplinks, or are the main one, by index.
+std::vector<std::string> unfit_uplinks(const HostNetwork& host, const UplinkWish& wish);
 Result<std::vector<Uplink>> find_uplinks(Rtnl& rtnl, const UplinkWish& wish = {});
 
 // Pure. The one on which the LAN is told of an address: the first whose subnet holds it, else the

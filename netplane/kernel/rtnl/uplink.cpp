@@ -37,10 +37,18 @@ bool is_of_containers(const Link& link) {
       [&](std::string_view prefix) { return link.name.starts_with(prefix); });
 }
 
-// A port of a VRF has addresses and routes of its own.
-const Link& master_of(const std::vector<Link>& links, const Link& link) {
-  const Link* master = link.master == 0 ? nullptr : by_index(links, link.master);
-  return master == nullptr || master->kind == "vrf" ? link : *master;
+// The last one, as of a port of a bond that is a port of a bridge. A port of a VRF has addresses
+// and routes of its own.
+const Link& master_of(const std::vector<Link>& links, const Link& port) {
+  constexpr int kDepthMax = 8;  // as the kernel has it
+  const Link* link = &port;
+  for (int depth = 0; depth < kDepthMax && link->master != 0; depth++) {
+    const Link* master = by_index(links, link->master);
+    if (master == nullptr || master->kind == "vrf")
+      break;
+    link = master;
+  }
+  return *link;
 }
 
 bool is_default(const Route& route) {
@@ -52,7 +60,7 @@ std::vector<const Route*> default_routes(const HostNetwork& host, IpFamily famil
   for (const Route& route : host.routes)
     if (const Link* link = by_index(host.links, route.link);
         is_default(route) && route.destination.family() == family && link != nullptr &&
-        !leads_inward(*link))
+        !leads_inward(*link) && link->ethernet)
       out.push_back(&route);
   std::ranges::sort(out, {},
                     [](const Route* route) { return std::pair(route->metric, route->link); });
@@ -73,10 +81,14 @@ bool has_address(const HostNetwork& host, const Link& link) {
   });
 }
 
-bool is_meant(const Link& link, const std::string& name) {
+bool is_named(const Link& link, const std::string& name) {
   const bool pattern = name.find('*') != std::string::npos;
   return !leads_inward(link) && matches_wildcard(name, link.name) &&
          (!pattern || (link.up && !is_of_containers(link)));
+}
+
+bool is_meant(const Link& link, const std::string& name) {
+  return link.ethernet && is_named(link, name);
 }
 
 // All that `names` mean, masters in place of their ports, each once.
@@ -108,7 +120,7 @@ Result<const Link*> only_link(const HostNetwork& host) {
   const Link* only = nullptr;
   std::size_t candidates = 0;
   for (const Link& link : host.links)
-    if (link.up && !leads_inward(link) && !is_of_containers(link) &&
+    if (link.up && link.ethernet && !leads_inward(link) && !is_of_containers(link) &&
         &master_of(host.links, link) == &link) {
       only = &link;
       ++candidates;
@@ -185,6 +197,7 @@ std::vector<IpPrefix> subnets_of(const HostNetwork& host, const Link& link) {
 Uplink uplink_of(const HostNetwork& host, const Link& link) {
   Uplink out{.index = link.index, .name = link.name, .mac = link.mac, .mtu = link.mtu};
   out.kind = link.kind;
+  out.ethernet = link.ethernet;
   for (const LinkAddress& address : host.addresses) {
     if (address.link != link.index || address.scope != Scope::kGlobal)
       continue;
@@ -265,8 +278,24 @@ Result<std::vector<Uplink>> choose_uplinks(const HostNetwork& host, const Uplink
 std::vector<std::string> missing_uplinks(const HostNetwork& host, const UplinkWish& wish) {
   std::vector<std::string> out;
   for (const std::string& name : wish.names)
-    if (std::ranges::none_of(host.links, [&](const Link& link) { return is_meant(link, name); }))
+    if (std::ranges::none_of(host.links, [&](const Link& link) { return is_named(link, name); }))
       out.push_back(name);
+  return out;
+}
+
+std::vector<std::string> unfit_uplinks(const HostNetwork& host, const UplinkWish& wish) {
+  const auto is_asked_for = [&](const Link& link) {
+    const auto holds_underlay = [&](const LinkAddress& address) {
+      return address.link == link.index && address.ip == wish.address;
+    };
+    return link.name == wish.device || std::ranges::any_of(host.addresses, holds_underlay) ||
+           std::ranges::any_of(wish.names,
+                               [&](const std::string& name) { return is_named(link, name); });
+  };
+  std::vector<std::string> out;
+  for (const Link& link : host.links)
+    if (!link.ethernet && !is_loopback(link) && is_asked_for(link))
+      out.push_back(link.name);
   return out;
 }
 

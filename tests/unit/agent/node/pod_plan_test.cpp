@@ -180,6 +180,9 @@ TEST(NextStep, AlwaysComesToRest) {
         case StepKind::kBeginStop:
           state.drain_until = at(steps + 1);
           break;
+        case StepKind::kExpire:
+          ADD_FAILURE() << "no deadline was set";
+          break;
         case StepKind::kStopContainer:
           state.containers[0].current = exited(143);
           break;
@@ -223,6 +226,44 @@ TEST(PlanRestart, DoublesAndForgets) {
   plan_restart(pod(), 0, container, at(100));
   EXPECT_EQ(container.not_before, at(100));
   EXPECT_FALSE(container.waiting);
+}
+
+TEST(PlanRestart, APodMaySayHowLong) {
+  PodSpec spec = pod();
+  spec.backoff_first = std::chrono::milliseconds(500);
+  spec.backoff_max = std::chrono::milliseconds(1500);
+  ContainerSeen container;
+  container.current = exited(1);
+  std::vector<std::string> messages;
+  for (int i = 0; i < 4; ++i) {
+    plan_restart(spec, 0, container, at(0));
+    messages.push_back(container.waiting ? container.waiting->message.substr(0, 13) : "");
+  }
+  EXPECT_EQ(messages,
+            (std::vector<std::string>{"", "back-off 500m", "back-off 1s r", "back-off 1.5s"}));
+  EXPECT_EQ(container.not_before, MonoTime(std::chrono::milliseconds(1500)));
+}
+
+TEST(NextStep, TheDeadlineOfAPodIsNotSleptThrough) {
+  const PodSpec spec = pod();
+  PodSeen state = seen({running()});
+  state.deadline = at(10);
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait(at(10)));
+  EXPECT_EQ(next_step(spec, state, true, at(10)), Step{StepKind::kExpire});
+  state.failure = Waiting{std::string(kDeadlineExceeded), ""};
+  EXPECT_EQ(next_step(spec, state, true, at(10)), Step{StepKind::kStopContainer});
+  PodSeen done = seen({exited(0)});
+  done.deadline = at(10);
+  EXPECT_EQ(next_step(pod(RestartPolicy::kNever), done, true, at(20)), Step{StepKind::kFree});
+}
+
+TEST(NextStep, APostStartHookHoldsThoseBehindIt) {
+  const PodSpec spec = pod(RestartPolicy::kAlways, {"a", "b"});
+  PodSeen state = seen({running(0, "a"), std::nullopt});
+  state.containers[0].in_hook = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait());
+  state.containers[0].in_hook = false;
+  EXPECT_EQ(next_step(spec, state, true, at(0)), (Step{StepKind::kStartContainer, 1, {}}));
 }
 
 TEST(PlanRetry, AMissingImageIsLookedForSoon) {
@@ -317,6 +358,16 @@ TEST(PodStatus, APodThatIsToGoIsReadyWhileItAnswers) {
   EXPECT_EQ(ready_of(status_of(spec, state)), "True");
   state.containers[0].ready = false;
   EXPECT_EQ(ready_of(status_of(spec, state)), "False");
+}
+
+TEST(PodStatus, TerminationMessagesAreBoundedAndReadable) {
+  ContainerState state = exited(1);
+  state.message = std::string("done\xff\xe2\x82\xac\xe2") + std::string(5000, 'x');
+  const json::object status = status_of(pod(RestartPolicy::kNever, {"a", "b", "c", "d"}),
+                                        seen({state, state, state, state}));
+  const std::string message = shown_at(status, "/containerStatuses/3/state/terminated/message");
+  EXPECT_EQ(message.substr(0, 9), "done?\xe2\x82\xac?");
+  EXPECT_EQ(message.size(), 3072U);
 }
 
 TEST(PodStatus, OneUnreadyContainerMakesThePodUnready) {

@@ -104,6 +104,34 @@ TEST(ReadPod, TakesEveryProbeAndHandler) {
   EXPECT_FALSE(c->readiness);
 }
 
+TEST(ReadPod, TakesHooksAndWhatEndsAPod) {
+  const auto spec = read(R"({"activeDeadlineSeconds":60,"containers":[{"name":"c","image":"i:1",
+      "lifecycle":{"postStart":{"exec":{"command":["a"]}},"preStop":{"sleep":{"seconds":3}}},
+      "terminationMessagePath":"/m","terminationMessagePolicy":"FallbackToLogsOnError"}]})",
+                         R"({"annotations":{"shoal.dev/restart-backoff-base":"500ms"}})");
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->active_deadline, std::chrono::seconds(60));
+  EXPECT_EQ(spec->backoff_first, std::chrono::milliseconds(500));
+  EXPECT_EQ(spec->backoff_max, kBackoffMax);
+  const ContainerSpec& c = spec->containers[0];
+  EXPECT_EQ(c.post_start->command, Texts{"a"});
+  EXPECT_EQ(c.pre_stop->kind, Action::Kind::kSleep);
+  EXPECT_EQ(c.pre_stop->sleep, std::chrono::seconds(3));
+  EXPECT_EQ(c.termination_log, "/m");
+  EXPECT_TRUE(c.termination_from_log);
+  const auto cap = [](std::string_view annotations) {
+    return read(R"({"containers":[{"name":"c","image":"i:1"}]})",
+                R"({"annotations":)" + std::string(annotations) + "}");
+  };
+  EXPECT_EQ(cap(R"({"shoal.dev/restart-backoff-cap":"5s"})")->backoff_first,
+            std::chrono::seconds(5));
+  EXPECT_EQ(cap(R"({"shoal.dev/restart-backoff-base":"10m"})")->backoff_max,
+            std::chrono::minutes(10));
+  EXPECT_FALSE(cap(R"({"shoal.dev/restart-backoff-base":"1ms"})"));
+  EXPECT_FALSE(
+      cap(R"({"shoal.dev/restart-backoff-base":"2s","shoal.dev/restart-backoff-cap":"1s"})"));
+}
+
 TEST(ReadPod, InitContainersComeFirst) {
   const auto spec = read(R"({"restartPolicy":"Never","containers":[{"name":"m","image":"i:1"}],
       "initContainers":[{"name":"a","image":"i:1"},{"name":"s","image":"i:1","restartPolicy":"Always"}]})");

@@ -2,6 +2,7 @@
 #include "agent/view/facts.h"
 #include "tests/fakes/objects.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace shoal::view {
@@ -83,6 +84,19 @@ TEST(Node, AddressesAndCidrs) {
   EXPECT_EQ(node_pod_cidrs(*node)[0].to_string(), "10.244.7.0/24");
   EXPECT_TRUE(node_reports_ready(*node));
   EXPECT_TRUE(node_schedulable(*node));
+}
+
+// Builds from before say nothing here, and so do hosts with nftables.
+TEST(Node, SaysWhetherItCanBeAsked) {
+  const auto says = [](std::string_view version) {
+    return node_answers(
+        *make_object(fmt::format(R"({{"apiVersion":"v1","kind":"Node","metadata":{{"name":"h1"}},
+                         "status":{{"nodeInfo":{{"kubeProxyVersion":"{}"}}}}}})",
+                                 version)));
+  };
+  EXPECT_TRUE(says(kProxyAnswers));
+  EXPECT_FALSE(says(""));
+  EXPECT_FALSE(node_answers(*make_object(fakes::node("h1", "10.244.7.0/24", "198.18.0.17"))));
 }
 
 TEST(Node, AddressesOfTwoFamiliesAreToldApart) {

@@ -207,13 +207,13 @@ TEST(DataPlane, AnUplinkThatCarriesLessIsSeenByTheNextTickAndItsMtusFollow) {
   auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
   (void)plane->apply(alone(), true);
   EXPECT_FALSE(plane->tick());
-  host.links_stirred = true;
+  host.links_stirred.uplinks = true;
   EXPECT_FALSE(plane->tick()) << "nothing that concerns the uplinks";
   kernel::Link& eth0 = std::ranges::find_if(host.namespaces[FakeHost::kHostFd].links, [](auto& at) {
                          return at.second.name == "eth0";
                        })->second;
   eth0.mtu = 1400;
-  host.links_stirred = true;
+  host.links_stirred.uplinks = true;
   EXPECT_FALSE(plane->tick()) << "once a second at most";
   clock.advance(std::chrono::seconds(1));
   EXPECT_TRUE(plane->tick());
@@ -224,6 +224,52 @@ TEST(DataPlane, AnUplinkThatCarriesLessIsSeenByTheNextTickAndItsMtusFollow) {
   EXPECT_EQ(plane->network().uplinks[0].mtu, 1400U);
   clock.advance(std::chrono::seconds(1));
   EXPECT_FALSE(plane->tick());
+}
+
+TEST(DataPlane, RoutesThatWentWithALinkAreBackWithIt) {
+  FakeHost host;
+  FakeClock clock;
+  Config native = config();
+  native.native_routes = true;
+  auto plane = *BpfDataPlane::open_with(native, fake_ports(host), clock);
+  EXPECT_TRUE(plane->apply(with_others(), true).ok());
+  const std::vector<std::string> all = routes_of(host);
+  std::erase_if(host.namespaces.at(FakeHost::kHostFd).routes, [](const kernel::Route& route) {
+    return is_between_hosts(route) && !route.onlink;
+  });
+  ASSERT_LT(routes_of(host).size(), all.size());
+  EXPECT_FALSE(plane->tick()) << "nobody has said anything";
+  ASSERT_LT(routes_of(host).size(), all.size());
+  host.links_stirred.routes = true;
+  EXPECT_FALSE(plane->tick()) << "no audit is needed";
+  EXPECT_THAT(routes_of(host), testing::UnorderedElementsAreArray(all));
+  EXPECT_THAT(plane->audit().findings, testing::IsEmpty());
+}
+
+// Time goes on with every question for it: what lies between two takes as long as that.
+class SlowClock final : public Clock {
+public:
+  MonoTime now() const override { return now_ += std::chrono::milliseconds(500); }
+  WallTime wall() const override { return {}; }
+
+private:
+  mutable MonoTime now_{std::chrono::hours(1)};
+};
+
+TEST(DataPlane, LooksAtManyRoutesTakeATwentiethOfTheTime) {
+  FakeHost host;
+  SlowClock clock;
+  auto plane = *BpfDataPlane::open_with(config(), fake_ports(host), clock);
+  UplinkWatch watch;
+  const auto rtnl = fake_ports(host).rtnl;
+  const LinksStirred always = [] { return kernel::Stir{.uplinks = true}; };
+  const HostLinks none;
+  unsigned looks = 0;
+  const MonoTime end = clock.now() + std::chrono::seconds(105);
+  while (clock.now() < end)
+    looks += watch.look(always, *rtnl, config(), none, clock).uplinks ? 1 : 0;
+  EXPECT_GE(looks, 8U);
+  EXPECT_LE(looks, 11U);
 }
 
 TEST(DataPlane, AFailingProgramUndoesTheWire) {

@@ -266,7 +266,7 @@ KernelPorts fake_ports(FakeHost& host) {
       [&host](const std::vector<kernel::Uplink>&) -> Result<std::unique_ptr<VipAnnouncer>> {
     return std::make_unique<FakeAnnouncer>(host);
   };
-  ports.links_stirred = [&host] { return std::exchange(host.links_stirred, false); };
+  ports.links_stirred = [&host] { return std::exchange(host.links_stirred, {}); };
   ports.remove_nftables = [] { return Result<>(); };
   ports.open_pod_rtnl = [&host](int fd) -> Result<std::unique_ptr<kernel::Rtnl>> {
     if (host.namespaces[fd].links.empty())

@@ -44,7 +44,7 @@ struct FakeHost {
   std::vector<IpAddress> announced;
   std::set<IpAddress> listened_for;
   bool announcing_fails = false;
-  bool links_stirred = false;  // for one look
+  kernel::Stir links_stirred;  // for one look
   std::string fail_rtnl;       // the operation that fails: "replace_route", "create_veth", ...
 };
 

@@ -201,6 +201,55 @@ TEST_F(ServicePlan, AnIncompleteViewTakesNoBackendAway) {
   EXPECT_EQ(maps_.picks(key(0)).size(), 2U);
 }
 
+// What affinity led somewhere has an entry, which counts as long as the frontend is there.
+TEST_F(ServicePlan, WhereAffinityWasConnectionsHaveEntries) {
+  desired_.services = {service(0, 2), service(1, 2)};
+  desired_.services[0].affinity_s = 60;
+  apply();
+  const auto entry = [&](unsigned n) {
+    return actual_.frontends().at({desired_.services[n].frontends[0].ip,
+                                   desired_.services[n].frontends[0].port,
+                                   desired_.services[n].frontends[0].proto});
+  };
+  EXPECT_FALSE(entry(0).entries) << "while there is affinity, that says so";
+  desired_.services[0].affinity_s = 0;
+  apply();
+  EXPECT_TRUE(entry(0).entries);
+  EXPECT_EQ(entry(0).affinity_s, 0U);
+  EXPECT_FALSE(entry(1).entries);
+  EXPECT_TRUE(apply().empty());
+  actual_ = Actual::recover(maps_.dump(), actual_.limits());
+  EXPECT_TRUE(apply().empty());
+  EXPECT_TRUE(entry(0).entries);
+}
+
+// A host is asked about connections while it is alive and understands.
+TEST_F(ServicePlan, OnlyLiveHostsThatAnswerAreAsked) {
+  desired_.services = {service(0, 3)};
+  const auto answering = [&] {
+    std::set<std::string> out;
+    for (BackendId id = 1; id <= 3; id++)
+      if (maps_.backend(id)->answers)
+        out.insert(maps_.backend(id)->node.to_string());
+    return out;
+  };
+  apply();
+  EXPECT_TRUE(answering().empty());
+  for (model::Node& node : desired_.nodes)
+    node.answers = true;
+  apply();
+  EXPECT_EQ(answering(), (std::set<std::string>{"198.18.0.12", "198.18.0.13"})) << "not this one";
+  desired_.nodes[1].alive = false;
+  apply();
+  EXPECT_EQ(answering(), std::set<std::string>{"198.18.0.13"});
+  // A view that is not complete yet is no news of a death.
+  desired_.nodes[2].alive = false;
+  apply(false);
+  EXPECT_EQ(answering(), std::set<std::string>{"198.18.0.13"});
+  apply();
+  EXPECT_TRUE(answering().empty());
+}
+
 TEST_F(ServicePlan, ADistrustedRingIsWrittenAgain) {
   desired_.services = {service(0, 2)};
   apply();

@@ -113,6 +113,8 @@ void PlanScript::line(std::string_view text) {
     for (std::size_t i = 3; i < words.size(); i++) {
       if (words[i] == "dead")
         node.alive = false;
+      else if (words[i] == "answers")
+        node.answers = true;
       else if (words[i].starts_with("lan="))
         node.lan_v6 = good(IpAddress::parse(words[i].substr(4)), words[i]);
       else

@@ -20,7 +20,8 @@ ContainerState some_state(std::uint32_t attempt) {
           9,
           true,
           3,
-          0xfeed};
+          0xfeed,
+          "last words"};
 }
 
 template <class T>
@@ -34,7 +35,7 @@ TEST(ShimProtocol, RoundTrips) {
   expect_round_trip(ContainerRef{"web", 7});
   expect_round_trip(some_state(2));
   expect_round_trip(PodState{12, 34, {some_state(0), some_state(1)}, 0xfeed});
-  expect_round_trip(CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500});
+  expect_round_trip(CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true});
   expect_round_trip(SignalRequest{{"web", 1}, 15});
   expect_round_trip(StopRequest{{"web", 1}, 3, 1000});
   expect_round_trip(ExecRequest{{"web", 1}, R"({"args":["sh"]})", 20});
@@ -60,9 +61,11 @@ TEST(ShimProtocol, ANewerPeersFieldsAreIgnored) {
 // A shim that was started before its agent was upgraded.
 TEST(ShimProtocol, AnOlderPeersMessageEndsEarlier) {
   const std::string state = encode(some_state(1));
-  const auto decoded = decode<ContainerState>(
-      std::string_view(state).substr(0, state.size() - sizeof(ContainerState::sandbox_id)));
+  const std::size_t message = 4 + some_state(1).message.size();
+  const auto decoded = decode<ContainerState>(std::string_view(state).substr(
+      0, state.size() - message - sizeof(ContainerState::sandbox_id)));
   ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->message, "");
   EXPECT_EQ(decoded->sandbox_id, 0U);
   EXPECT_EQ(decoded->log_errors, 3U);
 }

@@ -4,6 +4,7 @@
 #include "runtime/spec/host_devices.h"
 #include "runtime/spec/json_writer.h"
 #include "runtime/spec/seccomp.h"
+#include "runtime/spec/signal_name.h"
 #include "runtime/spec/user.h"
 
 #include <cstdlib>
@@ -233,6 +234,16 @@ TEST(RootfsFile, StaysInside) {
   ASSERT_EQ(::mkfifo((root / "etc/passwd").c_str(), 0600), 0);
   EXPECT_EQ(read_rootfs_file(root, "/etc/passwd").error().code(), Errc::kInvalid);
   fs::remove_all(name);
+}
+
+TEST(SignalName, AsImagesSpellThem) {
+  EXPECT_EQ(parse_signal("SIGQUIT"), 3);
+  EXPECT_EQ(parse_signal("TERM"), 15);
+  EXPECT_EQ(parse_signal("9"), 9);
+  EXPECT_EQ(parse_signal("SIGRTMIN+3"), 37);
+  EXPECT_EQ(parse_signal("RTMIN"), 34);
+  for (const char* bad : {"", "SIG", "0", "65", "SIGNO", "SIGRTMIN+31", "SIGRTMIN-1", "quit"})
+    EXPECT_FALSE(parse_signal(bad)) << bad;
 }
 
 }  // namespace

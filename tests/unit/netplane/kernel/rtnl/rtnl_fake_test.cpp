@@ -139,6 +139,46 @@ TEST_F(Uplinks, AMasterStandsForItsPorts) {
   EXPECT_THAT(chosen({.names = {"eth*"}}).front(), testing::HasSubstr("none of eth* is a link"));
 }
 
+TEST_F(Uplinks, AMastersMasterStandsForItsPortsToo) {
+  host_.links.push_back({.index = 4, .name = "bond0", .kind = "bond", .up = true});
+  host_.links.push_back({.index = 5, .name = "br0", .kind = "bridge", .mtu = 1500, .up = true});
+  link("eth0").master = link("eth1").master = 4;
+  link("bond0").master = 5;
+  host_.addresses = {{.link = 5, .ip = ip("192.0.2.5"), .prefix_length = 24}};
+  host_.routes = {default_route(5, "192.0.2.1")};
+  for (const char* name : {"eth*", "bond0", "br0"})
+    EXPECT_EQ(chosen({.names = {name}}), Names{"br0"}) << name;
+  EXPECT_EQ(chosen({.device = "eth1"}), Names{"br0"});
+  host_.routes.clear();
+  EXPECT_EQ(chosen(), Names{"br0"}) << "of four that are up, three are ports";
+}
+
+TEST_F(Uplinks, WhatHasNoEthernetIsNoneAndIsNamedWhenAskedFor) {
+  host_.links.push_back(
+      {.index = 4, .name = "wg0", .kind = "wireguard", .mtu = 1420, .up = true, .ethernet = false});
+  host_.addresses.push_back({.link = 4, .ip = ip("203.0.113.5"), .prefix_length = 24});
+  host_.routes.insert(host_.routes.begin(), default_route(4, "203.0.113.1"));
+  host_.routes[1].metric = 100;
+  EXPECT_EQ(chosen(), Names{"eth0"}) << "whatever the metrics";
+  EXPECT_EQ(chosen({.names = {"eth0", "wg0"}}), Names{"eth0"});
+  EXPECT_THAT(missing_uplinks(host_, {.names = {"eth0", "wg*"}}), testing::IsEmpty());
+  EXPECT_EQ(unfit_uplinks(host_, {.names = {"eth0", "wg*"}}), Names{"wg0"});
+  EXPECT_THAT(unfit_uplinks(host_, {}), testing::IsEmpty());
+  // As the way to the other hosts it will do.
+  EXPECT_EQ(chosen({.address = ip("203.0.113.5")}), (Names{"wg0", "eth0"}));
+  EXPECT_EQ(unfit_uplinks(host_, {.address = ip("203.0.113.5")}), Names{"wg0"});
+  EXPECT_FALSE(main({.device = "wg0"}).ethernet);
+  EXPECT_EQ(unfit_uplinks(host_, {.device = "wg0"}), Names{"wg0"});
+  host_.routes.clear();
+  link("eth1").up = false;
+  EXPECT_EQ(chosen(), Names{"eth0"}) << "the only link";
+}
+
+TEST_F(Uplinks, ADefaultRouteByTwoDevicesHasTwoUplinks) {
+  host_.routes.push_back(default_route(3, "198.51.100.1"));
+  EXPECT_EQ(chosen(), (Names{"eth0", "eth1"}));
+}
+
 TEST_F(Uplinks, WithoutADefaultRouteTheOnlyLinkServes) {
   host_.routes.clear();
   EXPECT_THAT(chosen().front(), testing::HasSubstr("2 links are up"));

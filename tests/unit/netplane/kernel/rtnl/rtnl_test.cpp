@@ -23,7 +23,15 @@ namespace {
 
 INSTANTIATE_TYPED_TEST_SUITE_P(Kernel, RtnlSuite, RealWorld);
 
-using KernelOnly = RtnlSuite<RealWorld>;
+class KernelOnly : public RtnlSuite<RealWorld> {
+protected:
+  void ip_command(const std::vector<std::string>& words) {
+    const auto scope = NetnsScope::enter(host_->netns_fd());
+    std::vector<std::string> argv{"ip"};
+    argv.insert(argv.end(), words.begin(), words.end());
+    EXPECT_OK(run_checked(argv));
+  }
+};
 
 TEST(Netns, AScopeComesBackAndNestsAndSeesItsNamespace) {
   const auto home = open_current_netns();
@@ -173,12 +181,6 @@ TEST_F(KernelOnly, GratuitousArpArrivesAtTheOtherEnd) {
 // master.
 TEST_F(KernelOnly, LinksAndAddressesAreReadWithWhatTheyAre) {
   ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
-  const auto ip_command = [&](const std::vector<std::string>& words) {
-    const auto scope = NetnsScope::enter(host_->netns_fd());
-    std::vector<std::string> argv{"ip"};
-    argv.insert(argv.end(), words.begin(), words.end());
-    EXPECT_OK(run_checked(argv));
-  };
   ip_command({"link", "add", "br0", "type", "bridge"});
   ip_command({"link", "set", "v1", "master", "br0"});
   EXPECT_EQ(host_->link("v1")->master, host_->link("br0")->index);
@@ -208,11 +210,47 @@ TEST_F(KernelOnly, LinksAndAddressesAreReadWithWhatTheyAre) {
   EXPECT_EQ(route->advmss, 1360U);
 }
 
+TEST_F(KernelOnly, ARouteWithSeveralNextHopsIsListedForEach) {
+  ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
+  for (const auto& [name, n] : {std::pair("v0", "1"), std::pair("v1", "2")}) {
+    ASSERT_TRUE(host_->set_link_up(host_->link(name)->index, true));
+    ip_command({"addr", "add", fmt::format("192.0.{}.1/24", n), "dev", name});
+    ip_command({"addr", "add", fmt::format("2001:db8:{}::1/64", n), "dev", name, "nodad"});
+  }
+  ip_command(
+      {"route", "add", "default", "nexthop", "via", "192.0.1.9", "nexthop", "via", "192.0.2.9"});
+  ip_command({"-6", "route", "add", "default", "nexthop", "via", "2001:db8:1::9", "nexthop", "via",
+              "2001:db8:2::9"});
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    std::vector<std::pair<std::uint32_t, std::string>> hops;
+    const auto routes = *host_->routes(family);
+    for (const Route& route : routes)
+      if (route.destination.length() == 0)
+        hops.emplace_back(route.link, route.gateway.value_or(IpAddress()).to_string());
+    const bool v4 = family == Family::kV4;
+    EXPECT_THAT(hops,
+                testing::UnorderedElementsAre(
+                    testing::Pair(host_->link("v0")->index, v4 ? "192.0.1.9" : "2001:db8:1::9"),
+                    testing::Pair(host_->link("v1")->index, v4 ? "192.0.2.9" : "2001:db8:2::9")));
+  }
+  EXPECT_EQ(find_uplinks(*host_)->size(), 2U);
+}
+
+TEST_F(KernelOnly, WhatHasNoEthernetIsToldFromWhatHas) {
+  ip_command({"tuntap", "add", "dev", "tun0", "mode", "tun"});
+  ip_command({"tuntap", "add", "dev", "tap0", "mode", "tap"});
+  ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
+  EXPECT_FALSE(host_->link("tun0")->ethernet);
+  for (const char* name : {"tap0", "v0"})
+    EXPECT_TRUE(host_->link(name)->ethernet) << name;
+}
+
 TEST_F(KernelOnly, AWatchSaysWhatMayConcernUplinksAndNotWhatPodsDo) {
   auto watch = LinkWatch::open(host_->netns_fd());
   ASSERT_TRUE(watch) << watch.error().message();
   EXPECT_FALSE(watch->stirred());
   ASSERT_TRUE(attach_pod(*host_, *pod_, kDualPod));
+  ASSERT_TRUE(detach_pod(*host_, kDualPod.host_link));
   EXPECT_FALSE(watch->stirred());
   ASSERT_TRUE(host_->create_veth({.name = "v0", .peer_name = "v1"}));
   EXPECT_TRUE(watch->stirred());
@@ -225,12 +263,27 @@ TEST_F(KernelOnly, AWatchSaysWhatMayConcernUplinksAndNotWhatPodsDo) {
   Route route{.destination = prefix("10.9.0.0/16"), .link = link, .gateway = ip("192.0.2.9")};
   ASSERT_TRUE(host_->replace_route(route));
   EXPECT_FALSE(watch->stirred()) << "Shoal's own";
+  ASSERT_TRUE(host_->delete_route(route));
+  Stir stir = watch->stirred();
+  EXPECT_TRUE(stir.routes && !stir.uplinks) << "which somebody has taken away";
   route.protocol = 4;
-  route.mtu = 1400;
   ASSERT_TRUE(host_->replace_route(route));
-  EXPECT_TRUE(watch->stirred());
+  ip_command({"route", "add", "10.10.0.0/16", "nexthop", "via", "192.0.2.9", "nexthop", "via",
+              "192.0.2.8"});
+  EXPECT_FALSE(watch->stirred()) << "a routing daemon's";
+  route.destination = IpPrefix::containing(IpAddress::v4(0), 0);
+  ASSERT_TRUE(host_->replace_route(route));
+  stir = watch->stirred();
+  EXPECT_TRUE(stir.uplinks && !stir.routes) << "the default route";
+  ASSERT_TRUE(host_->replace_route({.destination = prefix("10.11.0.0/16"),
+                                    .link = link,
+                                    .scope = Scope::kLink,
+                                    .mtu = 1400,
+                                    .protocol = 4}));
+  EXPECT_TRUE(watch->stirred().uplinks) << "on the link";
   ASSERT_TRUE(host_->set_link_mtu(link, 1400));
-  EXPECT_TRUE(watch->stirred());
+  stir = watch->stirred();
+  EXPECT_TRUE(stir.uplinks && stir.routes);
 }
 
 // More than one socket is let join: many announced IPv6 addresses.

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pod may ask of its containers, probes, hooks and names.
+#include "agent/api/schema.h"
+
+#include <boost/json/parse.hpp>
+#include <gtest/gtest.h>
+
+namespace shoal::api {
+namespace {
+
+namespace json = boost::json;
+
+// "": admitted; else the causes, one a line.
+std::string refused(std::string_view spec, std::string_view annotations = "{}") {
+  json::object pod =
+      json::parse(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"}})").get_object();
+  pod["metadata"].get_object()["annotations"] = json::parse(annotations);
+  pod["spec"] = json::parse(spec);
+  const auto admitted = admit(std::move(pod));
+  if (admitted)
+    return "";
+  std::string text;
+  for (const Cause& cause : admitted.error().causes)
+    text += (text.empty() ? "" : "\n") + cause.field + ": " + cause.message;
+  return text;
+}
+
+std::string of_container(std::string_view members, std::string_view init_members = "") {
+  std::string spec = R"({"containers":[{"name":"m","image":"i")" + std::string(members) + "}]";
+  if (!init_members.empty())
+    spec += R"(,"initContainers":[{"name":"i","image":"i")" + std::string(init_members) + "}]";
+  return refused(spec + "}");
+}
+
+TEST(SchemaPod, InitContainersAndSidecars) {
+  EXPECT_EQ(of_container("", R"(,"command":["x"])"), "");
+  EXPECT_EQ(of_container("", R"(,"restartPolicy":"Always","startupProbe":{"tcpSocket":{"port":1}},
+      "lifecycle":{"preStop":{"sleep":{"seconds":1}}})"),
+            "");
+  EXPECT_EQ(of_container("", R"(,"livenessProbe":{"tcpSocket":{"port":1}})"),
+            "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers "
+            "without restartPolicy=Always");
+  EXPECT_EQ(of_container(R"(,"restartPolicy":"Always")"),
+            "spec.containers[0].restartPolicy: Forbidden: may not be set for non-init containers");
+  EXPECT_NE(of_container("", R"(,"restartPolicy":"Never")"), "");
+  EXPECT_EQ(refused(R"({"containers":[{"name":"a","image":"i"}],
+      "initContainers":[{"name":"a","image":"i"}]})"),
+            "spec.containers[0].name: Duplicate value: \"a\"");
+}
+
+TEST(SchemaPod, ProbesAndHooks) {
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"exec":{"command":["x"]},
+      "terminationGracePeriodSeconds":3},"readinessProbe":{"httpGet":{"port":1,"scheme":"HTTPS",
+      "host":"h"},"successThreshold":2})"),
+            "");
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"tcpSocket":{"port":1},"successThreshold":2})"),
+            "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1");
+  EXPECT_EQ(of_container(
+                R"(,"readinessProbe":{"tcpSocket":{"port":1},"terminationGracePeriodSeconds":2})"),
+            "spec.containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 2: "
+            "must not be set for readinessProbes");
+  EXPECT_EQ(of_container(R"(,"startupProbe":{"exec":{}})"),
+            "spec.containers[0].startupProbe.exec.command: Required value");
+  EXPECT_EQ(of_container(R"(,"startupProbe":{"grpc":{"port":1}})"),
+            "spec.containers[0].startupProbe.grpc: Unsupported value: Shoal does not act on "
+            "\"grpc\" yet");
+  EXPECT_EQ(of_container(R"(,"lifecycle":{"postStart":{}})"),
+            "spec.containers[0].lifecycle.postStart: Required value: must specify a handler type: "
+            "exec, httpGet or sleep");
+}
+
+TEST(SchemaPod, NamesAndDeadlines) {
+  const std::string containers = R"("containers":[{"name":"a","image":"i"}])";
+  EXPECT_EQ(refused(R"({"hostAliases":[{"ip":"1.2.3.4","hostnames":["a.b"]}],"subdomain":"s",
+      "activeDeadlineSeconds":5,"dnsPolicy":"None","dnsConfig":{"nameservers":["::1"]},)" +
+                    containers + "}"),
+            "");
+  EXPECT_EQ(refused(R"({"dnsPolicy":"None",)" + containers + "}"),
+            "spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver "
+            "when `dnsPolicy` is None");
+  EXPECT_NE(refused(R"({"hostAliases":[{"ip":"x"}],)" + containers + "}"), "");
+  EXPECT_NE(refused(R"({"dnsConfig":{"nameservers":["1.1.1.1","1.1.1.2","1.1.1.3","1.1.1.4"]},)" +
+                    containers + "}"),
+            "");
+  EXPECT_NE(refused(R"({"activeDeadlineSeconds":-1,)" + containers + "}"), "");
+  EXPECT_EQ(refused("{" + containers + "}", R"({"shoal.dev/restart-backoff-base":"1s"})"), "");
+  EXPECT_NE(refused("{" + containers + "}", R"({"shoal.dev/restart-backoff-base":"soon"})"), "");
+}
+
+}  // namespace
+}  // namespace shoal::api
