@@ -430,8 +430,7 @@ class Environment(PodTest):
 
     def test_should_be_consumable_via_the_environment(self):
         self.make("reader", container(
-            "main", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $0",
-            command=["sh", "-c", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $(BOTH)"],
+            "main", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $(BOTH)",
             envFrom=[{"prefix": "P_", "configMapRef": {"name": "settings"}}],
             env=[{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
                  {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
