@@ -11,20 +11,6 @@ namespace shoal::api {
 namespace json = boost::json;
 namespace {
 
-// ---- environment
-std::string check_env_name(const json::value& value) {
-  const std::string_view name = value.get_string();
-  if (name.empty() || name.find('=') != name.npos || name.find('\0') != name.npos)
-    return "a valid environment variable name must not be empty and must not contain '='";
-  return {};
-}
-constexpr Field kEnvFields[] = {
-    {.name = "name", .required = true, .check = check_env_name},
-    {.name = "value"},
-    later("valueFrom"),
-};
-const Message kEnv{"EnvVar", kEnvFields};
-
 // ---- ports
 constexpr Field kContainerPortFields[] = {
     {.name = "name", .check = check_port_name},
@@ -171,6 +157,10 @@ constexpr Field kContainerFields[] = {
      .message = &kEnv,
      .list = ListType::kMap,
      .list_keys = "name"},
+    {.name = "envFrom",
+     .type = FieldType::kMessage,
+     .message = &kEnvFrom,
+     .list = ListType::kAtomic},
     {.name = "ports",
      .type = FieldType::kMessage,
      .message = &kContainerPort,
@@ -189,7 +179,6 @@ constexpr Field kContainerFields[] = {
     part("startupProbe", kProbe),
     part("resources", kResources),
     part("securityContext", kSecurity),
-    later("envFrom"),
     later("resizePolicy"),
     {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
     later("stdin"),
@@ -249,7 +238,7 @@ constexpr Field kPodSpecFields[] = {
     hints("tolerations", FieldType::kJson),
     later("affinity"),
     later("automountServiceAccountToken"),
-    later("enableServiceLinks"),
+    {.name = "enableServiceLinks", .type = FieldType::kBool},
     later("ephemeralContainers"),
     later("hostIPC"),
     later("hostNetwork"),

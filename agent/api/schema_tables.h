@@ -41,6 +41,8 @@ extern const Message kEndpoints;
 extern const Message kEvent;
 extern const Message kDeployment;  // schema_apps.cpp
 extern const Message kReplicaSet;
+extern const Message kEnv;  // schema_env.cpp
+extern const Message kEnvFrom;
 extern const Message kConfigMap;  // schema_config.cpp
 extern const Message kSecret;
 

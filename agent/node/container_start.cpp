@@ -135,10 +135,15 @@ Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest
   runtime::ContainerConfig config;
   config.rootfs = rootfs.string();
   config.rootfs_read_only = container.read_only_rootfs;
-  config.args = SHOAL_TRY(
-      runtime::process_args(image.entrypoint, image.cmd, container.command, container.args));
+  const auto expanded = [&](std::vector<std::string> texts) {
+    for (std::string& text : texts)
+      text = expand(text, request.env);
+    return texts;
+  };
+  config.args = SHOAL_TRY(runtime::process_args(
+      image.entrypoint, image.cmd, expanded(container.command), expanded(container.args)));
   std::vector<std::string> env_own = {"HOSTNAME=" + request.pod.hostname};
-  env_own.insert(env_own.end(), container.env.begin(), container.env.end());
+  env_own.insert(env_own.end(), request.env.begin(), request.env.end());
   config.env = runtime::merge_env(image.env, env_own);
   config.cwd = !container.working_dir.empty() ? container.working_dir
                : image.working_dir.empty()    ? "/"

@@ -30,6 +30,7 @@ struct StartRequest {
   PodSpec pod;
   std::size_t container = 0;
   std::uint32_t attempt = 0;
+  std::vector<std::string> env;  // container_env()
   std::vector<model::PodAddress> pod_addresses;
   std::uint64_t nofile_hard = 0;
   int oom_score_adj = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Taking up what an earlier agent left, and bringing a pod up.
+#include "agent/node/env.h"
 #include "agent/node/pod_etc.h"
 #include "agent/node/pod_resources.h"
 #include "agent/node/pod_worker.h"
@@ -116,9 +117,15 @@ void PodWorker::start_one(std::size_t index) {
   if (!seen.waiting)
     seen.waiting = default_waiting(spec_);
   report();
+  auto env = container_env(spec_, index, env_facts());
+  if (!env) {
+    start_failed(index, {"CreateContainerConfigError", std::move(env.error())});
+    return report();
+  }
   StartRequest request{spec_,
                        index,
                        seen.next_attempt,
+                       std::move(*env),
                        seen_.addresses,
                        context_.nofile_hard,
                        oom_score_adj(spec_, index, context_.memory_bytes, context_.oom_score_adj)};
@@ -132,14 +139,35 @@ void PodWorker::start_one(std::size_t index) {
       take_state(result->state);
       event("Normal", "Started", "Started container " + spec_.containers[index].name);
     } else {
-      const std::string message = result.error().waiting.message;
-      const bool news = !container.waiting || container.waiting->message != message;
-      if (news)
-        event("Warning", "Failed", message);
-      plan_retry(container, result.error().waiting, context_.clock.now());
+      start_failed(index, result.error().waiting);
     }
     report();
   });
+}
+
+void PodWorker::start_failed(std::size_t index, const Waiting& why) {
+  ContainerSeen& container = seen_.containers[index];
+  const std::string shown = why.reason == "CreateContainerConfigError" ? "Error: " : "";
+  if (!container.waiting || container.waiting->message != why.message)
+    event("Warning", "Failed", shown + why.message);
+  plan_retry(container, why, context_.clock.now());
+}
+
+EnvFacts PodWorker::env_facts() const {
+  EnvFacts facts;
+  facts.pod = context_.view.by_uid(spec_.uid);
+  for (const model::PodAddress& address : seen_.addresses)
+    facts.pod_ips.push_back(address.ip);
+  facts.host_ips = context_.host_ips();
+  facts.node_name = context_.node_name;
+  if (const auto node = context_.view.get(view::kNodes, "", context_.node_name))
+    facts.allocatable = view::node_allocatable(*node);
+  facts.find = [this](std::string_view resource, std::string_view name) {
+    return context_.view.get(resource, spec_.ns, name);
+  };
+  if (spec_.service_links)
+    facts.services = context_.view.list(view::kServices, spec_.ns);
+  return facts;
 }
 
 void PodWorker::clean_one(std::size_t index) {

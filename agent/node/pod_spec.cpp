@@ -3,6 +3,7 @@
 
 #include "agent/api/quantity.h"
 #include "agent/api/restart_backoff.h"
+#include "agent/node/env.h"
 #include "agent/node/json_fields.h"
 #include "agent/node/pod_etc.h"
 #include "runtime/shim/protocol.h"
@@ -107,16 +108,10 @@ Result<ContainerSpec> read_container(const json::object& container,
     return fail(Errc::kInvalid, "a container needs a name that is a DNS label, and an image");
   out.pull = read_pull_policy(text_at(container, "imagePullPolicy"));
   out.working_dir = text_at(container, "workingDir");
-  if (const json::array* env = array_at(container, "env"))
-    for (const json::value& entry : *env)
-      if (const json::object* variable = entry.if_object())
-        // A value may name the variables before it.
-        out.env.push_back(text_at(*variable, "name") + "=" +
-                          expand(text_at(*variable, "value"), out.env));
-  for (const std::string& text : texts_at(container, "command"))
-    out.command.push_back(expand(text, out.env));
-  for (const std::string& text : texts_at(container, "args"))
-    out.args.push_back(expand(text, out.env));
+  out.env = read_env(container);
+  out.env_from = read_env_from(container);
+  out.command = texts_at(container, "command");
+  out.args = texts_at(container, "args");
   if (const json::array* ports = array_at(container, "ports"))
     for (const json::value& entry : *ports)
       if (const json::object* port = entry.if_object())
@@ -237,6 +232,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   if (!metadata || !spec)
     return fail(Errc::kInvalid, fmt::format("pod {} has no metadata or no spec", out.full_name()));
   out.deleting = metadata->contains("deletionTimestamp");
+  out.service_links = !spec->contains("enableServiceLinks") || flag_at(*spec, "enableServiceLinks");
   out.hostname = text_at(*spec, "hostname");
   if (out.hostname.empty())
     out.hostname = pod.name.substr(0, 63);

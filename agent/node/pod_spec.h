@@ -41,14 +41,41 @@ struct ProbeSpec {
   bool operator==(const ProbeSpec&) const = default;
 };
 
+// What a variable's value is taken from (env.h).
+struct EnvSource {
+  enum class Kind : std::uint8_t { kConfigMap, kSecret, kField, kResource };
+  Kind kind = Kind::kConfigMap;
+  std::string name;  // of the object
+  std::string key;   // in it; a field's path; a resource
+  std::string container;
+  std::string divisor;
+  bool optional = false;
+  bool operator==(const EnvSource&) const = default;
+};
+struct EnvVar {
+  std::string name;
+  std::string value;
+  std::optional<EnvSource> from;
+  bool operator==(const EnvVar&) const = default;
+};
+// All keys of a ConfigMap or a Secret.
+struct EnvFrom {
+  std::string prefix;
+  bool secret = false;
+  std::string name;
+  bool optional = false;
+  bool operator==(const EnvFrom&) const = default;
+};
+
 struct ContainerSpec {
   std::string name;
   Role role = Role::kMain;
   std::string image;
   PullPolicy pull = PullPolicy::kIfNotPresent;
-  std::vector<std::string> command;
+  std::vector<std::string> command;  // not expanded yet, like args
   std::vector<std::string> args;
-  std::vector<std::string> env;  // "K=V"
+  std::vector<EnvVar> env;
+  std::vector<EnvFrom> env_from;  // before env
   std::string working_dir;       // empty: the image's
   std::vector<ContainerPort> ports;
   std::optional<Action> post_start;
@@ -103,6 +130,7 @@ struct PodSpec {
   bool deleting = false;                           // metadata.deletionTimestamp is set
   std::optional<std::uint32_t> fs_group;           // owns the volumes
   std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them
+  bool service_links = true;  // variables of the namespace's Services
   bool image_groups = true;               // and those that the image's /etc/group gives its user
   std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;

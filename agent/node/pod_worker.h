@@ -6,6 +6,7 @@
 
 #include "agent/node/container_start.h"
 #include "agent/node/context.h"
+#include "agent/node/env.h"
 #include "agent/node/pod_plan.h"
 #include "agent/node/prober.h"
 #include "agent/node/take_up.h"
@@ -64,6 +65,8 @@ private:
   void attach_network();
   void attach(const std::vector<ipam::Lease>& leases);
   void start_one(std::size_t index);
+  void start_failed(std::size_t index, const Waiting& why);
+  EnvFacts env_facts() const;
   void clean_one(std::size_t index);
   void free_sandbox();
   void begin_stop();

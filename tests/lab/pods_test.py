@@ -425,5 +425,38 @@ class Names(PodTest):
                          "search resolv.conf.local\nnameserver 1.1.1.1\noptions ndots:2 rotate\n")
 
 
+class Environment(PodTest):
+    """ConfigMaps, Secrets, the pod itself and Services as variables."""
+
+    def test_should_be_consumable_via_the_environment(self):
+        self.make("reader", container(
+            "main", "env | grep -E '^(P_|KEY|SECRET|ME|CPU|BOTH|DB_SERVICE)' | sort; echo $(BOTH)",
+            envFrom=[{"prefix": "P_", "configMapRef": {"name": "settings"}}],
+            env=[{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
+                 {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
+                 {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+                 {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}},
+                 {"name": "BOTH", "value": "$(KEY)-$(ME)"}],
+            resources={"limits": {"cpu": "250m"}}), restartPolicy="Never")
+        waiting = self.wait_pod("reader", "to miss its ConfigMap", lambda pod: (pod["status"].get("containerStatuses") or [
+            {}])[0].get("state", {}).get("waiting", {}).get("reason") == "CreateContainerConfigError")
+        self.assertEqual(waiting["status"]["containerStatuses"][0]["state"]["waiting"]["message"],
+                         'configmap "settings" not found')
+        self.cluster.apply(objects.documents(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"color": "blue", "SIZE": "4"}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": {"password": "hunter2"}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
+             "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 5432}]}}))
+        self.wait_phase("reader", "Succeeded", 60)
+        self.assertEqual(self.logs("reader", "main").splitlines(), [
+            "BOTH=blue-reader", "CPU=250", "DB_SERVICE_HOST=10.96.7.7", "DB_SERVICE_PORT=5432", "KEY=blue", "ME=reader",
+            "P_SIZE=4", "P_color=blue", "SECRET=hunter2", "blue-reader"])
+        # The Secret's value is in its object, and nowhere that others read.
+        for seen in (self.cluster.shoal("h1", "get", "events", "-o", "json").stdout, self.cluster.log_tail("h1", 1000)):
+            self.assertNotIn("hunter2", seen)
+            self.assertNotIn("aHVudGVyMg", seen)
+        self.assertEqual(self.cluster.shoal("h1", "get", "secrets").stdout.split()[-4:-1], ["login", "Opaque", "1"])
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -157,11 +157,8 @@ TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
       {kPodText, R"({"spec":{"containers":[{"name":"a","image":"x","stdin":true,"tty":true}]}})",
        R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].stdin: Unsupported value: Shoal does not act on "stdin" yet, spec.containers[0].tty: Unsupported value: Shoal does not act on "tty" yet])"},
       {kPodText,
-       R"({"spec":{"containers":[{"name":"a","image":"x","env":[{"name":"K","valueFrom":{"fieldRef":{}}}]}]}})",
-       "accepted"},  // nothing in it
-      {kPodText,
-       R"({"spec":{"containers":[{"name":"a","image":"x","env":[{"name":"K","valueFrom":{"fieldRef":{"fieldPath":"x"}}}]}]}})",
-       R"(422 Invalid: Pod "web" is invalid: spec.containers[0].env[0].valueFrom: Unsupported value: Shoal does not act on "valueFrom" yet)"},
+       R"({"spec":{"containers":[{"name":"a","image":"x","env":[{"name":"K","valueFrom":{"fileKeyRef":{"key":"x"}}}]}]}})",
+       R"(422 Invalid: Pod "web" is invalid: spec.containers[0].env[0].valueFrom.fileKeyRef: Unsupported value: Shoal does not act on "fileKeyRef" yet)"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","ports":[{"containerPort":80,"protocol":"SCTP"}]}]}})",
        R"(422 Invalid: Pod "web" is invalid: spec.containers[0].ports[0].protocol: Unsupported value: Shoal does not act on "SCTP" yet)"},
