@@ -58,8 +58,8 @@ protected:
 // "should allow substituting values in a container's command", "composing env vars into new env
 // vars"
 TEST_F(EnvTest, ValuesNameWhatIsBeforeThem) {
-  EXPECT_EQ(env(R"("env":[{"name":"A","value":"1"},{"name":"B","value":"$(A)2$(C)"},
-                          {"name":"C","value":"$$(A)"},{"name":"A","value":"3"}])"),
+  EXPECT_EQ(env(R"x("env":[{"name":"A","value":"1"},{"name":"B","value":"$(A)2$(C)"},
+                          {"name":"C","value":"$$(A)"},{"name":"A","value":"3"}])x"),
             (Texts{"B=12$(C)", "C=$(A)", "A=3"}));
 }
 
@@ -130,9 +130,9 @@ TEST_F(EnvTest, AllKeysOfAnObjectComeFirst) {
   objects["configmaps/c"] = object("c", R"({"data":{"A":"1","B":"2"}})");
   objects["secrets/s"] = object("s", R"({"data":{"A":"dHdv"}})");
   EXPECT_EQ(
-      env(R"("envFrom":[{"configMapRef":{"name":"c"}},{"prefix":"S_","secretRef":{"name":"s"}},
+      env(R"x("envFrom":[{"configMapRef":{"name":"c"}},{"prefix":"S_","secretRef":{"name":"s"}},
       {"secretRef":{"name":"s"}},{"configMapRef":{"name":"none","optional":true}}],
-      "env":[{"name":"B","value":"$(S_A)!"}])"),
+      "env":[{"name":"B","value":"$(S_A)!"}])x"),
       (Texts{"S_A=two", "A=two", "B=two!"}));
   EXPECT_EQ(env(R"("envFrom":[{"configMapRef":{"name":"none"}}])"),
             Texts{"!configmap \"none\" not found"});
@@ -144,20 +144,30 @@ TEST_F(EnvTest, ServicesOfTheNamespace) {
       {"name":"sql-main","port":5432},{"name":"ping","port":9,"protocol":"UDP"}]}})"),
                     object("headless", R"({"spec":{"clusterIP":"None","ports":[{"port":1}]}})"),
                     object("six", R"({"spec":{"clusterIP":"fd96::1","ports":[{"port":80}]}})")};
-  EXPECT_EQ(env(R"("env":[{"name":"URL","value":"$(MY_DB_SERVICE_HOST)"
-}])"),
-            (Texts{"MY_DB_SERVICE_HOST=10.96.0.7", "MY_DB_SERVICE_PORT=5432",
-                   "MY_DB_SERVICE_PORT_SQL_MAIN=5432", "MY_DB_SERVICE_PORT_PING=9",
-                   "MY_DB_PORT=tcp://10.96.0.7:5432", "MY_DB_PORT_5432_TCP=tcp://10.96.0.7:5432",
-                   "MY_DB_PORT_5432_TCP_PROTO=tcp", "MY_DB_PORT_5432_TCP_PORT=5432",
-                   "MY_DB_PORT_5432_TCP_ADDR=10.96.0.7", "MY_DB_PORT_9_UDP=udp://10.96.0.7:9",
-                   "MY_DB_PORT_9_UDP_PROTO=udp", "MY_DB_PORT_9_UDP_PORT=9",
-                   "MY_DB_PORT_9_UDP_ADDR=10.96.0.7", "SIX_SERVICE_HOST=fd96::1",
-                   "SIX_SERVICE_PORT=80", "SIX_PORT=tcp://[fd96::1]:80",
-                   "SIX_PORT_80_TCP=tcp://[fd96::1]:80", "SIX_PORT_80_TCP_PROTO=tcp",
-                   "SIX_PORT_80_TCP_PORT=80", "SIX_PORT_80_TCP_ADDR=fd96::1", "URL=10.96.0.7"}));
-spec.service_links = false;
-EXPECT_EQ(env(R"("env":[])"), Texts{});
+  EXPECT_EQ(env(R"x("env":[{"name":"URL","value":"$(MY_DB_SERVICE_HOST)"}])x"),
+            (Texts{"MY_DB_SERVICE_HOST=10.96.0.7",
+                   "MY_DB_SERVICE_PORT=5432",
+                   "MY_DB_SERVICE_PORT_SQL_MAIN=5432",
+                   "MY_DB_SERVICE_PORT_PING=9",
+                   "MY_DB_PORT=tcp://10.96.0.7:5432",
+                   "MY_DB_PORT_5432_TCP=tcp://10.96.0.7:5432",
+                   "MY_DB_PORT_5432_TCP_PROTO=tcp",
+                   "MY_DB_PORT_5432_TCP_PORT=5432",
+                   "MY_DB_PORT_5432_TCP_ADDR=10.96.0.7",
+                   "MY_DB_PORT_9_UDP=udp://10.96.0.7:9",
+                   "MY_DB_PORT_9_UDP_PROTO=udp",
+                   "MY_DB_PORT_9_UDP_PORT=9",
+                   "MY_DB_PORT_9_UDP_ADDR=10.96.0.7",
+                   "SIX_SERVICE_HOST=fd96::1",
+                   "SIX_SERVICE_PORT=80",
+                   "SIX_PORT=tcp://[fd96::1]:80",
+                   "SIX_PORT_80_TCP=tcp://[fd96::1]:80",
+                   "SIX_PORT_80_TCP_PROTO=tcp",
+                   "SIX_PORT_80_TCP_PORT=80",
+                   "SIX_PORT_80_TCP_ADDR=fd96::1",
+                   "URL=10.96.0.7"}));
+  spec.service_links = false;
+  EXPECT_EQ(env(R"("env":[])"), Texts{});
 }
 
 }  // namespace
