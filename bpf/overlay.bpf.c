@@ -129,6 +129,16 @@ SHOAL_GLOBAL __u32 asked_in_vain(struct __sk_buff *skb, __u32 service, __u32 num
 	return tried;
 }
 
+/* flow_keep() with room on the stack. */
+SHOAL_GLOBAL int keep_owner(const struct shoal_pkt *p, __u32 id, __u32 service, __u32 flags)
+{
+	const struct shoal_backend *be = backend_valid(id);
+
+	if (p && be)
+		flow_keep(p, be, id, service, flags);
+	return 0;
+}
+
 #define NEXT_DSR (1ULL << 35) /* it is reached by DSR */
 #define NEXT_MASQUERADE (1ULL << 36) /* by the stack, which is to masquerade the client */
 
@@ -165,7 +175,7 @@ SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, const struct shoal_pkt *p, 
 	}
 	if (owner & OWNER_NONE)
 		count_unclaimed(service);
-	flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
+	keep_owner(p, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
 	/* Without SHOAL_CONFIG_SNAT all that lie elsewhere; with it, see flow_way(). */
 	if (is_elsewhere(be) && (dsr || owner & OWNER_ASK || (owner & OWNER_NONE && !(be->flags & SHOAL_BE_SNAT))))
 		owner |= NEXT_DSR;

@@ -168,26 +168,30 @@ SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 nu
 {
 	const __u64 ref = ring_ref(service);
 	const struct shoal_backend *be;
-	__u32 i, id;
+	__u32 i, id, last = 0;
+	bool told;
 
 	if (!p)
 		return OWNER_NONE;
-	for (i = 0; i < 2 * OWNERS; i++) {
-		id = ring_owner(ref, number, i % OWNERS);
-		be = i < tried ? NULL : backend_valid(id);
+	for (i = 0; i < OWNERS; i++) {
+		id = ring_owner(ref, number, i);
+		be = backend_valid(id);
 		if (!be)
 			continue;
-		if (i < OWNERS && !(ways == WAYS_DSR && is_elsewhere(be)) && flow_is_here(p, &be->addr, be->port))
-			return id;
-		if (ways == WAYS_HERE || !is_elsewhere(be))
-			continue;
-		if (be->flags & SHOAL_BE_ANSWERS) {
-			if (i < OWNERS)
-				return id | OWNER_ASK;
-		} else if (i >= OWNERS) {
-			return id;
+		told = ways != WAYS_HERE && is_elsewhere(be);
+		if (told && !(be->flags & SHOAL_BE_ANSWERS)) {
+			last = last ?: id;
+			told = false;
 		}
+		if (i < tried)
+			continue;
+		if (!(ways == WAYS_DSR && is_elsewhere(be)) && flow_is_here(p, &be->addr, be->port))
+			return id;
+		if (told)
+			return id | OWNER_ASK;
 	}
+	if (last)
+		return last;
 	return ring_owner(ref, number, 0) | OWNER_NONE;
 }
 

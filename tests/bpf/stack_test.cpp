@@ -205,6 +205,10 @@ TEST_P(StackTest, WhatIsOpenGoesOnAsItBeganWhenSnatBecomesDsr) {
   far_by_snat(true);
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).verdict, kPass);
   EXPECT_EQ(at_uplink(from_lan(udp(client, vip))).verdict, kPass);
+  leaving_uplink(tcp(far, client, kSyn | kAck));
+  Packet third = from_lan(tcp(client, vip, kAck));
+  third.ack = 1001;
+  at_uplink(third);
   far_by_snat(false);
   for (const Packet& open : {from_lan(tcp(client, vip, kAck)), from_lan(udp(client, vip))}) {
     const Outcome run = at_uplink(open);
