@@ -76,7 +76,7 @@ struct ContainerSpec {
   std::vector<std::string> args;
   std::vector<EnvVar> env;
   std::vector<EnvFrom> env_from;  // before env
-  std::string working_dir;       // empty: the image's
+  std::string working_dir;        // empty: the image's
   std::vector<ContainerPort> ports;
   std::optional<Action> post_start;
   std::optional<Action> pre_stop;
@@ -130,7 +130,7 @@ struct PodSpec {
   bool deleting = false;                           // metadata.deletionTimestamp is set
   std::optional<std::uint32_t> fs_group;           // owns the volumes
   std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them
-  bool service_links = true;  // variables of the namespace's Services
+  bool service_links = true;                       // variables of the namespace's Services
   bool image_groups = true;               // and those that the image's /etc/group gives its user
   std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;

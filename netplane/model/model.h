@@ -143,7 +143,7 @@ struct Node {
   // The network takes no service address from it as a source: its backends cannot answer outside
   // clients by themselves, and are reached by SNAT. Of this host itself it says nothing.
   bool snat = false;
-  bool answers = false;             // its data plane can be asked whose a connection is
+  bool answers = false;  // its data plane can be asked whose a connection is
   auto operator<=>(const Node&) const = default;
 };
 
