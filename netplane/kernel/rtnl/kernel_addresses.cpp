@@ -137,8 +137,8 @@ std::vector<Route> routes_of(nlmsghdr* message) {
   route.protocol = header->rtm_protocol;
   route.encap = encap_of(parts[RTA_ENCAP_TYPE], parts[RTA_ENCAP]);
   if (parts[RTA_MULTIPATH] != nullptr)
-    return hops_of(std::move(route), parts[RTA_MULTIPATH], header->rtm_family);
-  return {std::move(route)};
+    return hops_of(route, parts[RTA_MULTIPATH], header->rtm_family);
+  return {route};
 }
 
 NlMessage route_request(int type, int flags, const Route& route) {
@@ -279,7 +279,7 @@ Result<std::vector<Route>> KernelRtnl::routes(Family family) {
                                 if (message->nlmsg_type != RTM_NEWROUTE)
                                   return;
                                 for (Route& route : routes_of(message))
-                                  result.push_back(std::move(route));
+                                  result.push_back(route);
                               }),
                  "list routes");
   std::ranges::sort(result);
