@@ -20,6 +20,8 @@ constexpr Kind kKinds[] = {
     {"Deployment", "apps/v1", "deployments", "deployment", "deploy", true},
     {"ReplicaSet", "apps/v1", "replicasets", "replicaset", "rs", true},
     {"EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslice", "eps", true},
+    {"ConfigMap", "v1", "configmaps", "configmap", "cm", true},
+    {"Secret", "v1", "secrets", "secret", "secret", true},
 };
 
 std::string_view group_of(std::string_view api_version) {
