@@ -109,34 +109,30 @@ SHOAL_GLOBAL int not_mine(struct __sk_buff *skb)
 	return (int)bpf_redirect(cfg->overlay_ifindex, 0);
 }
 
-/* How many of a slot's owners have been asked, the one that says no being the last of them. */
+/*
+ * How many of a slot's owners have been asked, the one that says no being the last of them. Of its address the frame has
+ * the low bits only, which pods of several hosts may share: it is one of the host that says so.
+ */
 SHOAL_GLOBAL __u32 asked_in_vain(struct __sk_buff *skb, __u32 service, __u32 number)
 {
 	const __u64 ref = ring_ref(service);
 	const struct shoal_backend *be;
+	struct bpf_tunnel_key key;
 	struct shoal_dsr_eth eth;
 	__u32 i, tried = 0;
 	__be32 low;
 
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	__builtin_memset(&key, 0, sizeof(key));
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
 		return 0;
 	__builtin_memcpy(&low, eth.addr_low, sizeof(low));
 	for (i = 0; i < OWNERS; i++) {
 		be = backend_valid(ring_owner(ref, number, i));
-		if (be && addr_low(&be->addr) == low && be->port == eth.target_port)
+		if (be && be->node == bpf_htonl(key.remote_ipv4) && addr_low(&be->addr) == low &&
+		    be->port == eth.target_port)
 			tried = i + 1;
 	}
 	return tried;
-}
-
-/* flow_keep() with room on the stack. */
-SHOAL_GLOBAL int keep_owner(const struct shoal_pkt *p, __u32 id, __u32 service, __u32 flags)
-{
-	const struct shoal_backend *be = backend_valid(id);
-
-	if (p && be)
-		flow_keep(p, be, id, service, flags);
-	return 0;
 }
 
 #define NEXT_DSR (1ULL << 35) /* it is reached by DSR */
@@ -176,8 +172,8 @@ SHOAL_GLOBAL __u64 next_owner(struct __sk_buff *skb, const struct shoal_pkt *p, 
 	if (owner & OWNER_NONE)
 		count_unclaimed(service);
 	keep_owner(p, (__u32)owner, service, SHOAL_FLOW_OPEN | (owner & OWNER_ASK ? SHOAL_FLOW_ASK : 0));
-	/* Without SHOAL_CONFIG_SNAT all that lie elsewhere; with it, see flow_way(). */
-	if (is_elsewhere(be) && (dsr || owner & OWNER_ASK || (owner & OWNER_NONE && !(be->flags & SHOAL_BE_SNAT))))
+	/* Without SHOAL_CONFIG_SNAT all that lie elsewhere. */
+	if (is_elsewhere(be) && (dsr || owner & OWNER_ASK || flow_way(p, be) == WAY_DSR))
 		owner |= NEXT_DSR;
 	else if (!inside && !(be->flags & SHOAL_BE_LOCAL))
 		owner |= NEXT_MASQUERADE;

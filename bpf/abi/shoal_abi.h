@@ -313,8 +313,14 @@ enum shoal_flow_flags {
 	SHOAL_FLOW_ANSWERED = 16,
 };
 
-/* How much of a backend's first data may be acknowledged by the first packet that is seen of its client. */
-#define SHOAL_FIRST_ACK_BYTES (1U << 20)
+/*
+ * How far what a client's packet acknowledges may lie from what is kept of its connection. Of one that begins: how much
+ * of the backend's first data the first packet that is seen may acknowledge. Of one that closes, both ways: as much as
+ * may be under way when an end is sent, which is a window, and those of slow links are large. An entry of a closed
+ * connection so claims one in sixty-four of later ones with the same ports, and of those whose slot has moved alone.
+ */
+#define SHOAL_ACK_BYTES (1U << 20)
+#define SHOAL_CLOSING_ACK_BYTES (1U << 25)
 
 /* An open TCP flow that was idle for so long may be begun anew, where its backend gets nobody new. */
 #define SHOAL_OPEN_IDLE_S 60
@@ -330,7 +336,7 @@ struct shoal_flow {
 	__be16 port;
 	__u16 generation; /* FORWARD: of the backend's lease */
 	__u32 backend; /* FORWARD: id, with epoch */
-	__u32 epoch; /* of the id; REVERSE: see SHOAL_FLOW_ANSWERED */
+	__u32 epoch; /* of the id; REVERSE: see SHOAL_FLOW_ANSWERED; CLOSING: what was acknowledged last */
 	__u32 service;
 	__u32 seen_s; /* CLOCK_MONOTONIC, coarse; refreshed at most once a second */
 	__be32 node; /* FORWARD: as in shoal_backend */

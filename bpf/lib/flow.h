@@ -90,9 +90,20 @@ static __always_inline void reply_key(struct shoal_flow_key *key, const struct s
  */
 static __always_inline bool flow_has(const struct shoal_flow *flow, const struct shoal_pkt *p)
 {
-	if (!(p->tcp_flags & TCP_ACK) || flow->flags & (SHOAL_FLOW_OPEN | SHOAL_FLOW_HAIRPIN))
+	const __u32 ahead = bpf_ntohl(p->tcp_ack) - flow->epoch;
+
+	if (!(p->tcp_flags & TCP_ACK) || flow->flags & SHOAL_FLOW_HAIRPIN)
 		return true;
-	return flow->flags & SHOAL_FLOW_ANSWERED && bpf_ntohl(p->tcp_ack) - flow->epoch < SHOAL_FIRST_ACK_BYTES;
+	if (unlikely(flow->flags & SHOAL_FLOW_CLOSING))
+		return ahead + SHOAL_CLOSING_ACK_BYTES < 2 * SHOAL_CLOSING_ACK_BYTES;
+	return flow->flags & SHOAL_FLOW_OPEN || (flow->flags & SHOAL_FLOW_ANSWERED && ahead < SHOAL_ACK_BYTES);
+}
+
+/* What the client's packets acknowledge while the connection of a REVERSE entry closes. Before flow_touch(). */
+static __always_inline void flow_acknowledged(struct shoal_flow *flow, const struct shoal_pkt *p)
+{
+	if (p->tcp_flags & TCP_ACK && (p->tcp_flags & TCP_FIN || flow->flags & SHOAL_FLOW_CLOSING) && !is_syn(p))
+		flow->epoch = bpf_ntohl(p->tcp_ack);
 }
 
 /* The backend has answered the SYN with a sequence number of its own. */
@@ -143,7 +154,9 @@ SHOAL_GLOBAL int flow_way(const struct shoal_pkt *p, const struct shoal_backend 
 		return WAY_SNAT;
 	if (!(be->flags & SHOAL_BE_SNAT))
 		return WAY_DSR;
-	return p->key.proto != IPPROTO_TCP || is_syn(p) ? WAY_SNAT : WAY_DSR_IF_KNOWN;
+	if (p->key.proto != IPPROTO_TCP || is_syn(p) || !(be->flags & SHOAL_BE_ANSWERS))
+		return WAY_SNAT;
+	return WAY_DSR_IF_KNOWN;
 }
 
 /* How hosts are told of flows to their backends. */
@@ -155,6 +168,7 @@ enum flow_ways {
 
 #define OWNER_ASK (1ULL << 32) /* of what its host must be asked */
 #define OWNER_NONE (1ULL << 33) /* nobody has the flow; the id is the slot's present owner */
+#define OWNER_SILENT (1ULL << 37) /* it may have the flow, and would not answer */
 
 #define OWNERS (SHOAL_SLOT_FORMER + 1) /* of a slot, with the present one */
 
@@ -191,7 +205,7 @@ SHOAL_GLOBAL __u64 flow_owner(const struct shoal_pkt *p, __u32 service, __u32 nu
 			return id | OWNER_ASK;
 	}
 	if (last)
-		return last;
+		return last | OWNER_SILENT;
 	return ring_owner(ref, number, 0) | OWNER_NONE;
 }
 
@@ -233,6 +247,16 @@ static __always_inline void flow_keep(const struct shoal_pkt *p, const struct sh
 	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 
+/* flow_keep() with room on the stack. */
+SHOAL_GLOBAL int keep_owner(const struct shoal_pkt *p, __u32 id, __u32 service, __u32 flags)
+{
+	const struct shoal_backend *be = backend_valid(id);
+
+	if (p && be)
+		flow_keep(p, be, id, service, flags);
+	return 0;
+}
+
 static __always_inline void count_flow(__u32 backend)
 {
 	struct shoal_backend_stats *stats = bpf_map_lookup_elem(&shoal_backend_stats, &backend);
@@ -260,6 +284,12 @@ static __always_inline struct shoal_flow *flow_known(const struct shoal_pkt *p, 
 	if (!is_syn(p) || !(be->flags & SHOAL_BE_DRAINING))
 		flow_touch(flow, p, now);
 	return flow;
+}
+
+/* flow_known() with room on the stack. */
+static __noinline struct shoal_flow *flow_known_apart(const struct shoal_pkt *p, __u32 service)
+{
+	return flow_known(p, service, now_s());
 }
 
 /* Where there is an entry a flow: the backend's id with the bits above; 0 in its place: nobody. */
@@ -299,27 +329,30 @@ SHOAL_GLOBAL __u64 flow_of_moved(const struct shoal_pkt *p, __u32 service, __u32
 {
 	const struct shoal_backend *be;
 	const struct shoal_flow *flow;
+	__u32 kept = 0;
 	__u64 owner;
 
 	if (!p)
 		return 0;
-	flow = flow_known(p, service, now_s());
+	flow = flow_known_apart(p, service);
 	if (flow && !(flow->flags & SHOAL_FLOW_ASK))
 		return flow->backend;
 	if (flow) {
-		be = backend_valid(flow->backend);
+		kept = flow->backend;
+		be = backend_valid(kept);
 		if (be && be->flags & SHOAL_BE_ANSWERS)
-			return flow->backend | OWNER_ASK;
+			return kept | OWNER_ASK;
 	}
 	if (is_syn(p)) {
 		flow_forget(p);
 		return (slot & ~SHOAL_SLOT_MOVED) | OWNER_FRESH;
 	}
 	owner = flow_owner(p, service, number, 0, ways);
-	be = backend_valid((__u32)owner);
-	if (owner & OWNER_NONE && be) {
+	if (owner & OWNER_SILENT && kept)
+		return kept; /* it was asked about this flow when it would still answer */
+	if (owner & OWNER_NONE && backend_valid((__u32)owner)) {
 		count_unclaimed(service);
-		flow_keep(p, be, (__u32)owner, service, SHOAL_FLOW_OPEN);
+		keep_owner(p, (__u32)owner, service, SHOAL_FLOW_OPEN);
 	}
 	return owner;
 }
@@ -430,6 +463,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	if (flow && flow->port == p->key.dport && addr_equal(&flow->addr, &p->key.daddr)) {
 		if (is_syn(p) && flow->flags & SHOAL_FLOW_CLOSING)
 			flow->flags = 0;
+		flow_acknowledged(flow, p);
 		flow_touch(flow, p, now);
 		return;
 	}
@@ -437,6 +471,7 @@ static __always_inline void flow_expect_reply(const struct shoal_pkt *p, const s
 	addr_copy(&fresh.addr, &p->key.daddr);
 	fresh.port = p->key.dport;
 	fresh.seen_s = now;
+	flow_acknowledged(&fresh, p);
 	flow_touch(&fresh, p, now);
 	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }

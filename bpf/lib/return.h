@@ -86,11 +86,15 @@ static __always_inline int from_backend(struct __sk_buff *skb, struct shoal_pkt 
 	addr_copy(&vip, &flow->addr);
 	if (nat(skb, p, v6, false, &vip, flow->port))
 		return -1;
-	if (unlikely(p->tcp_flags & TCP_SYN)) {
+	if (unlikely(p->tcp_flags & (TCP_SYN | TCP_FIN))) {
 		if (bpf_skb_load_bytes(skb, p->l4_off + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
 			return -1;
-		if (p->tcp_flags & TCP_ACK)
+		if (p->tcp_flags & TCP_FIN)
+			flow->epoch = bpf_ntohl(seq);
+		else if (p->tcp_flags & TCP_ACK)
 			flow_answered(flow, seq);
+	}
+	if (unlikely(p->tcp_flags & TCP_SYN)) {
 		cfg = config();
 		if (cfg && cfg->overlay_mtu && clamp_mss(skb, p->l4_off, mss_of(cfg->overlay_mtu, v6)))
 			return -1;

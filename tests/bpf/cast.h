@@ -16,6 +16,7 @@
 #pragma once
 
 #include "tests/bpf/host.h"
+#include "tests/bpf/maps_snapshot.h"
 
 #include <gtest/gtest.h>
 
@@ -146,8 +147,16 @@ protected:
                                  {"far", far}});
   }
 
+  // One for all tests, as it was when it was loaded.
+  static Host& fresh_host() {
+    static Host* const host = new Host("cast");  // ends with the process and its mounts
+    static const MapsSnapshot* const snapshot = new MapsSnapshot(host->loader());
+    snapshot->restore();
+    return *host;
+  }
+
   const bool v6;
-  Host host;
+  Host& host = fresh_host();
   std::uint32_t uplink = 0, veth = 0;
 };
 

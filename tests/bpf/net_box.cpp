@@ -5,10 +5,14 @@
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
+#include <fmt/format.h>
+#include <fstream>
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -56,11 +60,43 @@ int own_domain(int fd) {
   return domain;
 }
 
+// Many commands by one process: `ip` costs more to start than to run. netns: empty for this one.
+void ip_batch(const std::string& netns, const std::string& lines) {
+  std::vector<std::string> argv = {"ip"};
+  if (!netns.empty())
+    argv.insert(argv.end(), {"-n", netns});
+  argv.insert(argv.end(), {"-batch", "-"});
+  RunOptions options;
+  options.input = lines;
+  const auto done = run_checked(argv, options);
+  ASSERT_TRUE(done) << netns << ":\n" << lines << done.error().message();
+}
+
+void set_sysctls(const std::string& netns, const std::vector<std::pair<std::string, int>>& values) {
+  in_netns(netns, [&] {
+    for (const auto& [name, value] : values) {
+      std::ofstream file("/proc/sys/net/" + name);
+      file << value << std::flush;
+      EXPECT_TRUE(file.good()) << name;
+    }
+  });
+}
+
 // Addresses are good at once: nobody else is here to have them.
-void add_netns(const std::string& name) {
-  sh("ip netns add " + name);
-  sh("ip netns exec " + name +
-     " sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0");
+void no_address_detection(const std::string& netns) {
+  set_sysctls(netns, {{"ipv6/conf/default/accept_dad", 0}, {"ipv6/conf/all/accept_dad", 0}});
+}
+
+MacAddress mac_of(const std::string& netns, const std::string& device) {
+  ifreq request{};
+  device.copy(request.ifr_name, IFNAMSIZ - 1);
+  in_netns(netns, [&] {
+    const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(ioctl(fd.get(), SIOCGIFHWADDR, &request), 0) << netns << " " << device;
+  });
+  MacAddress::Bytes bytes;
+  std::memcpy(bytes.data(), request.ifr_hwaddr.sa_data, bytes.size());
+  return MacAddress::from_bytes(bytes);
 }
 
 bool readable(int fd) {
@@ -162,7 +198,11 @@ Answer exchange(int fd) {
   Answer out;
   char buffer[256];
   out.peer = peer_of(fd);
-  if (send(fd, "?", 1, MSG_NOSIGNAL) != 1 || !readable(fd)) {
+  if (send(fd, "?", 1, MSG_NOSIGNAL) != 1) {
+    out.error = errno;
+    return out;
+  }
+  if (!readable(fd)) {
     out.error = ETIMEDOUT;
     return out;
   }
@@ -242,18 +282,20 @@ const Places& places_of(Family family) {
 
 NetBox::NetBox(Family family, const kernel::Features& allowed) : places(places_of(family)) {
   sandbox();
-  sh("ip netns add switch");
-  sh("ip -n switch link add br0 type bridge");
-  sh("ip -n switch link set br0 up");
-  add_netns("client");
-  sh("ip link add eth0 netns client type veth peer name client netns switch");
-  sh("ip -n switch link set client master br0 up");
-  sh("ip -n client link set lo up");
-  sh("ip -n client link set eth0 up");
-  sh("ip -n client addr add 198.18.0.101/24 dev eth0");
-  sh("ip -n client addr add 2001:db8:18::101/64 dev eth0");
-  sh("ip -n client route add 198.18.100.0/24 dev eth0");
-  sh("ip -n client route add 2001:db8:64::/64 dev eth0");
+  ip_batch("", "netns add switch\nnetns add client\nnetns add h1\nnetns add h2\nnetns add poda\n"
+               "netns add podb\n");
+  for (const char* name : {"client", "h1", "h2", "poda", "podb"})
+    no_address_detection(name);
+  ip_batch("", "link add eth0 netns client type veth peer name client netns switch\n"
+               "link add eth0 netns h1 type veth peer name h1 netns switch\n"
+               "link add eth0 netns h2 type veth peer name h2 netns switch\n"
+               "link add pa mtu 1450 netns h1 type veth peer name eth0 mtu 1450 netns poda\n"
+               "link add pb mtu 1450 netns h2 type veth peer name eth0 mtu 1450 netns podb\n");
+  ip_batch("switch", "link add br0 type bridge\nlink set br0 up\nlink set client master br0 up\n"
+                     "link set h1 master br0 up\nlink set h2 master br0 up\n");
+  ip_batch("client", "link set lo up\nlink set eth0 up\n"
+                     "addr add 198.18.0.101/24 dev eth0\naddr add 2001:db8:18::101/64 dev eth0\n"
+                     "route add 198.18.100.0/24 dev eth0\nroute add 2001:db8:64::/64 dev eth0\n");
   make_host({"h1", "11", "poda", "pa", "10.244.1.5", "fd00:10:244:1::5"});
   make_host({"h2", "12", "podb", "pb", "10.244.2.7", "fd00:10:244:2::7"});
   h1 = std::make_unique<Host>("h1", allowed);
@@ -265,40 +307,35 @@ NetBox::NetBox(Family family, const kernel::Features& allowed) : places(places_o
 NetBox::~NetBox() {
   h1.reset();
   h2.reset();
-  for (const char* name : {"poda", "podb", "h1", "h2", "client", "switch"})
-    sh(std::string("ip netns del ") + name);
+  ip_batch("", "netns del poda\nnetns del podb\nnetns del h1\nnetns del h2\nnetns del client\n"
+               "netns del switch\n");
 }
 
 void NetBox::make_host(const Plot& plot) {
-  const std::string& name = plot.name;
-  const std::string& device = plot.device;
-  const std::string& pod = plot.pod_name;
-  add_netns(name);
-  sh("ip link add eth0 netns " + name + " type veth peer name " + name + " netns switch");
-  sh("ip -n switch link set " + name + " master br0 up");
-  sh("ip -n " + name + " link set lo up");
-  sh("ip -n " + name + " link set eth0 up");
-  sh("ip -n " + name + " addr add 198.18.0." + plot.last + "/24 dev eth0");
-  sh("ip -n " + name + " addr add 2001:db8:18::" + plot.last + "/64 dev eth0");
-  sh("ip netns exec " + name + " sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-  sh("ip -n " + name + " link add shoal-vxlan mtu 1450 type vxlan external dstport 4789");
-  sh("ip -n " + name + " link set shoal-vxlan arp off up");
-  sh("ip -n " + name + " route add 10.244.0.0/16 dev shoal-vxlan");
-  sh("ip -n " + name + " route add fd00:10:244::/48 dev shoal-vxlan");
-  add_netns(pod);
-  sh("ip -n " + name + " link add " + device +
-     " mtu 1450 type veth peer name eth0 mtu 1450 netns " + pod);
-  sh("ip -n " + name + " link set " + device + " up");
-  sh("ip -n " + name + " route add " + plot.pod_ip + "/32 dev " + device);
-  sh("ip -n " + name + " route add " + plot.pod_ip6 + "/128 dev " + device);
-  sh("ip -n " + name + " addr add 169.254.1.1/32 dev " + device);
-  sh("ip -n " + pod + " link set lo up");
-  sh("ip -n " + pod + " link set eth0 up");
-  sh("ip -n " + pod + " addr add " + plot.pod_ip + "/32 dev eth0");
-  sh("ip -n " + pod + " addr add " + plot.pod_ip6 + "/128 dev eth0");
-  sh("ip -n " + pod + " route add 169.254.1.1 dev eth0");
-  sh("ip -n " + pod + " route add default via 169.254.1.1");
-  sh("ip -n " + pod + " route add default via fe80::1 dev eth0");  // nobody's: the program answers
+  set_sysctls(plot.name, {{"ipv4/ip_forward", 1}, {"ipv6/conf/all/forwarding", 1}});
+  const std::string host =
+      fmt::format("link set lo up\nlink set eth0 up\n"
+                  "addr add 198.18.0.{last}/24 dev eth0\n"
+                  "addr add 2001:db8:18::{last}/64 dev eth0\n"
+                  "link add shoal-vxlan mtu 1450 type vxlan external dstport 4789\n"
+                  "link set shoal-vxlan arp off up\n"
+                  "route add 10.244.0.0/16 dev shoal-vxlan\n"
+                  "route add fd00:10:244::/48 dev shoal-vxlan\n"
+                  "link set {device} up\n"
+                  "route add {ip}/32 dev {device}\n"
+                  "route add {ip6}/128 dev {device}\n"
+                  "addr add 169.254.1.1/32 dev {device}\n",
+                  fmt::arg("last", plot.last), fmt::arg("device", plot.device),
+                  fmt::arg("ip", plot.pod_ip), fmt::arg("ip6", plot.pod_ip6));
+  ip_batch(plot.name, host);
+  const std::string pod = fmt::format("link set lo up\nlink set eth0 up\n"
+                                      "addr add {}/32 dev eth0\naddr add {}/128 dev eth0\n"
+                                      "route add 169.254.1.1 dev eth0\n"
+                                      "route add default via 169.254.1.1\n"
+                                      // nobody's: the program answers
+                                      "route add default via fe80::1 dev eth0\n",
+                                      plot.pod_ip, plot.pod_ip6);
+  ip_batch(plot.pod_name, pod);
 }
 
 void NetBox::program(Host& host, const std::string& name, const std::string& device, bool first) {
@@ -307,15 +344,9 @@ void NetBox::program(Host& host, const std::string& name, const std::string& dev
     ASSERT_TRUE(host.loader().attach_uplink(ifindex_of("eth0")));
     ASSERT_TRUE(host.loader().attach_overlay(ifindex_of("shoal-vxlan")));
     ASSERT_TRUE(host.loader().attach_pod(veth));
-    auto out = run_checked({"ip", "-n", name, "-br", "link", "show", device});
-    ASSERT_TRUE(out);
-    auto in_pod = run_checked({"ip", "-n", first ? "poda" : "podb", "-br", "link", "show", "eth0"});
-    auto mac_in = [](const std::string& line) {
-      const std::size_t at = line.find(':');
-      return mac(line.substr(at - 2, 17).c_str());
-    };
-    ASSERT_TRUE(host.maps().put_pod(first ? places.pod_a.ip : places.pod_b.ip,
-                                    {veth, 5, mac_in(*in_pod), mac_in(*out)}));
+    ASSERT_TRUE(host.maps().put_pod(
+        first ? places.pod_a.ip : places.pod_b.ip,
+        {veth, 5, mac_of(first ? "poda" : "podb", "eth0"), mac_of(name, device)}));
   });
   const unsigned bits = places.pod_a.ip.is_v4() ? 24 : 64;
   const IpPrefix cidr_a = IpPrefix::containing(places.pod_a.ip, bits),

@@ -147,6 +147,34 @@ TEST_P(OverlayTest, EveryOwnerIsAskedAndThenThePresentOneHasIt) {
   EXPECT_EQ(to(at_uplink(from_lan(tcp(client, vip, kAck)))), fmt::format("d{}", last));
 }
 
+using Ipv6OverlayTest = OverlayTest;
+INSTANTIATE_TEST_SUITE_P(Ip, Ipv6OverlayTest, testing::Values(Family::kV6), family_name);
+
+// The frame of an answer has the low bits of an owner's address only. Hosts' IPv6 CIDRs differ in
+// the upper ones, and give their first pods the same.
+TEST_P(Ipv6OverlayTest, OwnersOfOtherHostsWithTheSameLowBitsAreStillToBeAsked) {
+  const IpAddress third_host = ip("198.18.0.13");
+  IpAddress::Bytes bytes = far.ip.bytes();
+  bytes[7] ^= 1;
+  const SocketAddress third{IpAddress::from_bytes(bytes), far.port};
+  ASSERT_TRUE(host.maps().put_node(pod_cidr(third), {third_host}));
+  host.backend(kThirdId, third.to_string(),
+               {.generation = 4, .epoch = 2, .node = third_host, .answers = true});
+  host.ring(1, all(kThirdId), 0);
+  host.change_ring(1, all(kFarId), 4);
+  Outcome run = at_uplink(from_lan(tcp(client, vip, kAck)));
+  EXPECT_EQ(run.out[9], 9) << "the present owner's generation";
+  run.out[1] = 'n';
+  run = from(kOtherHost, kVniDsr, run.out);
+  EXPECT_EQ(run.out[1], 'D');
+  EXPECT_EQ(run.out[9], 4) << "the one before";
+  run.out[1] = 'n';
+  run = from(third_host, kVniDsr, run.out);
+  EXPECT_EQ(run.out[1], 'd');
+  EXPECT_EQ(run.out[9], 9);
+  EXPECT_EQ(unclaimed(), 1U);
+}
+
 // A former owner's host has died, or is of a build that knows no questions: it hides nobody. What
 // nobody else has is sent to it as its own, in case that it is there after all.
 TEST_P(OverlayTest, WhoDoesNotAnswerIsNotAskedAndComesLast) {

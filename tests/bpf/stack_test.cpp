@@ -37,11 +37,12 @@ protected:
     return f;
   }
   // The other host's pods are reached by SNAT from outside, or by DSR again.
-  void far_by_snat(bool snat) {
+  void far_by_snat(bool snat, bool answers = true) {
     entry.snat = true;  // stays for a while
     ASSERT_TRUE(host.maps().put_host(entry));
-    host.backend(kFarId, far.to_string(),
-                 {.generation = 9, .epoch = 1, .node = kOtherHost, .snat = snat});
+    host.backend(
+        kFarId, far.to_string(),
+        {.generation = 9, .epoch = 1, .node = kOtherHost, .snat = snat, .answers = answers});
   }
   static Frame asked(const Packet& p, const SocketAddress& backend, std::uint16_t generation) {
     Frame f = dsr(p, backend, generation);
@@ -198,6 +199,15 @@ TEST_P(StackTest, WhatIsOpenGoesOnAsItBeganWhenDsrBecomesSnat) {
   // A new one does not ask.
   EXPECT_EQ(at_uplink(from_lan(tcp(on(client, 7), vip, kSyn))).mark, kernel::kMasqueradeMark);
   EXPECT_EQ(at_uplink(from_lan(udp(client, vip))).mark, kernel::kMasqueradeMark);
+}
+
+// Nor does one whose host would not answer.
+TEST_P(StackTest, AHostThatWouldNotAnswerIsNotAskedWhenDsrBecomesSnat) {
+  host.ring(1, {kFarId}, 0);
+  far_by_snat(true, false);
+  const Outcome run = at_uplink(from_lan(tcp(client, vip, kAck)));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(run.mark, kernel::kMasqueradeMark);
 }
 
 TEST_P(StackTest, WhatIsOpenGoesOnAsItBeganWhenSnatBecomesDsr) {

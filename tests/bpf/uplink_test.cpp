@@ -139,6 +139,49 @@ TEST_P(UplinkTest, SynIsThePresentOwners) {
   EXPECT_EQ(at_uplink(from_lan(tcp(client, vip, kSyn))).out[1], 'd');
 }
 
+// A client uses its ports again, while the pod that had them last still has the slot's connections.
+TEST_P(UplinkTest, AClosedConnectionClaimsNoLaterOneWithItsPorts) {
+  const SocketAddress third = beside(web, kThirdId);
+  ASSERT_TRUE(host.maps().put_pod(third.ip, {veth, kWebGeneration, kWebMac, kVethMac}));
+  const auto sends = [&](std::uint8_t flags, std::uint32_t ack) {
+    Packet p = from_lan(tcp(client, vip, flags));
+    p.ack = ack;
+    const std::string out = text(at_uplink(p).out);
+    return out.substr(0, out.rfind(" ["));
+  };
+  const auto answers = [&](const SocketAddress& pod, std::uint8_t flags, std::uint32_t seq) {
+    Packet p = from_pod(tcp(pod, client, flags));
+    p.seq = seq;
+    EXPECT_EQ(at_pod(p).verdict, kRedirect);
+  };
+  const std::string to_third = "TCP client > " + third.to_string();
+  for (const bool client_first : {false, true}) {
+    SCOPED_TRACE(client_first);
+    host.ring(1, all(kWebId), 0);
+    EXPECT_EQ(sends(kSyn, 0), "TCP client > web");
+    answers(web, kSyn | kAck, 4999);
+    EXPECT_EQ(sends(kAck, 5000), "TCP client > web");
+    if (client_first)
+      sends(kFin | kAck, 90'005'000);  // it has read much
+    answers(web, kFin | kAck, 90'005'000);
+    // Its last words are its own, also where the slot has moved on: a client far away still answers
+    // what was sent long before the end.
+    host.change_ring(1, all(kThirdId), 4);
+    if (!client_first) {
+      EXPECT_EQ(sends(kAck, 90'005'000 - (16U << 20)), "TCP client > web");
+    }
+    EXPECT_EQ(sends(client_first ? kAck : kFin | kAck, 90'005'001), "TCP client > web");
+    EXPECT_EQ(sends(kSyn, 0), to_third);
+    answers(third, kSyn | kAck, 0x7000'0000);
+    EXPECT_EQ(sends(kAck, 0x7000'0001), to_third);
+    host.change_ring(1, all(kWebId), 8);
+    EXPECT_EQ(sends(kAck, 0x7000'0001), to_third);
+    sends(kFin | kAck, 0x7000'0001);
+    answers(third, kFin | kAck, 0x7000'0001);
+  }
+  EXPECT_EQ(unclaimed(), 0U);
+}
+
 // The pod that a late or forged SYN came to has begun another connection, which the client does not
 // go on with: what it sends answers somebody else, and goes to who has it.
 TEST_P(UplinkTest, ALateSynTakesNoConnectionAway) {

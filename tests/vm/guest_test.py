@@ -37,7 +37,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: main
-    image: shoal.dev/test/netprobe:latest
+    image: shoal.dev/test/netprobe:1
     command: [/bin/netprobe, serve, --name, {name}, 'tcp:7000', 'udp:7000']
     resources: {{limits: {{memory: 64Mi, cpu: 500m}}}}
     readinessProbe: {{tcpSocket: {{port: 7000}}, periodSeconds: 1}}
