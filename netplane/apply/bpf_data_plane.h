@@ -47,6 +47,7 @@ public:
   // Frees what has had its grace, and counts the flow table bit by bit.
   bool tick() override;
   AuditReport audit() override;
+  DrainJob drain(std::span<const model::DrainGroup> groups) const override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
   // By the parts of an id without a side.

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "netplane/apply/config.h"
+#include "netplane/apply/drain.h"
 #include "netplane/apply/views.h"
 #include "netplane/base/clock.h"
 #include "netplane/base/result.h"
@@ -92,6 +93,10 @@ public:
   // Compares what the kernel holds with what it should, and mends it: somebody may have deleted a
   // route, a device, an entry or a table. Reads all of it: for every minute or so.
   virtual AuditReport audit() = 0;
+
+  // Closes the connections that are left of these groups, where the last apply() has them at weight
+  // 0. The job is run elsewhere, and may outlive this object.
+  virtual DrainJob drain(std::span<const model::DrainGroup> groups) const = 0;
 
   // What the kernel holds of one service, by its model::ServicePort::id(); kNotFound when it is not
   // in the desired state.

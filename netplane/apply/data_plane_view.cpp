@@ -9,6 +9,12 @@
 
 namespace shoal::apply {
 
+DrainJob BpfDataPlane::drain(std::span<const model::DrainGroup> groups) const {
+  static const model::Desired kNothing;
+  return drain_by_maps(plan::DrainTargets(desired_ ? *desired_ : kNothing, groups),
+                       kernel_.open_connection_maps);
+}
+
 std::vector<std::string> BpfDataPlane::limitations() const {
   std::vector<std::string> out = kernel_.programs->limitations();
   std::ranges::move(uplink_limitations(links_), std::back_inserter(out));

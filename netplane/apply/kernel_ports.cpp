@@ -52,6 +52,8 @@ public:
     out.insert(out.end(), loader_->losses().begin(), loader_->losses().end());
     if (!no_xdp_.empty())
       out.push_back(no_xdp_);
+    if (!no_drain_.empty())
+      out.push_back(no_drain_);
     return out;
   }
 
@@ -74,6 +76,7 @@ private:
   std::unique_ptr<kernel::Loader> loader_;
   Config config_;
   std::string no_xdp_;  // why the uplink has no XDP
+  const std::string no_drain_ = drain_limitation();
 };
 
 class LanAnnouncer final : public VipAnnouncer {
@@ -121,6 +124,9 @@ Result<KernelPorts> open_kernel_ports(const Config& config) {
   options.hash_seed = config.hash_seed;
   auto loader = SHOAL_TRY_WRAP(kernel::Loader::open(options), "load the BPF programs");
   ports.maps = SHOAL_TRY_WRAP(loader->maps(), "open the BPF maps");
+  ports.open_connection_maps = [folder = loader->maps_folder()] {
+    return kernel::open_connection_maps(folder);
+  };
   ports.programs = std::make_unique<BpfPrograms>(std::move(loader), config);
   ports.open_announcer = open_lan_announcer;
   ports.links_stirred = SHOAL_TRY(watch_links());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "netplane/apply/config.h"
+#include "netplane/apply/drain.h"
 #include "netplane/kernel/bpf/data_maps.h"
 #include "netplane/kernel/nft/nft.h"
 #include "netplane/kernel/rtnl/link_watch.h"
@@ -64,6 +65,8 @@ struct KernelPorts {
   LinksStirred links_stirred;
   // The network of a pod's namespace.
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
+  // What the maps know of open connections, for another thread.
+  OpenConnectionMaps open_connection_maps;
   // Takes away what a data plane of nftables left; none is success.
   std::function<Result<>()> remove_nftables;
 };

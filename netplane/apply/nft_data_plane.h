@@ -48,6 +48,7 @@ public:
   // Also forgets UDP flows to backends that are gone.
   bool tick() override;
   AuditReport audit() override;
+  DrainJob drain(std::span<const model::DrainGroup> groups) const override;
 
   Result<ServiceView> service_view(std::string_view id) const override;
   std::vector<std::string> service_names() const override;

@@ -20,6 +20,11 @@ Error cannot(std::string_view what, std::string_view instead) {
 
 }  // namespace
 
+DrainJob NftDataPlane::drain(std::span<const model::DrainGroup> groups) const {
+  static const model::Desired kNothing;
+  return drain_by_conntrack(plan::DrainTargets(desired_ ? *desired_ : kNothing, groups));
+}
+
 std::vector<std::string> NftDataPlane::limitations() const {
   std::vector<std::string> out = {
       "proxy is nftables: clients from outside are seen as this host by pods on other hosts (no "
@@ -31,6 +36,7 @@ std::vector<std::string> NftDataPlane::limitations() const {
       "another host takes over its address",
       "proxy is nftables: shoal flows and shoal trace have no answer; conntrack -L and nft monitor "
       "trace have"};
+  std::ranges::copy(kernel_.limitations, std::back_inserter(out));
   if (!config_.masquerade)
     out.emplace_back("features.masquerade is off: pods reach the outside only where it has routes "
                      "back to them");

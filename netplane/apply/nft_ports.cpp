@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/apply/nft_ports.h"
 
+#include "netplane/apply/drain.h"
 #include "netplane/kernel/bpf/loader.h"
 
 namespace shoal::apply {
@@ -20,6 +21,8 @@ Result<NftPorts> open_nft_ports(const Config& config) {
       return {};
     return kernel::remove_data_plane(bpffs);
   };
+  if (std::string lacks = drain_limitation(); !lacks.empty())
+    ports.limitations.push_back(std::move(lacks));
   return ports;
 }
 

@@ -12,6 +12,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace shoal::apply {
 
@@ -26,6 +28,7 @@ struct NftPorts {
   std::function<Result<std::unique_ptr<kernel::Rtnl>>(int netns_fd)> open_pod_rtnl;
   // Programs and maps that a data plane of BPF left; none is success.
   std::function<Result<>()> remove_bpf;
+  std::vector<std::string> limitations;  // of this kernel, a sentence each
 };
 
 // In the calling thread's network and mount namespace. Loads no BPF.

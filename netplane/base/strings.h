@@ -20,8 +20,14 @@ bool matches_wildcard(std::string_view pattern, std::string_view text);
 std::optional<std::uint64_t> parse_uint(std::string_view text, std::uint64_t max = UINT64_MAX);
 std::optional<std::int64_t> parse_int(std::string_view text);
 
+// For a path segment or a query value (RFC 3986): all but unreserved characters as %XX.
+std::string percent_encode(std::string_view text);
+
 std::string hex(std::string_view bytes);
 std::optional<std::string> parse_hex(std::string_view text);
+// The bytes of text's first character in UTF-8; 0 when it begins with none.
+std::size_t utf8_char(std::string_view text);
+bool is_utf8(std::string_view text);
 std::string base64(std::string_view bytes);  // RFC 4648 with padding
 std::optional<std::string> parse_base64(std::string_view text);
 

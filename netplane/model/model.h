@@ -66,6 +66,14 @@ struct WeightGroup {
 };
 inline constexpr std::uint32_t kWeightMax = 1'000'000;
 
+// A group of a Service, over all its ports and both families, whose connections are to be closed.
+struct DrainGroup {
+  std::string ns;
+  std::string name;   // the Service's
+  std::string group;  // WeightGroup::name
+  auto operator<=>(const DrainGroup&) const = default;
+};
+
 // Whose connections a ServicePort is for. Clients are inside when they are pods, or processes of a
 // member host; all others are outside. A Service whose policies differ between the two (or that
 // prefers near backends) is two ServicePorts with the same frontends, each with a ring of its own.

@@ -7,7 +7,7 @@
 namespace shoal::plan {
 namespace {
 
-FrontendKey key_of(const model::Frontend& frontend) {
+FrontendKey frontend_key(const model::Frontend& frontend) {
   return {frontend.ip, frontend.port, frontend.proto};
 }
 
@@ -28,12 +28,12 @@ bool stand_alone(std::span<const ChangedService> changed, const Actual& actual,
     if (each.before != nullptr) {
       own.insert(each.index);
       for (const model::Frontend& frontend : each.before->frontends)
-        keys.insert(key_of(frontend));
+        keys.insert(frontend_key(frontend));
       each_vip(*each.before, [&](const IpAddress& ip) { had.insert(ip); });
     }
     if (each.now != nullptr) {
       for (const model::Frontend& frontend : each.now->frontends)
-        keys.insert(key_of(frontend));
+        keys.insert(frontend_key(frontend));
       each_vip(*each.now, [&](const IpAddress& ip) { kept.insert(ip); });
     }
   }

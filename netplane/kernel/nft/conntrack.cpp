@@ -2,12 +2,14 @@
 #include "netplane/kernel/nft/conntrack.h"
 
 #include "netplane/kernel/nft/nft_batch.h"
+#include "netplane/kernel/rtnl/netlink_answers.h"
 #include "netplane/kernel/rtnl/netns.h"
 
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstring>
 #include <libmnl/libmnl.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <netinet/in.h>
@@ -39,6 +41,7 @@ Attributes nested(const nlattr* parent, std::uint16_t max) {
 }
 
 struct Tuple {
+  L4Proto proto = L4Proto::kTcp;
   SocketAddress source;
   SocketAddress destination;
 };
@@ -55,8 +58,8 @@ std::optional<IpAddress> ip_of(const nlattr* v4, const nlattr* v6) {
   return IpAddress::from_bytes(raw);
 }
 
-// Nothing for other protocols than UDP.
-std::optional<Tuple> udp_tuple(const nlattr* attribute) {
+// Nothing for other protocols than TCP and UDP.
+std::optional<Tuple> tuple_of(const nlattr* attribute) {
   if (attribute == nullptr)
     return std::nullopt;
   const Attributes tuple = nested(attribute, CTA_TUPLE_MAX);
@@ -67,11 +70,29 @@ std::optional<Tuple> udp_tuple(const nlattr* attribute) {
   const auto source = ip_of(ip[CTA_IP_V4_SRC], ip[CTA_IP_V6_SRC]);
   const auto destination = ip_of(ip[CTA_IP_V4_DST], ip[CTA_IP_V6_DST]);
   if (!source || !destination || proto[CTA_PROTO_NUM] == nullptr ||
-      mnl_attr_get_u8(proto[CTA_PROTO_NUM]) != IPPROTO_UDP ||
       proto[CTA_PROTO_SRC_PORT] == nullptr || proto[CTA_PROTO_DST_PORT] == nullptr)
     return std::nullopt;
-  return Tuple{{*source, ntohs(mnl_attr_get_u16(proto[CTA_PROTO_SRC_PORT]))},
+  const std::uint8_t number = mnl_attr_get_u8(proto[CTA_PROTO_NUM]);
+  if (number != IPPROTO_TCP && number != IPPROTO_UDP)
+    return std::nullopt;
+  return Tuple{static_cast<L4Proto>(number),
+               {*source, ntohs(mnl_attr_get_u16(proto[CTA_PROTO_SRC_PORT]))},
                {*destination, ntohs(mnl_attr_get_u16(proto[CTA_PROTO_DST_PORT]))}};
+}
+
+// What netfilter knows of a TCP connection: there is nothing to be said of it any more.
+bool is_over(const nlattr* protoinfo) {
+  if (protoinfo == nullptr)
+    return false;
+  const nlattr* tcp = nested(protoinfo, CTA_PROTOINFO_MAX)[CTA_PROTOINFO_TCP];
+  if (tcp == nullptr)
+    return false;
+  const nlattr* state = nested(tcp, CTA_PROTOINFO_TCP_MAX)[CTA_PROTOINFO_TCP_STATE];
+  if (state == nullptr)
+    return false;
+  const std::uint8_t is = mnl_attr_get_u8(state);
+  return is == TCP_CONNTRACK_NONE || is == TCP_CONNTRACK_LAST_ACK ||
+         is == TCP_CONNTRACK_TIME_WAIT || is == TCP_CONNTRACK_CLOSE;
 }
 
 nlmsghdr* start_request(char* buffer, std::uint16_t type, std::uint16_t flags,
@@ -99,7 +120,7 @@ void put_tuple(nlmsghdr* message, const Tuple& tuple) {
   put_ip(message, tuple.destination.ip, CTA_IP_V4_DST, CTA_IP_V6_DST);
   mnl_attr_nest_end(message, ip);
   nlattr* proto = mnl_attr_nest_start(message, CTA_TUPLE_PROTO);
-  mnl_attr_put_u8(message, CTA_PROTO_NUM, IPPROTO_UDP);
+  mnl_attr_put_u8(message, CTA_PROTO_NUM, static_cast<std::uint8_t>(tuple.proto));
   mnl_attr_put_u16(message, CTA_PROTO_SRC_PORT, htons(tuple.source.port));
   mnl_attr_put_u16(message, CTA_PROTO_DST_PORT, htons(tuple.destination.port));
   mnl_attr_nest_end(message, proto);
@@ -111,62 +132,44 @@ public:
   using MnlPtr = std::unique_ptr<mnl_socket, NftFreer<mnl_socket_close>>;
   explicit KernelConntrack(MnlPtr socket) : socket_(std::move(socket)) {}
 
-  Result<std::size_t> forget_udp(const std::function<bool(const UdpFlow&)>& stale) override {
-    std::vector<Tuple> found;
+  Result<> each(const std::function<void(const TrackedFlow&)>& visit) override {
     for (const std::uint8_t family : {AF_INET, AF_INET6})
-      SHOAL_TRY(list(family, [&](const Tuple& original, const Tuple& reply) {
-        if (stale({original.source, original.destination, reply.source}))
-          found.push_back(original);
-      }));
-    for (const Tuple& tuple : found)
-      SHOAL_TRY(forget(tuple));
+      SHOAL_TRY(list(family, visit));
+    return {};
+  }
+
+  Result<> forget(const TrackedFlow& flow) override {
+    return forget(Tuple{flow.proto, flow.source, flow.destination});
+  }
+
+  Result<std::size_t> forget_udp(const std::function<bool(const UdpFlow&)>& stale) override {
+    std::vector<TrackedFlow> found;
+    SHOAL_TRY(each([&](const TrackedFlow& flow) {
+      if (flow.proto == L4Proto::kUdp && stale({flow.source, flow.destination, flow.reply_source}))
+        found.push_back(flow);
+    }));
+    for (const TrackedFlow& flow : found)
+      SHOAL_TRY(forget(flow));
     return found.size();
   }
 
 private:
-  using Each = std::function<void(const Tuple& original, const Tuple& reply)>;
-
-  // Reads answers to the last request until its end; the error is the kernel's.
-  Result<> receive(const std::function<void(const nlmsghdr*)>& each, const char* what) {
-    alignas(nlmsghdr) char buffer[65'536];
-    for (;;) {
-      const ssize_t n = mnl_socket_recvfrom(socket_.get(), buffer, sizeof(buffer));
-      if (n < 0)
-        return fail_errno(what);
-      int left = static_cast<int>(n);
-      for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer);
-           mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
-        if (message->nlmsg_seq != sequence_)
-          continue;
-        if (message->nlmsg_type == NLMSG_DONE)
-          return {};
-        if (message->nlmsg_type == NLMSG_ERROR) {
-          const auto* verdict = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(message));
-          if (verdict->error == 0)
-            return {};
-          return fail(Error::from_errno(-verdict->error, what));
-        }
-        each(message);
-      }
-    }
-  }
-
-  Result<> list(std::uint8_t family, const Each& each) {
+  Result<> list(std::uint8_t family, const std::function<void(const TrackedFlow&)>& visit) {
     alignas(nlmsghdr) char buffer[kRequestBytes] = {};
     nlmsghdr* request = start_request(buffer, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family);
     request->nlmsg_seq = ++sequence_;
     if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0)
       return fail_errno("list connections");
-    return receive(
-        [&](const nlmsghdr* message) {
+    return receive_answers(
+        socket_.get(), sequence_, "list connections", [&](const nlmsghdr* message) {
           Attributes parts(CTA_MAX + 1U, nullptr);
           mnl_attr_parse(message, sizeof(nfgenmsg), note_attribute, &parts);
-          const auto original = udp_tuple(parts[CTA_TUPLE_ORIG]);
-          const auto reply = udp_tuple(parts[CTA_TUPLE_REPLY]);
+          const auto original = tuple_of(parts[CTA_TUPLE_ORIG]);
+          const auto reply = tuple_of(parts[CTA_TUPLE_REPLY]);
           if (original && reply && parts[CTA_ZONE] == nullptr)
-            each(*original, *reply);
-        },
-        "list connections");
+            visit({original->proto, original->source, original->destination, reply->source,
+                   reply->destination, is_over(parts[CTA_PROTOINFO])});
+        });
   }
 
   Result<> forget(const Tuple& tuple) {
@@ -177,7 +180,8 @@ private:
     put_tuple(request, tuple);
     if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0)
       return fail_errno("forget a connection");
-    Result<> done = receive([](const nlmsghdr*) {}, "forget a connection");
+    Result<> done =
+        receive_answers(socket_.get(), sequence_, "forget a connection", [](const nlmsghdr*) {});
     if (!done && done.error().sys_errno() == ENOENT)
       return {};  // it has ended by itself
     return done;

@@ -2,6 +2,7 @@
 #include "netplane/kernel/rtnl/garp.h"
 
 #include "netplane/kernel/rtnl/netns.h"
+#include "netplane/kernel/rtnl/packet_bytes.h"
 
 #include <arpa/inet.h>
 #include <cerrno>
@@ -27,16 +28,6 @@ constexpr std::uint32_t kOverrideFlag = 1U << 29;
 constexpr std::uint8_t kTargetLinkLayerOption = 2;
 
 void put8(std::string& out, std::uint8_t value) { out.push_back(static_cast<char>(value)); }
-
-void put16(std::string& out, std::uint16_t value) {
-  put8(out, static_cast<std::uint8_t>(value >> 8));
-  put8(out, static_cast<std::uint8_t>(value & 0xff));
-}
-
-void put32(std::string& out, std::uint32_t value) {
-  put16(out, static_cast<std::uint16_t>(value >> 16));
-  put16(out, static_cast<std::uint16_t>(value & 0xffff));
-}
 
 void put_mac(std::string& out, const MacAddress& mac) {
   out.append(reinterpret_cast<const char*>(mac.bytes().data()), mac.bytes().size());
@@ -82,13 +73,7 @@ std::uint16_t icmpv6_checksum(const IpAddress& from, const IpAddress& to, std::s
   put32(covered, static_cast<std::uint32_t>(body.size()));
   put32(covered, kIcmpV6);
   covered += body;
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i + 1 < covered.size(); i += 2)
-    sum += (static_cast<std::uint32_t>(static_cast<std::uint8_t>(covered[i])) << 8) |
-           static_cast<std::uint8_t>(covered[i + 1]);
-  while ((sum >> 16) != 0)
-    sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<std::uint16_t>(~sum);
+  return static_cast<std::uint16_t>(~folded(sum_of(covered)));
 }
 
 std::string neighbour_advertisement(const IpAddress& ip, const MacAddress& mac) {

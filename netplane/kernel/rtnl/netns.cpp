@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/kernel/rtnl/netns.h"
 
+#include "netplane/base/strings.h"
+
 #include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/nsfs.h>
 #include <optional>
 #include <sched.h>
+#include <set>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <thread>
@@ -60,6 +63,35 @@ Result<std::uint64_t> netns_inode(int netns_fd) {
   if (::fstat(netns_fd, &st) != 0)
     return fail_errno("stat a network namespace");
   return st.st_ino;
+}
+
+Result<> for_each_netns(const std::function<void(int netns_fd)>& visit) {
+  std::set<std::uint64_t> seen;
+  {
+    const UniqueFd own = SHOAL_TRY(open_current_netns());
+    seen.insert(SHOAL_TRY(netns_inode(own.get())));
+    visit(own.get());
+  }
+  std::error_code error;
+  std::filesystem::directory_iterator processes("/proc", error);
+  for (; !error && processes != std::filesystem::directory_iterator(); processes.increment(error)) {
+    const std::string pid = processes->path().filename().string();
+    if (!parse_uint(pid))
+      continue;
+    // Asked before it is opened: most processes share a namespace with another one.
+    const std::string path = fmt::format("/proc/{}/ns/net", pid);
+    struct stat st{};
+    if (::stat(path.c_str(), &st) != 0 || seen.contains(st.st_ino))
+      continue;  // a process that has ended has none
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd)
+      continue;
+    if (const auto inode = netns_inode(fd.get()); inode && seen.insert(*inode).second)
+      visit(fd.get());
+  }
+  if (error)
+    return fail_errno(error.value(), "list processes");
+  return {};
 }
 
 Result<NetnsScope> NetnsScope::enter(int netns_fd) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <sys/types.h>
 #include <utility>
 
@@ -28,6 +29,11 @@ Result<UniqueFd> create_netns();
 // The inode number of the namespace: the same for two fds of one namespace, and what `ls -l
 // /proc/PID/ns/net` shows. It may be reused once the namespace is gone.
 Result<std::uint64_t> netns_inode(int netns_fd);
+
+// Every namespace that some process on this machine is in, the calling thread's own first; each
+// once. `visit` gets a descriptor for as long as it runs. Processes may come and go meanwhile; of
+// what only a file descriptor or a mount holds nothing is seen.
+Result<> for_each_netns(const std::function<void(int netns_fd)>& visit);
 
 // The calling thread is in another namespace for as long as the scope lives. Scopes nest. Failing
 // to come back would leave a thread working on the wrong network: that ends the program.

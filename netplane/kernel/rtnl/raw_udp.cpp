@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/kernel/rtnl/raw_udp.h"
 
+#include "netplane/kernel/rtnl/packet_bytes.h"
+
 #include <cerrno>
 #include <fmt/format.h>
 #include <netinet/in.h>
@@ -13,23 +15,6 @@ constexpr std::size_t kIpHeaderBytes = 20;
 constexpr std::size_t kUdpHeaderBytes = 8;
 constexpr std::size_t kChecksumAt = kIpHeaderBytes + 6;
 constexpr char kTtl = 64;
-
-void put16(std::string& out, std::size_t value) {
-  out.push_back(static_cast<char>(value >> 8 & 0xff));
-  out.push_back(static_cast<char>(value & 0xff));
-}
-
-void put32(std::string& out, std::uint32_t value) {
-  put16(out, value >> 16);
-  put16(out, value & 0xffff);
-}
-
-std::uint32_t sum_of(std::string_view bytes) {
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i < bytes.size(); i++)
-    sum += static_cast<std::uint32_t>(static_cast<std::uint8_t>(bytes[i])) << (i % 2 == 0 ? 8 : 0);
-  return sum;
-}
 
 }  // namespace
 
@@ -52,10 +37,8 @@ std::string udp_packet(const SocketAddress& from, const SocketAddress& to,
   put16(out, 0);
   out += payload;
   // The pseudo header: both addresses, the protocol and the length.
-  std::uint32_t sum = sum_of(std::string_view(out).substr(12)) + IPPROTO_UDP +
-                      static_cast<std::uint32_t>(udp_bytes);
-  while ((sum >> 16) != 0)
-    sum = (sum & 0xffff) + (sum >> 16);
+  const std::uint32_t sum = folded(sum_of(std::string_view(out).substr(12)) + IPPROTO_UDP +
+                                   static_cast<std::uint32_t>(udp_bytes));
   const std::uint32_t checksum =
       sum == 0xffff ? sum : ~sum & 0xffff;  // 0 would say that it has none
   out[kChecksumAt] = static_cast<char>(checksum >> 8);

@@ -4,13 +4,15 @@
 
 Named after the upstream sig-network tests where there is one ("should ...").
 """
+import re
 import subprocess
 import unittest
 
-from frame import CLIENTS, FAMILIES, NETPROBE, PROXY, Cluster, ServiceTest, wait_for
+from drain_case import DrainCase
+from frame import CLIENTS, FAMILIES, MODE, NETPROBE, PROXY, Cluster, ServiceTest, wait_for
 
 
-class Basic(ServiceTest):
+class Basic(DrainCase, ServiceTest):
     def both_frontends(self, service):
         """(client, address) for each kind of client: pods and hosts use both, outside clients the VIP."""
         vips = self.vips_of(service)
@@ -200,6 +202,20 @@ class Basic(ServiceTest):
                 wait_for(f"{node} to answer", lambda t=to: self.ask("pod", t, 7500)[0]["ok"], 10)
                 self.assertEqual(self.ask("pod", to, 7500)[0]["seen"].split()[0],
                                  Cluster.address("h1", family) if node == "c1" else Cluster.pod_ip(client, family))
+
+    def test_drain_timeout_closes_what_is_left_of_a_group_at_weight_0(self):
+        closed = self.drain(4, kill=("h2",) if MODE == "default" else ())
+        views = [self.cluster.shoal(host, "service", "show", "web", "-n", self.ns).stdout for host in self.cluster.hosts]
+        told = [int(n) for view in views for n in re.findall(r"drain: version=blue closed (\d+) connection", view)]
+        self.assertEqual(len(told), 3, views)
+        self.assertGreaterEqual(sum(told), closed, views)
+
+        def told_by_events():
+            return [e["message"] for e in self.items("events") if e["reason"] == "GroupDrained"]
+
+        wait_for("an event of h1's group", lambda: any("connections to group version=blue on h1" in message
+                                                        for message in told_by_events()),
+                 10, on_timeout=lambda: str(told_by_events()))
 
     def test_bulk_bytes_pass_both_ways(self):
         for name, host in (("a", "h1"), ("b", "h2")):

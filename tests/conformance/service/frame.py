@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/lab"))
 from shoal_lab.cluster import BUILD, FAMILIES, PROXY, SHOAL, Cluster, ClusterError, wait_for  # noqa: E402
 
 NETPROBE = BUILD / "tests/images/netprobe"
-IMAGE = "shoal.dev/test/netprobe:latest"
+IMAGE = "shoal.dev/test/netprobe:1"
 CLIENTS = ("pod", "host", "outside")
 # What is switched off or chosen, as sections of every host's shoald.yaml.
 MODES = {
@@ -236,7 +236,14 @@ class Held:
         return json.loads(line)
 
     def check(self):
-        self.process.stdin.write("check\n")
+        return self._tell("check")
+
+    def look(self):
+        """How many are open, and how the others that have ended since the last look did; nothing is sent."""
+        return self._tell("look")
+
+    def _tell(self, line):
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return self._read()
 

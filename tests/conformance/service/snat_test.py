@@ -3,10 +3,11 @@
 """network.load_balancer_mode: snat, for networks that let a host send only from addresses that lead to it. Topology: frame.py."""
 import unittest
 
+from drain_case import DrainCase
 from frame import FAMILIES, Cluster, ServiceTest, wait_for
 
 
-class Snat(ServiceTest):
+class Snat(DrainCase, ServiceTest):
     CONFIG = {"load_balancer_mode": "snat"}
 
     def test_outside_clients_reach_pods_of_all_hosts(self):
@@ -22,6 +23,9 @@ class Snat(ServiceTest):
                     self.assertEqual(answer["seen"].split()[0],
                                      Cluster.address("c1" if here else announcer, family), answer)
                     self.assertEqual(answer["peer"], f"{vip} 80", answer)
+
+    def test_drain_timeout_closes_what_is_left_of_a_group_at_weight_0(self):
+        self.drain(4)
 
     def announcer_of(self, vip):
         """The host whose MAC address the client has for the VIP."""

@@ -18,13 +18,15 @@ std::uint64_t resident_pages() {
 
 // The sanitizers' allocator is not the one that keeps what is freed.
 #if defined(__SANITIZE_ADDRESS__)
-constexpr bool kOwnAllocator = false;
+#define SHOAL_OWN_ALLOCATOR 0
+#elif defined(__has_feature)
+#define SHOAL_OWN_ALLOCATOR !__has_feature(address_sanitizer)
 #else
-constexpr bool kOwnAllocator = true;
+#define SHOAL_OWN_ALLOCATOR 1
 #endif
 
 TEST(HeapKeeper, GivesBackWhatLiesBetweenPiecesInUse) {
-  if (!kOwnAllocator)
+  if (!SHOAL_OWN_ALLOCATOR)
     GTEST_SKIP() << "not with this allocator";
   constexpr std::size_t kPieces = 400'000;  // of 200 bytes: 80 MB
   std::vector<std::unique_ptr<char[]>> pieces(kPieces);
