@@ -2,6 +2,7 @@
 #include "agent/config/config.h"
 
 #include "agent/config/keys.h"
+#include "agent/config/registries.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 
@@ -139,6 +140,17 @@ private:
     if (key->is_list() && value.IsSequence() && value.size() > 0 &&
         std::ranges::all_of(value, [](const auto& item) { return item.IsScalar(); }))
       return set(*key, joined(value), at(value.Mark()));
+    if (key->type == Type::kRegistries && value.IsSequence()) {
+      Value registries;
+      registries.registries = read_registries(
+          value, path,
+          [this](const YAML::Mark& mark_of, std::string_view key_path, std::string what) {
+            problem(mark_of, key_path, std::move(what));
+          });
+      key->set(config_, registries);
+      origin_[path] = at(value.Mark());
+      return;
+    }
     if (!value.IsScalar())
       return problem(value.IsNull() ? mark : value.Mark(), path,
                      fmt::format("{} where {} is expected",

@@ -28,6 +28,20 @@ inline constexpr std::string_view kSocketName = "shoald.sock";  // in run_dir
 inline constexpr std::size_t kFileBytesMax = 1 << 20;
 inline constexpr std::size_t kProblemsMax = 50;
 
+// How a registry is reached.
+struct Mirror {
+  std::string location;     // "mirror.lan:5000/hub", without a scheme
+  bool plain_http = false;  // its URL began with http://
+  bool operator==(const Mirror&) const = default;
+};
+struct Registry {
+  std::string name;             // as image names have it: "docker.io", "registry.lan:5000"
+  std::vector<Mirror> mirrors;  // asked first, in this order; the registry itself comes last
+  bool insecure = false;        // plain HTTP and unknown certificates are fine
+  std::filesystem::path ca;     // PEM, beside the host's own; empty: none
+  bool operator==(const Registry&) const = default;
+};
+
 struct Config {
   std::string node_name;  // never empty once loaded: the host's name stands in
   std::filesystem::path state_dir;
@@ -77,6 +91,12 @@ struct Config {
   std::uint32_t reserved_memory_mib = 0;
   std::uint32_t pod_pids_max = 0;
   std::uint32_t pod_replace_after_s = 0;
+  std::vector<Registry> registries;
+  std::uint32_t parallel_pulls = 0;
+  std::uint32_t pull_stall_s = 0;
+  std::uint32_t gc_high_percent = 0;
+  std::uint32_t gc_low_percent = 0;
+  std::uint32_t gc_min_age_s = 0;
 };
 
 struct Problem {

@@ -84,6 +84,8 @@ void set_node_port_range(Config& config, const Value& value) {
   config.node_port_range = value.ports;
 }
 
+void set_registries(Config& config, const Value& value) { config.registries = value.registries; }
+
 void set_mtu(Config& config, const Value& value) {
   config.mtu.reset();
   if (!value.text.empty())
@@ -276,6 +278,27 @@ constexpr Key kKeys[] = {
      "most half of the memory.",
      set_number<&Config::reserved_memory_mib>},
 
+    {"images.registries", Type::kRegistries, "none", "none", 0, 0, "",
+     "Registries that are reached otherwise than by their name alone: mirrors to ask first "
+     "(http:// for plain HTTP), insecure (plain HTTP or unknown certificates are fine), ca (a PEM "
+     "file beside the host's own; read at each pull). Such as [{name: docker.io, mirrors: "
+     "['https://mirror.lan:5000/hub']}, {name: 'mirror.lan:5000', ca: /etc/shoal/lan.pem}]. A "
+     "mirror that has an entry of its own is reached as that says. none: as /etc/containers says.",
+     set_registries},
+    {"images.parallel_pulls", Type::kNumber, "3", "", 1, 64, "",
+     "Images that are pulled at a time; others wait.", set_number<&Config::parallel_pulls>},
+    {"images.pull_stall_s", Type::kNumber, "60", "", 1, 3600, "",
+     "How long a registry may send nothing before a pull is given up; it goes on from there later.",
+     set_number<&Config::pull_stall_s>},
+    {"images.gc_high_percent", Type::kNumber, "85", "", 0, 100, "",
+     "When this much of the file system with the images is used, images that no pod needs are "
+     "removed, the longest unused first. Loaded ones (`shoal image load`) never are. 100: never.",
+     set_number<&Config::gc_high_percent>},
+    {"images.gc_low_percent", Type::kNumber, "80", "", 0, 100, "",
+     "Until no more than this is used.", set_number<&Config::gc_low_percent>},
+    {"images.gc_min_age_s", Type::kNumber, "120", "", 0, 604'800, "",
+     "Images that were used or pulled in this time stay.", set_number<&Config::gc_min_age_s>},
+
     {"cluster.pod_replace_after_s", Type::kNumber, "30", "", 1, 86'400, "",
      "How long after a host is declared dead its pods are replaced on others. Its backends leave "
      "the services at once.",
@@ -388,6 +411,9 @@ std::string allowed(const Key& key) {
   case Type::kUplinks:
     text = "devices' names such as eth0, bond0, eno1.100 or eth*, as a list or joined by commas";
     break;
+  case Type::kRegistries:
+    text = "a list of mappings with name and mirrors, insecure or ca, in the file";
+    break;
   case Type::kNotYet:
     text = "available in this version";
     break;
@@ -457,6 +483,8 @@ Result<Value> read_value(const Key& key, std::string_view text) {
       value.words.emplace_back(trim(part));
     }
     break;
+  case Type::kRegistries:
+    return wrong(key, text);
   case Type::kNotYet:
     break;
   }
@@ -507,6 +535,10 @@ Problems check_relations(const Config& c) {
                         "most {}, or the interval at least {}",
                         c.gossip_probe_timeout_ms, c.gossip_probe_interval_ms,
                         c.gossip_probe_interval_ms / 2, c.gossip_probe_timeout_ms * 2));
+  if (c.gc_low_percent > c.gc_high_percent)
+    problem("images.gc_low_percent",
+            fmt::format("{} is more than images.gc_high_percent, which is {}: make it at most that",
+                        c.gc_low_percent, c.gc_high_percent));
   if (const std::string socket = (c.run_dir / kSocketName).string();
       socket.size() > kSocketPathBytesMax)
     problem("run_dir",

@@ -21,9 +21,10 @@ enum class Type : std::uint8_t {
   kPrefixes,   // one or more, joined by commas or as a YAML list
   kPortRange,  // "30000-32767"
   kChoice,
-  kUplink,   // a device's name or an IP address
-  kUplinks,  // devices' names, '*' for any characters; joined by commas or as a YAML list
-  kNotYet,   // known, and refused by name
+  kUplink,      // a device's name or an IP address
+  kUplinks,     // devices' names, '*' for any characters; joined by commas or as a YAML list
+  kRegistries,  // mappings; in the file only (registries.h)
+  kNotYet,      // known, and refused by name
 };
 
 // What a setter gets: the text of the scalar, checked against the type; numbers also as such.
@@ -35,6 +36,7 @@ struct Value {
   std::vector<IpPrefix> prefixes;
   std::vector<std::string> words;
   PortRange ports;
+  std::vector<Registry> registries;
 };
 
 struct Key {

@@ -73,7 +73,7 @@ private:
     const bool docker_file = digest.empty() && (path.ends_with(".json") || path.ends_with(".tar"));
     if (digest.empty() && !docker_file)
       return {};
-    if (!digest.empty() && staging_.holds(digest)) {
+    if (!digest.empty() && staging_.take(digest)) {
       content_.files.emplace(path, Blob{digest, SHOAL_TRY(staging_.size(digest))});
       return {};
     }
@@ -173,7 +173,7 @@ Result<ArchiveContent> read_archive(int fd, Staging& staging, const StoreLimits&
 }
 
 Result<ArchiveContent> read_layout_folder(const std::filesystem::path& dir, Staging& staging,
-                                          const StoreLimits& limits) {
+                                          const StoreLimits& limits, bool ours) {
   ArchiveContent content;
   content.layout = SHOAL_TRY(read_optional(dir / "oci-layout", limits.json_bytes_max));
   content.index = SHOAL_TRY(read_optional(dir / "index.json", limits.json_bytes_max));
@@ -186,8 +186,12 @@ Result<ArchiveContent> read_layout_folder(const std::filesystem::path& dir, Stag
     if (++entries > limits.archive_entries_max)
       return fail(Errc::kExhausted,
                   fmt::format("the layout has more than {} blobs", limits.archive_entries_max));
-    if (digest.empty() || staging.holds(digest))
+    if (digest.empty() || staging.take(digest))
       continue;
+    if (ours) {
+      SHOAL_TRY_WRAP(staging.adopt(it->path(), digest, limits.blob_bytes_max), it->path().string());
+      continue;
+    }
     const UniqueFd fd(::open(it->path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd)
       return fail_errno(fmt::format("open {}", it->path().string()));

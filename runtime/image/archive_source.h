@@ -25,8 +25,9 @@ struct ArchiveContent {
 
 // A tar, plain or in gzip or zstd.
 Result<ArchiveContent> read_archive(int fd, Staging& staging, const StoreLimits& limits);
-// A layout folder. Blobs that are no regular files are refused.
+// A layout folder. Blobs that are no regular files are refused. ours: nobody changes them any more,
+// and the load may have them as they are.
 Result<ArchiveContent> read_layout_folder(const std::filesystem::path& dir, Staging& staging,
-                                          const StoreLimits& limits);
+                                          const StoreLimits& limits, bool ours);
 
 }  // namespace shoal::runtime

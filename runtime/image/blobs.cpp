@@ -70,11 +70,47 @@ Result<Blob> Staging::add(const std::function<Result<std::string_view>()>& next,
                 fmt::format("its content is {}, not the {} it is named by", blob.digest, expected));
   if (::rename(part.c_str(), staged_file(blob.digest).c_str()) != 0)
     return fail_errno(fmt::format("rename {}", part.string()));
-  staged_.emplace(blob.digest, blob.size);
+  staged_.insert_or_assign(blob.digest, blob.size);
+  has_new_ = true;
   return blob;
 }
 
-bool Staging::holds(std::string_view digest) const { return size(digest).has_value(); }
+Result<> Staging::adopt(const std::filesystem::path& file, std::string_view digest,
+                        std::uint64_t bytes_max) {
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!fd)
+    return fail_errno(fmt::format("open {}", file.string()));
+  FdSource source(fd.get());
+  Sha256 hash;
+  std::uint64_t size = 0;
+  for (;;) {
+    const std::string_view bytes = SHOAL_TRY(source.next());
+    if (bytes.empty())
+      break;
+    size += bytes.size();
+    if (size > bytes_max)
+      return fail(Errc::kExhausted, fmt::format("larger than {} bytes", bytes_max));
+    hash.update(bytes);
+  }
+  if (const std::string found = hash.digest(); found != digest)
+    return fail(Errc::kCorrupt,
+                fmt::format("its content is {}, not the {} it is named by", found, digest));
+  if (::link(file.c_str(), staged_file(digest).c_str()) != 0)
+    return fail_errno(fmt::format("link {}", file.string()));
+  staged_.insert_or_assign(std::string(digest), size);
+  has_new_ = true;
+  return {};
+}
+
+bool Staging::take(std::string_view digest) {
+  if (staged_.contains(digest))
+    return true;
+  const auto size = blobs_->size(digest);
+  if (!size || ::link(blobs_->file(digest).c_str(), staged_file(digest).c_str()) != 0)
+    return false;
+  staged_.emplace(digest, *size);
+  return true;
+}
 
 Result<std::uint64_t> Staging::size(std::string_view digest) const {
   if (const auto it = staged_.find(digest); it != staged_.end())
@@ -111,6 +147,8 @@ Result<> Staging::commit(std::string_view digest) {
   const auto it = staged_.find(digest);
   if (it == staged_.end())
     return {};
+  // Of one that was linked here and is still stored, the rename leaves both names; this one goes
+  // with the folder.
   if (::rename(staged_file(digest).c_str(), blobs_->file(digest).c_str()) != 0)
     return fail_errno(fmt::format("rename blob {}", digest));
   staged_.erase(it);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Content-addressed files: the store's blobs, and the unfinished ones of one load beside them.
 // A blob is hashed while it is written and has its final name only when its load is committed.
+// What the store holds already is linked into the load, so that it cannot go before the load is
+// done.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -41,14 +43,18 @@ public:
   static Result<Staging> make(const std::filesystem::path& tmp, const BlobDir& blobs);
   Staging(Staging&& other) noexcept
       : dir_(std::exchange(other.dir_, {})), blobs_(other.blobs_),
-        staged_(std::move(other.staged_)) {}
+        staged_(std::move(other.staged_)), has_new_(other.has_new_) {}
   Staging& operator=(Staging&&) = delete;
   ~Staging();
 
   // Reads `next` to its empty end. `expected`: the digest the bytes must have; empty: any.
   Result<Blob> add(const std::function<Result<std::string_view>()>& next, std::string_view expected,
                    std::uint64_t bytes_max);
-  bool holds(std::string_view digest) const;  // staged or stored
+  // A file that nobody changes any more: checked, and linked here instead of copied.
+  Result<> adopt(const std::filesystem::path& file, std::string_view digest,
+                 std::uint64_t bytes_max);
+  // Staged, or stored and by this call part of the load.
+  bool take(std::string_view digest);
   Result<std::uint64_t> size(std::string_view digest) const;
   Result<UniqueFd> open(std::string_view digest) const;
   // A small document, checked against its descriptor.
@@ -56,7 +62,7 @@ public:
 
   // Gives a staged blob its final name. One that is stored already is fine.
   Result<> commit(std::string_view digest);
-  bool empty() const { return staged_.empty(); }
+  bool has_new() const { return has_new_; }  // bytes that may not be on disk yet
 
 private:
   Staging(std::filesystem::path dir, const BlobDir& blobs) : dir_(std::move(dir)), blobs_(&blobs) {}
@@ -65,6 +71,7 @@ private:
   std::filesystem::path dir_;  // empty after a move
   const BlobDir* blobs_;
   std::map<std::string, std::uint64_t, std::less<>> staged_;  // digest -> size
+  bool has_new_ = false;
 };
 
 }  // namespace shoal::runtime

@@ -102,10 +102,15 @@ Result<std::vector<Credential>> credentials_for(const Reference& reference,
   return out;
 }
 
-std::string render_auth_file(const Reference& reference, const Credential& credential) {
-  const std::string host(scope_of(reference.repository).host);
-  return json::serialize(
-      json::object{{"auths", json::object{{host, json::object{{"auth", credential.auth}}}}}});
+std::string render_auth_file(const std::vector<std::pair<std::string, Credential>>& logins) {
+  json::object auths;
+  for (const auto& [host, credential] : logins)
+    auths[host] = json::object{{"auth", credential.auth}};
+  return json::serialize(json::object{{"auths", std::move(auths)}});
+}
+
+std::string registry_of(const Reference& reference) {
+  return std::string(scope_of(reference.repository).host);
 }
 
 }  // namespace shoal::runtime

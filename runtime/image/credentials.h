@@ -22,7 +22,9 @@ struct Credential {
 // To be tried in this order: the longest match first, then as the secrets stand. Each once.
 Result<std::vector<Credential>> credentials_for(const Reference& reference,
                                                 std::span<const std::string> docker_configs);
-// containers-auth.json(5) with this one credential, for the reference's registry.
-std::string render_auth_file(const Reference& reference, const Credential& credential);
+// containers-auth.json(5): each registry's credential, by the registry's host.
+std::string render_auth_file(const std::vector<std::pair<std::string, Credential>>& logins);
+// "registry.lan:5000" of "registry.lan:5000/team/app".
+std::string registry_of(const Reference& reference);
 
 }  // namespace shoal::runtime

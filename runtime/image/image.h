@@ -32,9 +32,13 @@ struct ImageInfo {
   std::vector<std::string>
       refs;        // "docker.io/library/busybox:latest", sorted; empty: only held by leases
   std::string os;  // "linux"
-  std::string architecture;           // "amd64"
-  std::string variant;                // "v8" or ""
-  std::string created;                // RFC 3339, or "" when the image does not say
+  std::string architecture;  // "amd64"
+  std::string variant;       // "v8" or ""
+  std::string created;       // RFC 3339, or "" when the image does not say
+  // "docker.io/library/busybox@sha256:...", sorted: by the digest of the index it came in, or its
+  // own.
+  std::vector<std::string> repo_digests;
+  bool pinned = false;                // one of the refs is: loaded by hand, not pulled
   std::uint64_t size_bytes = 0;       // manifest, config and layers as stored (compressed)
   std::vector<std::string> diff_ids;  // digest of each uncompressed layer, the base first
   ImageConfig config;

@@ -98,18 +98,25 @@ Result<std::vector<std::string>> LayerDir::names() const {
   return out;
 }
 
-Result<std::uint64_t> LayerDir::prune(const std::set<std::string>& keep) const {
-  std::uint64_t freed = 0;
+Result<> LayerDir::detach(const std::set<std::string>& keep,
+                          std::vector<std::string>& detached) const {
   for (const std::string& name : SHOAL_TRY(names())) {
     const std::string diff_id = "sha256:" + name;
     if (!is_sha256_digest(diff_id) || keep.contains(diff_id))
       continue;
-    // Renamed first: a layer must not keep its name while it is half gone.
-    const std::string doomed = temporary_name();
+    // A layer must not keep its name while it is half gone.
+    std::string doomed = temporary_name();
     if (::renameat(fd_.get(), name.c_str(), fd_.get(), doomed.c_str()) != 0)
       return fail_errno(fmt::format("rename layer {}", name));
-    freed += SHOAL_TRY_WRAP(remove_tree(fd_.get(), doomed), dir_.string());
+    detached.push_back(std::move(doomed));
   }
+  return {};
+}
+
+Result<std::uint64_t> LayerDir::erase(const std::vector<std::string>& detached) const {
+  std::uint64_t freed = 0;
+  for (const std::string& name : detached)
+    freed += SHOAL_TRY_WRAP(remove_tree(fd_.get(), name), dir_.string());
   return freed;
 }
 

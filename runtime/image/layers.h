@@ -48,8 +48,11 @@ public:
   Result<> sync() const;
   Result<> commit(Pending pending) const;
 
-  // Deletes all layers but those in keep. Returns the bytes of disk that came free.
-  Result<std::uint64_t> prune(const std::set<std::string>& keep) const;
+  // All layers but those in keep lose their names, at once; what they are called now is put into
+  // `detached`, for erase().
+  Result<> detach(const std::set<std::string>& keep, std::vector<std::string>& detached) const;
+  // Deletes what was detached; this may take its time. Returns the bytes of disk that came free.
+  Result<std::uint64_t> erase(const std::vector<std::string>& detached) const;
 
 private:
   LayerDir(std::filesystem::path dir, UniqueFd fd) : dir_(std::move(dir)), fd_(std::move(fd)) {}

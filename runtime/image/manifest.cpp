@@ -291,15 +291,18 @@ bool platform_fits(const PlatformName& have, const PlatformName& want) {
 }
 
 std::string render_ref(const RefRecord& record) {
-  return json::serialize(json::object{
-             {"ref", record.ref}, {"manifest", record.manifest}, {"source", record.source}}) +
+  return json::serialize(json::object{{"ref", record.ref},
+                                      {"manifest", record.manifest},
+                                      {"source", record.source},
+                                      {"pinned", record.pinned}}) +
          "\n";
 }
 
 std::string render_lease(const LeaseRecord& record) {
   return json::serialize(json::object{{"holder", record.holder},
                                       {"manifest", record.manifest},
-                                      {"layers", to_array(record.layers)}}) +
+                                      {"layers", to_array(record.layers)},
+                                      {"imageID", record.image_id}}) +
          "\n";
 }
 
@@ -310,6 +313,9 @@ Result<RefRecord> parse_ref(std::string_view text) {
   record.ref = SHOAL_TRY(string_of(object, "ref"));
   record.manifest = SHOAL_TRY(digest_of(object, "manifest"));
   record.source = SHOAL_TRY(digest_of(object, "source"));
+  // Earlier versions knew loaded images only.
+  const json::value* pinned = object.if_contains("pinned");
+  record.pinned = !pinned || !pinned->is_bool() || pinned->get_bool();
   return record;
 }
 
@@ -322,6 +328,8 @@ Result<LeaseRecord> parse_lease(std::string_view text) {
   record.layers = SHOAL_TRY(strings_of(object, "layers"));
   if (!std::ranges::all_of(record.layers, is_sha256_digest))
     return fail(Errc::kCorrupt, "the lease names a layer that is no digest");
+  if (const json::value* id = object.if_contains("imageID"); id && id->is_string())
+    record.image_id = std::string(id->get_string());
   return record;
 }
 

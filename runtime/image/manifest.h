@@ -84,11 +84,14 @@ struct RefRecord {
   std::string manifest;
   std::string
       source;  // the digest users may know the image by: of the index it came in, or the manifest's
+  bool pinned = true;  // loaded by hand: there may be nowhere to pull it from again
+  bool operator==(const RefRecord&) const = default;
 };
 struct LeaseRecord {
   std::string holder;
   std::string manifest;
   std::vector<std::string> layers;  // diff ids: kept even when the manifest cannot be read any more
+  std::string image_id;             // as PreparedImage has it
 };
 std::string render_ref(const RefRecord& record);
 std::string render_lease(const LeaseRecord& record);

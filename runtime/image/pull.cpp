@@ -2,15 +2,15 @@
 #include "runtime/image/pull.h"
 
 #include "netplane/base/fs.h"
-#include "netplane/base/process_watch.h"
-#include "netplane/base/strings.h"
 #include "runtime/image/manifest.h"
 #include "runtime/image/reference.h"
 #include "runtime/image/sha256.h"
+#include "runtime/image/skopeo.h"
+#include "runtime/image/tree.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <system_error>
@@ -21,23 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::chrono::milliseconds kLook{200};
-constexpr std::size_t kMessageBytesMax = 1000;
 constexpr std::uint64_t kSlackBytes = 16 << 20;  // documents, and what skopeo writes beside blobs
-
-Error classify(std::string message) {
-  const auto has = [&](std::string_view word) { return message.find(word) != std::string::npos; };
-  Errc code = Errc::kUnavailable;
-  if (has("no space left on device"))
-    code = Errc::kExhausted;
-  else if (has("manifest unknown") || has("name unknown") || has("not found"))
-    code = Errc::kNotFound;
-  else if (has("unauthorized") || has("authentication required") || has("denied"))
-    code = Errc::kPermission;
-  else if (has("igest") && (has("mismatch") || has("did not match") || has("does not match")))
-    code = Errc::kCorrupt;
-  return Error(code, std::move(message));
-}
 
 // Everything below a folder; what goes meanwhile is not counted.
 std::uint64_t bytes_in(const fs::path& dir) {
@@ -57,7 +41,7 @@ public:
   Pull(ImageStore& store, Reference reference, const PullOptions& options, const PullHooks& hooks)
       : store_(store), reference_(std::move(reference)), options_(options), hooks_(hooks) {}
 
-  Result<ImageInfo> run();
+  Result<Pulled> run();
 
 private:
   struct Document {
@@ -65,22 +49,18 @@ private:
     std::string text;
   };
 
-  Result<> not_cancelled() const {
-    if (hooks_.cancelled && hooks_.cancelled->load())
-      return fail(Errc::kUnavailable, "the pull was cancelled");
-    return {};
-  }
   std::string source(const std::string& digest) const {
     return digest.empty() ? "docker://" + reference_.str()
                           : fmt::format("docker://{}@{}", reference_.repository, digest);
   }
-  Result<std::string> skopeo(std::vector<std::string> argv, std::chrono::milliseconds timeout,
+  Result<std::string> skopeo(std::vector<std::string> arguments,
                              std::function<Result<>()> watch = {}) const;
   Result<std::string> inspect(const std::string& digest, bool config) const;
   Result<Document> document(const std::string& digest) const;
   Result<Document> manifest_of(const Document& top) const;
-  Result<> fetch(const Document& top, const Document& image) const;
-  Result<> fetch_layers(const std::string& digest, const Manifest& manifest) const;
+  Result<std::uint64_t> fetch(const Document& top, const Document& image) const;
+  Result<std::uint64_t> fetch_layers(const std::string& digest, const Manifest& manifest) const;
+  std::size_t whole_layers(const Manifest& manifest) const;
   Result<> write_blob(const std::string& digest, std::string_view bytes) const {
     return write_file_atomic(blob(digest), bytes);
   }
@@ -95,49 +75,11 @@ private:
   fs::path dir_;
 };
 
-Result<std::string> Pull::skopeo(std::vector<std::string> argv, std::chrono::milliseconds timeout,
+Result<std::string> Pull::skopeo(std::vector<std::string> arguments,
                                  std::function<Result<>()> watch) const {
-  SHOAL_TRY(not_cancelled());
-  const fs::path work = store_.pull_dir();
-  // Neither root's own credentials nor a configuration of its home.
-  const fs::path no_auth = work / "no-auth.json";
-  if (options_.auth_file.empty())
-    SHOAL_TRY(write_file_atomic(no_auth, "{}"));
-  std::vector<std::string> all = {options_.skopeo, "--tmpdir", work.string(), "--insecure-policy"};
-  all.insert(all.end(), argv.begin(), argv.end());
-  all.insert(
-      all.begin() + 5,
-      {"--authfile", options_.auth_file.empty() ? no_auth.string() : options_.auth_file.string()});
-  RunOptions run;
-  run.timeout = timeout;
-  run.output_bytes_max = store_.options().limits.json_bytes_max + 1;
-  run.env = {"HOME=" + work.string(), "LC_ALL=C"};
-  for (const char* name : {"PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
-                           "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"})
-    if (const char* value = std::getenv(name))
-      run.env.push_back(fmt::format("{}={}", name, value));
-  if (!options_.registries_conf.empty())
-    run.env.push_back("CONTAINERS_REGISTRIES_CONF=" + options_.registries_conf.string());
-  auto output = run_watched(
-      all, run,
-      [&]() -> Result<> {
-        SHOAL_TRY(not_cancelled());
-        return watch ? watch() : Result<>();
-      },
-      kLook);
-  if (!output && output.error().code() == Errc::kTimeout && !watch)
-    return fail(Errc::kTimeout,
-                fmt::format("the registry did not answer within {} s", timeout.count() / 1000));
-  if (!output && output.error().sys_errno() == ENOENT)
-    return fail(Errc::kUnavailable,
-                fmt::format("{} is not installed: pulling from registries needs "
-                            "it (apt-get install skopeo)",
-                            options_.skopeo));
-  if (!output)
-    return fail(std::move(output).error());
-  if (output->exit_code != 0)
-    return fail(classify(skopeo_message(output->err)));
-  return std::move(output->out);
+  const SkopeoRun run{std::move(arguments), store_.pull_dir(),
+                      store_.options().limits.json_bytes_max + 1, std::move(watch)};
+  return run_skopeo(options_, run, hooks_.cancelled);
 }
 
 Result<std::string> Pull::inspect(const std::string& digest, bool config) const {
@@ -146,8 +88,10 @@ Result<std::string> Pull::inspect(const std::string& digest, bool config) const 
     argv.emplace_back("--config");
   if (options_.insecure)
     argv.emplace_back("--tls-verify=false");
+  if (!options_.cert_dir.empty())
+    argv.insert(argv.end(), {"--cert-dir", options_.cert_dir.string()});
   argv.push_back(source(digest));
-  std::string text = SHOAL_TRY(skopeo(std::move(argv), options_.document_timeout));
+  std::string text = SHOAL_TRY(skopeo(std::move(argv)));
   if (text.size() > store_.options().limits.json_bytes_max)
     return fail(Errc::kExhausted, fmt::format("the registry's document is larger than {} bytes",
                                               store_.options().limits.json_bytes_max));
@@ -185,7 +129,17 @@ Result<Pull::Document> Pull::manifest_of(const Document& top) const {
               fmt::format("no image for {}: the index has {}", want.str(), fmt::join(seen, ", ")));
 }
 
-Result<> Pull::fetch_layers(const std::string& digest, const Manifest& manifest) const {
+std::size_t Pull::whole_layers(const Manifest& manifest) const {
+  const auto whole = [&](const Descriptor& layer) {
+    std::error_code ec;
+    return fs::file_size(blob(layer.digest), ec) == layer.size && !ec;
+  };
+  return static_cast<std::size_t>(std::ranges::count_if(manifest.layers, whole));
+}
+
+// Returns how many bytes were not here before.
+Result<std::uint64_t> Pull::fetch_layers(const std::string& digest,
+                                         const Manifest& manifest) const {
   std::uint64_t total = 0;
   std::uint64_t here = 0;
   for (const Descriptor& layer : manifest.layers) {
@@ -203,11 +157,12 @@ Result<> Pull::fetch_layers(const std::string& digest, const Manifest& manifest)
   }
   const auto tell = [&](std::uint64_t bytes) {
     if (hooks_.progress)
-      hooks_.progress({std::min(bytes, total), total});
+      hooks_.progress(
+          {std::min(bytes, total), total, whole_layers(manifest), manifest.layers.size()});
   };
   tell(here);
   if (here == total)
-    return {};
+    return 0;
   auto moved = std::chrono::steady_clock::now();
   std::uint64_t last = 0;
   const auto watch = [&]() -> Result<> {
@@ -230,14 +185,16 @@ Result<> Pull::fetch_layers(const std::string& digest, const Manifest& manifest)
   std::vector<std::string> argv = {"copy", "--quiet", "--remove-signatures"};
   if (options_.insecure)
     argv.emplace_back("--src-tls-verify=false");
+  if (!options_.cert_dir.empty())
+    argv.insert(argv.end(), {"--src-cert-dir", options_.cert_dir.string()});
   argv.push_back(source(digest));
   argv.push_back(fmt::format("oci:{}:pull", dir_.string()));
-  SHOAL_TRY(skopeo(std::move(argv), options_.blobs_timeout, watch));
+  SHOAL_TRY(skopeo(std::move(argv), watch));
   tell(total);
-  return {};
+  return total - here;
 }
 
-Result<> Pull::fetch(const Document& top, const Document& image) const {
+Result<std::uint64_t> Pull::fetch(const Document& top, const Document& image) const {
   const Manifest manifest = SHOAL_TRY(parse_manifest(image.text));
   SHOAL_TRY(make_dirs(dir_ / "blobs" / "sha256", 0700));
   // What a killed skopeo left half.
@@ -249,10 +206,13 @@ Result<> Pull::fetch(const Document& top, const Document& image) const {
   for (const Descriptor& layer : manifest.layers)
     if (const auto stored = store_.blob_file(layer.digest))
       fs::create_hard_link(*stored, blob(layer.digest), ec);  // else it is fetched
-  SHOAL_TRY(fetch_layers(image.entry.digest, manifest));
-  // skopeo may have written these anew in another form: the store gets them as the registry has
-  // them.
-  if (!store_.blob_file(manifest.config.digest)) {
+  const std::uint64_t bytes = SHOAL_TRY(fetch_layers(image.entry.digest, manifest));
+  // skopeo may have written these anew in another form, under another name then: the store gets
+  // them as the registry has them.
+  const auto written =
+      read_file(blob(manifest.config.digest), store_.options().limits.json_bytes_max);
+  const bool have = written && sha256_digest(*written) == manifest.config.digest;
+  if (!have && !store_.blob_file(manifest.config.digest)) {
     const std::string config = SHOAL_TRY(inspect(image.entry.digest, true));
     if (sha256_digest(config) != manifest.config.digest)
       return fail(Errc::kCorrupt, fmt::format("the registry's image config is {}, the manifest "
@@ -263,23 +223,27 @@ Result<> Pull::fetch(const Document& top, const Document& image) const {
   SHOAL_TRY(write_blob(top.entry.digest, top.text));
   SHOAL_TRY(write_blob(image.entry.digest, image.text));
   SHOAL_TRY(write_file_atomic(dir_ / "oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
-  return write_file_atomic(dir_ / "index.json", render_layout_index(top.entry));
+  SHOAL_TRY(write_file_atomic(dir_ / "index.json", render_layout_index(top.entry)));
+  return bytes;
 }
 
-Result<ImageInfo> Pull::run() {
+Result<Pulled> Pull::run() {
   if (reference_.repository.empty())
     return fail(Errc::kInvalid, "a digest alone names no registry to pull from");
   SHOAL_TRY(make_dirs(store_.pull_dir(), 0700));
   const Document top = SHOAL_TRY(document(""));
   if (auto known = store_.resolve(top.entry.digest);
       known && std::ranges::find(known->refs, reference_.str()) != known->refs.end())
-    return known;
+    return Pulled{std::move(*known), 0, true};
   const Document image = SHOAL_TRY(manifest_of(top));
-  dir_ = store_.pull_dir() / digest_hex(image.entry.digest);
+  const std::string folder(digest_hex(image.entry.digest));
+  const auto claim = SHOAL_TRY(
+      store_.pulls().claim(folder, [&] { return not_cancelled(hooks_.cancelled); }, kSkopeoLook));
+  dir_ = store_.pull_dir() / folder;
   auto fetched = fetch(top, image);
   Result<std::vector<ImageInfo>> loaded = std::vector<ImageInfo>();
   if (fetched)
-    loaded = store_.load(dir_, reference_.str());
+    loaded = store_.load(dir_, reference_.str(), Origin::kPulled);
   const Error* error = !fetched ? &fetched.error() : !loaded ? &loaded.error() : nullptr;
   const bool go_on = error && error->code() != Errc::kExhausted && error->code() != Errc::kCorrupt;
   std::error_code ignored;  // what stays is looked at by the next pull of it
@@ -287,35 +251,44 @@ Result<ImageInfo> Pull::run() {
     fs::remove_all(dir_, ignored);
   if (error)
     return fail(Error(*error));
-  return std::move(loaded->front());
+  return Pulled{std::move(loaded->front()), *fetched, false};
 }
 
 }  // namespace
 
-std::string skopeo_message(std::string_view text) {
-  text = trim(text);
-  text = text.substr(text.rfind('\n') == std::string_view::npos ? 0 : text.rfind('\n') + 1);
-  constexpr std::string_view kField = " msg=\"";
-  const std::size_t at = text.find(kField);
-  if (at == std::string_view::npos)
-    return printable(text, kMessageBytesMax);
-  std::string out;
-  for (std::size_t i = at + kField.size(); i < text.size() && text[i] != '"'; ++i) {
-    if (text[i] == '\\' && i + 1 < text.size())
-      ++i;
-    out += text[i];
-  }
-  return printable(out, kMessageBytesMax);
-}
-
-Result<ImageInfo> pull_image(ImageStore& store, std::string_view text, const PullOptions& options,
-                             const PullHooks& hooks) {
+Result<Pulled> pull_image(ImageStore& store, std::string_view text, const PullOptions& options,
+                          const PullHooks& hooks) {
   Reference reference = SHOAL_TRY(parse_reference(text));
   const std::string name = reference.str();
   auto pulled = Pull(store, std::move(reference), options, hooks).run();
   if (!pulled)
     return fail(std::move(pulled).error().wrap(fmt::format("pull image {}", name)));
   return pulled;
+}
+
+Result<std::uint64_t> drop_pulls(ImageStore& store, std::chrono::seconds age) {
+  std::uint64_t freed = 0;
+  const fs::path dir = store.pull_dir();
+  std::vector<std::string> names;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(dir, ec); !ec && it != fs::directory_iterator();
+       it.increment(ec))
+    names.push_back(it->path().filename());
+  if (names.empty())
+    return freed;
+  const UniqueFd fd = SHOAL_TRY(open_folder(AT_FDCWD, dir.c_str()));
+  const auto before = fs::file_time_type::clock::now() - age;
+  for (const std::string& name : names) {
+    const auto hold = store.pulls().try_claim(name);
+    if (!hold)
+      continue;
+    auto touched = fs::last_write_time(dir / name / "blobs" / "sha256", ec);
+    if (ec)
+      touched = fs::last_write_time(dir / name, ec);
+    if (!ec && touched <= before)
+      freed += SHOAL_TRY_WRAP(remove_tree(fd.get(), name), dir.string());
+  }
+  return freed;
 }
 
 }  // namespace shoal::runtime

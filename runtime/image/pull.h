@@ -11,9 +11,10 @@
 //                                                   the next try goes on from there, but for a full
 //                                                   disk and for content that is wrong
 //
-// Bounded: each request for a document in time, the blobs by the sizes that the manifest says, and
-// by `stall`: how long nothing may come. Blocking: a thread that may be held for minutes. Two pulls
-// of one image at a time are the caller's to avoid.
+// Bounded by `stall`: how long nothing may come, and the blobs also by the sizes that the manifest
+// says. skopeo gets its credentials by an open file without a name, and ends with this process.
+// Blocking: a thread that may be held for as long as bytes come. Two pulls that lead to one
+// manifest take turns, and the second finds all that the first has brought.
 #pragma once
 
 #include "runtime/image/store.h"
@@ -29,17 +30,17 @@ namespace shoal::runtime {
 struct PullOptions {
   std::string skopeo = "skopeo";
   std::filesystem::path registries_conf;  // containers-registries.conf(5); empty: the host's own
-  // containers-auth.json(5), readable by root only; empty: nobody's credentials, not root's either.
-  std::filesystem::path auth_file;
+  std::filesystem::path cert_dir;         // containers-certs.d(5); empty: the host's own
+  std::string auth;       // containers-auth.json(5); empty: nobody's credentials, not root's either
   bool insecure = false;  // plain HTTP and unknown certificates are fine
-  std::chrono::milliseconds document_timeout{60'000};
   std::chrono::milliseconds stall{60'000};
-  std::chrono::milliseconds blobs_timeout{std::chrono::hours(4)};
 };
 
 struct PullProgress {
-  std::uint64_t bytes = 0;  // of blobs, here so far
+  std::uint64_t bytes = 0;  // of layers, here so far
   std::uint64_t total_bytes = 0;
+  std::size_t layers = 0;  // that are here whole
+  std::size_t total_layers = 0;
 };
 
 struct PullHooks {
@@ -47,10 +48,20 @@ struct PullHooks {
   const std::atomic<bool>* cancelled = nullptr;       // looked at a few times a second
 };
 
-// kNotFound, kPermission, kTimeout, kUnavailable (also when cancelled), kExhausted (limits, disk),
-// kCorrupt, kUnsupported (platform, kind of artifact), with the registry's own words.
-Result<ImageInfo> pull_image(ImageStore& store, std::string_view reference,
-                             const PullOptions& options = {}, const PullHooks& hooks = {});
+struct Pulled {
+  ImageInfo info;
+  std::uint64_t fetched_bytes = 0;  // of layers
+  bool was_here = false;            // nothing but the manifest was asked for
+};
+
+// kNotFound, kPermission, kTimeout, kUnavailable, kCancelled, kExhausted (limits, disk), kCorrupt,
+// kUnsupported (platform, kind of artifact), with the registry's own words.
+Result<Pulled> pull_image(ImageStore& store, std::string_view reference,
+                          const PullOptions& options = {}, const PullHooks& hooks = {});
+
+// Deletes what was begun and did not get whole, is nobody's now and was not touched for `age`.
+// Returns the bytes of disk that came free.
+Result<std::uint64_t> drop_pulls(ImageStore& store, std::chrono::seconds age);
 
 // The last message of skopeo's standard error, without its time and level.
 std::string skopeo_message(std::string_view standard_error);

@@ -107,16 +107,17 @@ TEST(Config, EveryProblemIsToldWithPlaceKeyAndWhatIsAllowed) {
                             "  port: '12x'\n"
                             "  port: 5\n");
   const std::vector<std::string> expected = {
-      "f.yaml:1:12: node_name: \"UPPER\" is not a name of lower-case letters, digits, '-' and '.', "
-      "of at most 63 bytes and other than desired, or auto",
+      std::string("f.yaml:1:12: node_name: \"UPPER\" is not a name of lower-case letters, digits, "
+                  "'-' and '.', ") +
+          "of at most 63 bytes and other than desired, or auto",
       "f.yaml:3:3: gossip.prot: unknown key; did you mean gossip.port?",
       "f.yaml:4:9: gossip.port: \"70000\" is not a whole number from 1 to 65535",
       "f.yaml:5:10: network: must be a mapping of keys to values",
       "f.yaml:7:10: log.level: a list where one of trace, debug, info, warn, error is expected",
-      "f.yaml:8:1: frobnicate: unknown key; allowed here: api, bpffs_dir, cgroup_root, cluster, "
-      "features, gossip, "
-      "limits, log, metrics, network, node, node_name, proxy, run_dir, runtime, state_dir, "
-      "underlay",
+      std::string(
+          "f.yaml:8:1: frobnicate: unknown key; allowed here: api, bpffs_dir, cgroup_root, ") +
+          "cluster, features, gossip, images, limits, log, metrics, network, node, node_name, " +
+          "proxy, run_dir, runtime, state_dir, underlay",
       "f.yaml:10:3: features.tcx: nothing where one of auto, off is expected",
       "f.yaml:12:9: api.port: \"12x\" is not a whole number from 1 to 65535",
       "f.yaml:13:3: api.port: appears twice",
@@ -165,6 +166,67 @@ TEST(Config, PrefixesAreAListOrJoinedByCommas) {
   EXPECT_THAT(bad("network: {lb_pool: []}"), testing::ElementsAre(HasSubstr("a list where")));
   EXPECT_THAT(bad("network: {node_port_range: 40000-30000}"),
               testing::ElementsAre(HasSubstr("is not a range of ports such as 30000-32767")));
+}
+
+TEST(Config, RegistriesAreAListOfMappings) {
+  EXPECT_TRUE(good("").registries.empty());
+  EXPECT_TRUE(good("images: {registries: none}").registries.empty());
+  const Config config =
+      good("images:\n"
+           "  registries:\n"
+           "  - name: docker.io\n"
+           "    mirrors: ['https://mirror.lan:5000/hub/', 'http://[fd00::1]:5000']\n"
+           "  - {name: 'mirror.lan:5000', ca: /etc/lan.pem, insecure: true}\n");
+  ASSERT_EQ(config.registries.size(), 2U);
+  EXPECT_EQ(
+      config.registries[0],
+      (Registry{
+          "docker.io", {{"mirror.lan:5000/hub", false}, {"[fd00::1]:5000", true}}, false, ""}));
+  EXPECT_EQ(config.registries[1], (Registry{"mirror.lan:5000", {}, true, "/etc/lan.pem"}));
+}
+
+TEST(Config, WrongRegistriesSayWhereAndWhat) {
+  const std::vector<std::string> expected = {
+      "f.yaml:3:5: images.registries[0]: must be a mapping with name, mirrors, insecure, ca",
+      std::string("f.yaml:4:11: images.registries[1].name: \"hub\" is not a registry as image ") +
+          "names have it, such as docker.io or registry.lan:5000",
+      std::string("f.yaml:5:15: images.registries[1].mirrors: \"ftp://x\" is not a mirror's URL, "
+                  "such as ") +
+          "https://mirror.lan:5000 or http://10.0.0.5:5000/hub",
+      "f.yaml:6:15: images.registries[1].insecure: \"maybe\" is not true or false",
+      "f.yaml:7:9: images.registries[1].ca: \"lan.pem\" is not an absolute path",
+      std::string("f.yaml:8:5: images.registries[1].tls: unknown key; allowed here: name, ") +
+          "mirrors, insecure, ca",
+      std::string("f.yaml:9:5: images.registries[2].name: is missing: the registry as image ") +
+          "names have it, such as docker.io",
+      "f.yaml:11:5: images.registries[4]: quay.io has an entry already",
+  };
+  EXPECT_EQ(bad("images:\n"
+                "  registries:\n"
+                "  - docker.io\n"
+                "  - name: hub\n"
+                "    mirrors: ['ftp://x']\n"
+                "    insecure: maybe\n"
+                "    ca: lan.pem\n"
+                "    tls: {}\n"
+                "  - insecure: true\n"
+                "  - name: quay.io\n"
+                "  - name: quay.io\n"),
+            expected);
+  EXPECT_THAT(
+      bad("images: {registries: docker.io}"),
+      testing::ElementsAre(HasSubstr("f.yaml:1:22: images.registries: \"docker.io\" is not a "
+                                     "list of mappings")));
+  // What would be something else in the file that skopeo reads.
+  for (const char* name :
+       {"a.b\"", "a.b]", "a.b c", "A.b", "a.b:0", "a.b:", ".b", "index.docker.io"})
+    EXPECT_THAT(bad(fmt::format("images: {{registries: [{{name: '{}'}}]}}", name)),
+                testing::ElementsAre(HasSubstr("is not a registry")))
+        << name;
+  EXPECT_THAT(bad("images: {registries: [{name: a.b, mirrors: [\"a.b/x\\\"\"]}]}"),
+              testing::ElementsAre(HasSubstr("is not a mirror's URL")));
+  EXPECT_THAT(bad("images: {gc_low_percent: 90}"),
+              testing::ElementsAre(HasSubstr("images.gc_low_percent: 90 is more than")));
 }
 
 TEST(Config, UplinksAreNamesOrPatterns) {

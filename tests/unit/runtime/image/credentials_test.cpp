@@ -51,10 +51,11 @@ TEST(Credentials, SayNothingOfASecretThatCannotBeRead) {
 }
 
 TEST(Credentials, AreWrittenForTheirRegistryOnly) {
-  EXPECT_EQ(render_auth_file(*parse_reference("r.example:5000/team/app"), {"x"}),
-            R"({"auths":{"r.example:5000":{"auth":"x"}}})");
-  EXPECT_EQ(render_auth_file(*parse_reference("nginx"), {"x"}),
-            R"({"auths":{"docker.io":{"auth":"x"}}})");
+  EXPECT_EQ(registry_of(*parse_reference("r.example:5000/team/app")), "r.example:5000");
+  EXPECT_EQ(registry_of(*parse_reference("nginx")), "docker.io");
+  EXPECT_EQ(render_auth_file({{"r.example:5000", {"x"}}, {"docker.io", {"y"}}}),
+            R"({"auths":{"r.example:5000":{"auth":"x"},"docker.io":{"auth":"y"}}})");
+  EXPECT_EQ(render_auth_file({}), R"({"auths":{}})");
 }
 
 }  // namespace

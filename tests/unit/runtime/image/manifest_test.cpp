@@ -94,9 +94,18 @@ TEST(Records, RoundTrip) {
   const auto ref = parse_ref(render_ref({"a:b", kDigest, kDigest}));
   ASSERT_TRUE(ref);
   EXPECT_EQ(ref->ref, "a:b");
-  const auto lease = parse_lease(render_lease({"h", kDigest, {kDigest, kDigest}}));
+  EXPECT_TRUE(ref->pinned);
+  EXPECT_FALSE(parse_ref(render_ref({"a:b", kDigest, kDigest, false}))->pinned);
+  const auto lease = parse_lease(render_lease({"h", kDigest, {kDigest, kDigest}, "a@b"}));
   ASSERT_TRUE(lease);
   EXPECT_EQ(lease->layers.size(), 2U);
+  EXPECT_EQ(lease->image_id, "a@b");
+  // As earlier versions wrote them.
+  EXPECT_TRUE(parse_ref(fmt::format(R"({{"ref":"a:b","manifest":"{0}","source":"{0}"}})", kDigest))
+                  ->pinned);
+  EXPECT_EQ(parse_lease(fmt::format(R"({{"holder":"h","manifest":"{}","layers":[]}})", kDigest))
+                ->image_id,
+            "");
   EXPECT_FALSE(parse_lease(R"({"holder":"h","manifest":"x"})"));
 }
 

@@ -8,7 +8,9 @@
 #include "tests/unit/runtime/image/image_archive.h"
 #include "tests/unit/runtime/image/temp_dir.h"
 
+#include <condition_variable>
 #include <fcntl.h>
+#include <mutex>
 #include <set>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -435,6 +437,91 @@ TEST_F(Store, AFailingStepLeavesNothing) {
     EXPECT_THAT(names(state() / "images/tmp"), IsEmpty());
   }
   EXPECT_TRUE(finished);
+}
+
+// Unpacking holds up nobody, and a layer is unpacked once however many loads want it.
+TEST_F(Store, ALayerIsUnpackedOnceAndHoldsUpNobody) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int unpacked = 0;
+  bool go_on = true;
+  reopen([&](std::string_view step) -> Result<> {
+    if (step != "layer unpacked")
+      return {};
+    std::unique_lock lock(mutex);
+    ++unpacked;
+    changed.notify_all();
+    changed.wait(lock, [&] { return go_on; });
+    return {};
+  });
+  load({.name = "shoal.dev/test/other:1", .layers = {layer_with("other", "o")}});
+  const fs::path archive = put(layout_of({two_}));
+  {
+    const std::lock_guard lock(mutex);
+    unpacked = 0;
+    go_on = false;
+  }
+  std::vector<std::thread> loads;
+  for (int i = 0; i < 3; ++i)
+    loads.emplace_back([&] { EXPECT_TRUE(store_->load(archive)); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return unpacked > 0; });
+  }
+  EXPECT_TRUE(store_->acquire("shoal.dev/test/other:1", "c1"));
+  EXPECT_TRUE(store_->release("c1"));
+  EXPECT_TRUE(store_->remove("shoal.dev/test/other:1"));
+  {
+    const std::lock_guard lock(mutex);
+    go_on = true;
+  }
+  changed.notify_all();
+  for (std::thread& thread : loads)
+    thread.join();
+  EXPECT_EQ(unpacked, 2);
+  EXPECT_EQ(names(state() / "layers").size(), 2U);
+  EXPECT_TRUE(store_->acquire("shoal.dev/test/app:1", "c1"));
+}
+
+TEST_F(Store, OnlyWhatNobodyNeedsIsRemovedAsUnused) {
+  const WallTime later = SystemClock().wall() + std::chrono::hours(1);
+  const ImageInfo loaded = load(two_);
+  EXPECT_TRUE(loaded.pinned);
+  EXPECT_EQ(store_->remove_unused(loaded.digest, later).error().code(), Errc::kConflict);
+  ASSERT_TRUE(store_->remove(loaded.digest));
+  // The same as a pull brings it.
+  for (const auto& [path, content] : layout_of({two_})) {
+    fs::create_directories((dir_.path() / "layout" / path).parent_path());
+    ASSERT_TRUE(write_file_atomic(dir_.path() / "layout" / path, content));
+  }
+  const auto pulled = store_->load(dir_.path() / "layout", {}, Origin::kPulled);
+  ASSERT_TRUE(pulled) << pulled.error().message();
+  EXPECT_FALSE(pulled->front().pinned);
+  ASSERT_TRUE(store_->acquire("shoal.dev/test/app:1", "c1"));
+  EXPECT_EQ(store_->remove_unused(loaded.digest, later).error().code(), Errc::kConflict);
+  ASSERT_TRUE(store_->release("c1"));
+  reopen();
+  const WallTime used = store_->uses().at(0).last_used;
+  EXPECT_LT(SystemClock().wall() - used, std::chrono::minutes(1));
+  EXPECT_EQ(store_->remove_unused(loaded.digest, used).error().code(), Errc::kConflict);
+  const auto removed = store_->remove_unused(loaded.digest, later);
+  ASSERT_TRUE(removed) << removed.error().message();
+  EXPECT_TRUE(removed->deleted);
+  EXPECT_THAT(removed->untagged, ElementsAre("shoal.dev/test/app:1"));
+  EXPECT_EQ(store_->remove_unused(loaded.digest, later).error().code(), Errc::kNotFound);
+  expect_empty();
+}
+
+TEST_F(Store, WhatAContainerRanIsKnownByItsLease) {
+  const ImageInfo image = load(two_);
+  const auto prepared = store_->acquire("shoal.dev/test/app:1", "c1");
+  ASSERT_TRUE(prepared);
+  const std::string id = "shoal.dev/test/app@" + image.digest;
+  EXPECT_EQ(prepared->image_id, id);
+  load({.name = "shoal.dev/test/app:1", .layers = {layer_with("new", "n")}});
+  reopen();
+  EXPECT_EQ(store_->held_by("c1"), id);
+  EXPECT_EQ(store_->held_by("c2"), std::nullopt);
 }
 
 TEST_F(Store, ManyThreads) {
