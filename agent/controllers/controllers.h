@@ -22,6 +22,11 @@ Plan reconcile_service(const World& world, const Object& service);
 Plan reconcile_load_balancer(const World& world, const Object& service);
 // An object whose owners or whose namespace are gone.
 Plan collect_garbage(const World& world, const Object& object);
+// A PersistentVolumeClaim: bound to its first consumer's host, and gone when it is deleted and no
+// pod uses it.
+Plan reconcile_claim(const World& world, const Object& claim);
+// Binds it: its folder will be on that host.
+Update select_node(const Object& claim, std::string_view node);
 // A Namespace being deleted: its contents go.
 Plan reconcile_namespace(const World& world, const Object& name_space);
 

@@ -5,6 +5,7 @@
 //
 // What differs: availability is counted from pods and membership, not from the ReplicaSets' stored
 // status.
+#include "agent/api/schema.h"
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/deployment_status.h"
 #include "agent/controllers/edit.h"
@@ -42,8 +43,12 @@ std::int64_t revision_of(const Object& object) {
   return number_of(view::annotation(object, kRevision));
 }
 
+// With the defaults of today's fields, which what an earlier build stored lacks.
 json::value template_without_hash(const Object& object) {
-  const auto* found = api::find_object(object.body, "spec.template");
+  json::object body = object.body;
+  if (const api::Kind* kind = api::find_kind_by_resource(object.resource))
+    api::fill_defaults(*kind, body);
+  const auto* found = api::find_object(body, "spec.template");
   if (!found)
     return json::object();
   json::object copy = *found;

@@ -4,8 +4,10 @@
 //
 // All pending pods are placed in one look, each counting on the ones before it, and one member does
 // it for the whole cluster: placements made apart would each choose the host that is emptiest at
-// the moment. A binding is an update at the revision that was seen, so that two members that do it
-// at once cannot bind a pod twice.
+// the moment. A pod that is the first to use a claim gets its host in two looks: the claim is bound
+// to it first, and then there is no other for the pod. A binding is an update at the revision that
+// was seen, so that two members that do it at once cannot bind a pod twice.
+#include "agent/api/claims.h"
 #include "agent/controllers/controllers.h"
 #include "agent/controllers/edit.h"
 #include "agent/view/requests.h"
@@ -15,6 +17,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <map>
+#include <set>
 #include <tuple>
 
 namespace shoal::controllers {
@@ -86,6 +89,10 @@ struct Place {
 using Reasons = std::map<std::string_view, int>;
 constexpr std::string_view kInsufficientCpu = "Insufficient cpu";
 constexpr std::string_view kInsufficientMemory = "Insufficient memory";
+constexpr std::string_view kClaimTaken =
+    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+// Those that are not about a node.
+constexpr std::string_view kOfThePod[] = {kInsufficientCpu, kInsufficientMemory, kClaimTaken};
 
 std::string_view unfit(const World& world, const Object& node) {
   if (!world.members.alive(node.name))
@@ -111,6 +118,18 @@ std::string owner_key(const Object& pod) {
   const auto controller = view::controller_of(pod);
   return controller ? controller->uid : std::string();
 }
+
+// Where a pod's claims let it run.
+struct PodClaims {
+  std::string problem;             // nowhere
+  std::vector<std::string> nodes;  // that have folders of theirs
+  std::vector<ObjectPtr> unbound;
+  bool taken = false;  // by a pod that must be the only one
+
+  bool allow(std::string_view node) const {
+    return std::ranges::all_of(nodes, [&](const std::string& one) { return one == node; });
+  }
+};
 
 class Placement {
 public:
@@ -139,8 +158,31 @@ public:
     }
   }
 
+  PodClaims claims_of(const Object& pod) const {
+    PodClaims out;
+    for (const std::string& name : api::claims_of(pod.body)) {
+      const ObjectPtr claim = world_.view.get(view::kClaims, pod.ns, name);
+      if (!claim || view::is_terminating(*claim)) {
+        out.problem = fmt::format("persistentvolumeclaim \"{}\" {}", name,
+                                  claim ? "is being deleted" : "not found");
+        return out;
+      }
+      const auto chosen = chosen_.find(claim->uid);
+      const std::string_view node = api::selected_node(claim->body);
+      if (chosen != chosen_.end())
+        out.nodes.push_back(chosen->second);
+      else if (!node.empty())
+        out.nodes.emplace_back(node);
+      if (node.empty())
+        out.unbound.push_back(claim);
+      out.taken = out.taken || (api::has_access_mode(claim->body, "ReadWriteOncePod") &&
+                                (exclusive_.contains(claim->uid) || is_held(*claim)));
+    }
+    return out;
+  }
+
   // The best place, or nullptr with the reasons.
-  Place* choose(const Object& pod, Reasons& reasons) {
+  Place* choose(const Object& pod, const PodClaims& claims, Reasons& reasons) {
     reasons = unfit_;
     const auto selector = api::LabelSelector::from_labels(node_selector(pod));
     const std::string owner = owner_key(pod);
@@ -155,6 +197,14 @@ public:
       }
       if (place.pods >= place.capacity) {
         ++reasons["had too many pods"];
+        continue;
+      }
+      if (claims.taken) {
+        ++reasons[kClaimTaken];
+        continue;
+      }
+      if (!claims.allow(place.name)) {
+        ++reasons["had volume node affinity conflict"];
         continue;
       }
       if (!place.has_free(host_ports)) {
@@ -190,20 +240,27 @@ public:
                           [&](const Place& place) { return place.name == chosen; });
   }
 
-  void take(Place& place, const Object& pod) const {
+  void take(Place& place, const Object& pod, const PodClaims& claims) {
+    for (const ObjectPtr& claim : claims.unbound)
+      chosen_.emplace(claim->uid, place.name);
+    for (const std::string& name : api::claims_of(pod.body))
+      exclusive_.insert(world_.view.get(view::kClaims, pod.ns, name)->uid);
     ++place.pods;
     ++place.by_owner[owner_key(pod)];
     place.take_ports(view::host_ports(pod));
     place.add(view::pod_requests(pod));
   }
 
+  std::string explain(std::string_view problem) const {
+    return fmt::format("0/{} nodes are available: {}.", nodes_, problem);
+  }
   std::string explain(const Reasons& reasons) const {
     if (nodes_ == 0)
       return "0/0 nodes are available: no node has joined the cluster.";
     std::string out = fmt::format("0/{} nodes are available:", nodes_);
     const char* separator = " ";
     for (const auto& [reason, count] : reasons) {
-      const bool of_the_pod = reason == kInsufficientCpu || reason == kInsufficientMemory;
+      const bool of_the_pod = std::ranges::find(kOfThePod, reason) != std::end(kOfThePod);
       out += fmt::format("{}{} {}{}", separator, count, of_the_pod ? "" : "node(s) ", reason);
       separator = ", ";
     }
@@ -216,7 +273,15 @@ private:
     return found && !found->empty() ? found : nullptr;
   }
 
+  bool is_held(const Object& claim) const {
+    const auto pods = world_.view.list(view::kPods, claim.ns);
+    return std::ranges::any_of(
+        pods, [&](const ObjectPtr& pod) { return api::holds_claim(pod->body, claim.name); });
+  }
+
   const World& world_;
+  std::map<std::string, std::string, std::less<>> chosen_;  // claims bound in this look, by uid
+  std::set<std::string, std::less<>> exclusive_;            // claims of pods placed in this look
   std::vector<Place> places_;
   Reasons unfit_;
   int nodes_ = 0;
@@ -229,6 +294,18 @@ Step bind_step(const ObjectPtr& pod, const Place& place) {
           Note{pod, false, "Scheduled",
                fmt::format("Successfully assigned {}/{} to {}", pod->ns, pod->name, place.name),
                std::string(kComponent)}};
+}
+
+// Its claims first; each is bound by whichever pod comes first, and once.
+void place_step(const ObjectPtr& pod, const Place& place, const PodClaims& claims, Plan& plan) {
+  if (claims.unbound.empty())
+    plan.steps.push_back(bind_step(pod, place));
+  for (const ObjectPtr& claim : claims.unbound) {
+    Update update = select_node(*claim, place.name);
+    const auto same = [&](const Step& step) { return target_of(step.op) == view::ref_of(*claim); };
+    if (std::ranges::none_of(plan.steps, same))
+      plan.steps.push_back({std::move(update), {}});
+  }
 }
 
 // The condition says why until the pod is bound; from then on its host reports the status.
@@ -264,10 +341,15 @@ Plan place_pods(const World& world) {
   for (const ObjectPtr& pod : pods) {
     if (plan.full())
       break;
+    const PodClaims claims = placement.claims_of(*pod);
+    if (!claims.problem.empty()) {
+      unschedulable.emplace_back(pod, placement.explain(claims.problem));
+      continue;
+    }
     Reasons reasons;
-    if (Place* place = placement.choose(*pod, reasons)) {
-      placement.take(*place, *pod);
-      plan.steps.push_back(bind_step(pod, *place));
+    if (Place* place = placement.choose(*pod, claims, reasons)) {
+      placement.take(*place, *pod, claims);
+      place_step(pod, *place, claims, plan);
       continue;
     }
     unschedulable.emplace_back(pod, placement.explain(reasons));

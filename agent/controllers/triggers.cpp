@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/controllers/triggers.h"
 
+#include "agent/api/claims.h"
 #include "agent/api/load_balancer.h"
 #include "agent/api/service_facts.h"
 #include "agent/controllers/controllers.h"
@@ -63,11 +64,18 @@ void service_items(const View& view, const Object& pod, const Enqueue& enqueue) 
     enqueue(item_of(ControllerId::kService, *service));
 }
 
+// What becomes of a pod may be the first or the last use of its claims.
+void claim_items(const Object& pod, const Enqueue& enqueue) {
+  for (std::string& name : api::claims_of(pod.body))
+    enqueue({ControllerId::kClaim, {std::string(view::kClaims), pod.ns, std::move(name)}});
+}
+
 void pod_items(const View& view, const Members& members, const Change& change,
                const Enqueue& enqueue) {
   const Object& pod = *change.object;
   owner_items(view, pod, enqueue);
   service_items(view, pod, enqueue);
+  claim_items(pod, enqueue);
   if (identity_changed(change)) {
     if (change.before) {
       owner_items(view, *change.before, enqueue);
@@ -132,6 +140,10 @@ void kind_items(const View& view, const Members& members, const Change& change,
   } else if (object.resource == view::kNodes) {
     enqueue(item_of(ControllerId::kNode, object));
     enqueue(placement_item());
+  } else if (object.resource == view::kClaims) {
+    enqueue(item_of(ControllerId::kClaim, object));
+    if (!view.unbound_pods().empty())
+      enqueue(placement_item());
   } else if (object.resource == view::kNamespaces) {
     enqueue(item_of(ControllerId::kNamespace, object));
   }
@@ -191,6 +203,7 @@ void all_items(const View& view, const Enqueue& enqueue) {
       {view::kServices, ControllerId::kService},
       {view::kServices, ControllerId::kLoadBalancer},
       {view::kNodes, ControllerId::kNode},
+      {view::kClaims, ControllerId::kClaim},
       {view::kNamespaces, ControllerId::kNamespace}};
   for (const auto& [resource, controller] : kinds)
     for (const ObjectPtr& object : view.list(resource))
@@ -223,6 +236,8 @@ Plan reconcile(const World& world, const Item& item) {
     return reconcile_load_balancer(world, *object);
   case ControllerId::kGarbage:
     return collect_garbage(world, *object);
+  case ControllerId::kClaim:
+    return reconcile_claim(world, *object);
   case ControllerId::kNamespace:
     return reconcile_namespace(world, *object);
   case ControllerId::kPlacement:

@@ -23,6 +23,8 @@ std::string_view to_string(ControllerId id) {
     return "garbage";
   case ControllerId::kNamespace:
     return "namespace";
+  case ControllerId::kClaim:
+    return "claim";
   }
   return "?";
 }

@@ -24,6 +24,7 @@ enum class ControllerId : std::uint8_t {
   kLoadBalancer,
   kGarbage,
   kNamespace,
+  kClaim,
 };
 std::string_view to_string(ControllerId id);
 

@@ -40,7 +40,12 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
     const auto dash = std::find(fields.begin() + kFirstOptional, fields.end(), "-");
     if (fields.end() - dash <= 3)
       continue;
-    out.push_back({unescape(fields[kMountPoint]), std::string(dash[1]), std::string(dash[3])});
+    const auto has = [&](std::string_view optional) {
+      return std::any_of(fields.begin() + kFirstOptional, dash,
+                         [&](std::string_view field) { return field.starts_with(optional); });
+    };
+    out.push_back({unescape(fields[kMountPoint]), std::string(dash[1]), std::string(dash[3]),
+                   has("shared:"), has("master:")});
   }
   return out;
 }

@@ -15,6 +15,8 @@ struct MountEntry {
   std::string mount_point;    // unescaped
   std::string type;           // "overlay"
   std::string super_options;  // "rw,memory"
+  bool shared = false;        // has peers, or may have
+  bool slave = false;
 };
 
 // In the table's order. Lines that do not parse are left out.

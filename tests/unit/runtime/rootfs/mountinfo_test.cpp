@@ -16,6 +16,9 @@ TEST(Mountinfo, ReadsPointTypeAndSuperOptions) {
       "91 27 0:51 / /cut rw - overlay shoal\n");
   ASSERT_EQ(mounts.size(), 3U);
   EXPECT_EQ(mounts[0].type, "sysfs");
+  EXPECT_TRUE(mounts[0].shared && !mounts[0].slave);
+  EXPECT_TRUE(mounts[1].shared && mounts[1].slave);
+  EXPECT_FALSE(mounts[2].shared || mounts[2].slave);
   EXPECT_EQ(mounts[1].mount_point, "/run/a b\\c");
   EXPECT_EQ(mounts[1].type, "overlay");
   EXPECT_EQ(mounts[1].super_options, "rw,lowerdir=/x");
