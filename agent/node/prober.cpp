@@ -31,9 +31,12 @@ struct Prober::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void finish(std::uint64_t token, ActionResult result) {
-    const bool first = !std::exchange(told, true);
     ProbeNews news;
-    news.changed = machine.finish(token, result.ok, clock.now()) || first;
+    // As in kubelet, a command that cannot be run neither passes nor fails.
+    if (result.unknown)
+      machine.skip(token, clock.now());
+    const bool first = !result.unknown && !std::exchange(told, true);
+    news.changed = (!result.unknown && machine.finish(token, result.ok, clock.now())) || first;
     news.passing = machine.passing();
     news.failed = machine.failed();
     news.last = std::move(result);

@@ -33,13 +33,21 @@ std::uint64_t ProbeMachine::begin(MonoTime now) {
   return ++token_;
 }
 
-bool ProbeMachine::finish(std::uint64_t token, bool ok, MonoTime now) {
+bool ProbeMachine::ended(std::uint64_t token, MonoTime now) {
   if (!under_way_ || token != token_)
     return false;
   under_way_ = false;
   // A fixed rate, except that a probe that took longer than a period is not followed at once by
   // those it missed.
   due_ = std::max(began_ + ms(timing_.period_ms), now);
+  return true;
+}
+
+void ProbeMachine::skip(std::uint64_t token, MonoTime now) { ended(token, now); }
+
+bool ProbeMachine::finish(std::uint64_t token, bool ok, MonoTime now) {
+  if (!ended(token, now))
+    return false;
   run_ = run_ > 0 && ok == last_ok_ ? std::min(run_, UINT32_MAX - 1) + 1 : 1;
   last_ok_ = ok;
   const bool before = passing_;

@@ -34,6 +34,8 @@ public:
   // A probe starts now. Its result must carry the token; any other is ignored, as it is late.
   std::uint64_t begin(MonoTime now);
   bool under_way() const { return under_way_; }
+  // The probe could not be made: it counts as neither, and the next is due after a period.
+  void skip(std::uint64_t token, MonoTime now);
   // True when passing() changed.
   bool finish(std::uint64_t token, bool ok, MonoTime now);
   bool passing() const { return passing_; }
@@ -41,6 +43,8 @@ public:
   bool failed() const { return run_ >= timing_.failure_threshold && !last_ok_; }
 
 private:
+  bool ended(std::uint64_t token, MonoTime now);
+
   ProbeTiming timing_;
   MonoTime due_;
   MonoTime began_;

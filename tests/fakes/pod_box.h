@@ -10,6 +10,7 @@
 #include "runtime/sandbox/mounts.h"
 #include "runtime/sandbox/sandbox.h"
 #include "runtime/spec/container_config.h"
+#include "runtime/spec/exec_plan.h"
 
 #include <chrono>
 #include <filesystem>
@@ -99,14 +100,18 @@ public:
 
   // Writes the bundle and asks the shim.
   Result<shim::ContainerState> run(const std::string& uid, const shim::ContainerRef& ref,
-                                   const ContainerConfig& config) const {
-    shim::CreateRequest request;
+                                   const ContainerConfig& config,
+                                   shim::CreateRequest request = {}) const {
     request.ref = ref;
+    request.terminal = config.terminal;
     request.bundle = (env.pod_run_dir(uid) / "bundles" / shim::container_id(ref)).string();
     request.log_dir = env.log_dir(uid, ref.name).string();
     SHOAL_TRY(make_dirs(request.bundle, 0700));
     const std::string spec = SHOAL_TRY(oci_spec(config));
     SHOAL_TRY(write_file_atomic(fs::path(request.bundle) / "config.json", spec));
+    shim::ExecPlan plan = SHOAL_TRY(exec_plan(config, "/root"));
+    name_cgroups(env.cgroups, config.cgroups_path, plan);
+    SHOAL_TRY(write_file_atomic(fs::path(request.bundle) / shim::kExecPlanName, encode(plan)));
     return ShimClient(env.socket(uid)).create(request);
   }
 
@@ -155,9 +160,9 @@ private:
       EXPECT_TRUE(make_dirs(rootfs() / folder));
     fs::copy_file("/bin/busybox", rootfs() / "bin/busybox");
     for (const char* applet :
-         {"sh",    "echo",  "sleep", "cat", "kill", "id",    "hostname", "ps",
-          "dd",    "yes",   "head",  "ls",  "true", "false", "wc",       "mount",
-          "mkdir", "touch", "httpd", "nc",  "wget", "printf"})
+         {"sh",    "echo", "sleep", "cat",    "kill",  "id",  "hostname", "ps",    "dd",
+          "yes",   "head", "ls",    "true",   "false", "wc",  "mount",    "mkdir", "touch",
+          "httpd", "nc",   "wget",  "printf", "grep",  "sed", "stty",     "tty"})
       fs::create_symlink("busybox", rootfs() / "bin" / applet);
     EXPECT_TRUE(write_file_atomic(rootfs() / "etc/passwd",
                                   "root:x:0:0:root:/root:/bin/sh\n"

@@ -15,6 +15,8 @@
 //   netprobe hold IP PORT -n N [--timeout MS]
 //       opens N connections; each line on standard input asks all of them:
 //       {"open":N,"broken":0,"names":{"a":3}}
+//       but for "look", which sends nothing and says of how many the end has come, and how:
+//       {"open":N,"ended":{"ECONNRESET":3}}
 //   netprobe bulk IP PORT BYTES [--timeout MS]
 //       puts BYTES and gets BYTES: {"ok":true,"put":BYTES,"got":BYTES,"ms":..}
 #define _GNU_SOURCE
@@ -437,6 +439,42 @@ static bool ask_open(int fd, char* answer, size_t bytes) {
   return true;
 }
 
+// A connection that has ended is told of once, and broken from then on.
+static void look_at(int* fds, long count) {
+  long open = 0;
+  const char* names[8];
+  long counts[8] = {0};
+  int known = 0;
+  for (long i = 0; i < count; ++i) {
+    struct pollfd end = {fds[i], POLLRDHUP, 0};
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    if (fds[i] < 0)
+      continue;
+    if (poll(&end, 1, 0) == 0) {
+      open++;
+      continue;
+    }
+    getsockopt(fds[i], SOL_SOCKET, SO_ERROR, &error, &bytes);
+    close(fds[i]);
+    fds[i] = -1;
+    const char* name = error == 0 ? "closed" : error_name(error);
+    int at = 0;
+    while (at < known && strcmp(names[at], name) != 0)
+      at++;
+    if (at == 8)
+      continue;
+    if (at == known)
+      names[known++] = name;
+    counts[at]++;
+  }
+  printf("{\"open\":%ld,\"ended\":{", open);
+  for (int i = 0; i < known; ++i)
+    printf("%s\"%s\":%ld", i ? "," : "", names[i], counts[i]);
+  printf("}}\n");
+  fflush(stdout);
+}
+
 static int hold(int argc, char** argv) {
   if (argc < 4)
     usage("hold IP PORT");
@@ -458,8 +496,12 @@ static int hold(int argc, char** argv) {
       fds[i] = -1;
     }
   }
-  char line[64];
+  char line[64] = "";
   do {
+    if (strncmp(line, "look", 4) == 0) {
+      look_at(fds, count);
+      continue;
+    }
     enum { kNamesMax = 64 };
     char names[kNamesMax][64];
     long counts[kNamesMax] = {0}, open = 0, broken = 0;

@@ -2,6 +2,8 @@
 // Probes against servers on loopback.
 #include "agent/node/prober.h"
 
+#include "tests/fakes/grpc_health_server.h"
+
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
@@ -47,6 +49,50 @@ private:
   std::vector<std::unique_ptr<tcp::socket>> sockets_;
 };
 
+// Health answers by nghttp2.
+class GrpcServer {
+public:
+  GrpcServer(asio::io_context& loop, fakes::HealthAnswer says)
+      : answer(std::move(says)),
+        acceptor_(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+    accept();
+  }
+  std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  std::string service;
+  fakes::HealthAnswer answer;
+
+private:
+  struct Connection {
+    Connection(tcp::socket from, std::function<fakes::HealthAnswer(std::string_view)> says)
+        : socket(std::move(from)), http(std::move(says)) {}
+    tcp::socket socket;
+    fakes::GrpcHealthConnection http;
+    char buffer[4096];
+  };
+  void accept() {
+    acceptor_.async_accept([this](const boost::system::error_code& error, tcp::socket socket) {
+      if (error)
+        return;
+      auto one = std::make_shared<Connection>(std::move(socket), [this](std::string_view asked) {
+        service = asked;
+        return answer;
+      });
+      serve(one);
+      accept();
+    });
+  }
+  void serve(const std::shared_ptr<Connection>& one) {
+    boost::system::error_code ignored;
+    asio::write(one->socket, asio::buffer(one->http.take_output()), ignored);
+    one->socket.async_read_some(asio::buffer(one->buffer),
+                                [this, one](const boost::system::error_code& error, std::size_t n) {
+                                  if (!error && one->http.receive({one->buffer, n}))
+                                    serve(one);
+                                });
+  }
+  tcp::acceptor acceptor_;
+};
+
 class ProberTest : public ::testing::Test {
 protected:
   ProbeSpec probe(Action::Kind kind, std::uint16_t port) const {
@@ -75,6 +121,7 @@ protected:
     return done();
   }
   static constexpr auto kHttp = Action::Kind::kHttp;
+  static constexpr auto kGrpc = Action::Kind::kGrpc;
   static constexpr auto kTcp = Action::Kind::kTcp;
   SystemClock clock;
   asio::io_context loop;
@@ -151,6 +198,49 @@ TEST_F(ProberTest, FailuresAreToldInKubernetesWords) {
   }
 }
 
+TEST_F(ProberTest, GrpcFollowsTheServiceAskedFor) {
+  GrpcServer server(loop, {});
+  ProbeSpec spec = probe(kGrpc, server.port());
+  spec.action.service = "shop.Cart";
+  begin(spec);
+  ASSERT_TRUE(run_until([&] { return told.size() == 1; }));
+  EXPECT_TRUE(told[0]) << last.last.message;
+  EXPECT_EQ(server.service, "shop.Cart");
+  server.answer.serving_status = 2;
+  ASSERT_TRUE(run_until([&] { return told.size() == 2; }));
+  EXPECT_FALSE(told[1]);
+  EXPECT_EQ(last.last.message, "service unhealthy (responded with \"NOT_SERVING\")");
+}
+
+TEST_F(ProberTest, GrpcFailuresAreToldInKubernetesWords) {
+  fakes::HealthAnswer quiet;
+  quiet.silent = true;
+  GrpcServer slow(loop, quiet);
+  Server silent(loop, "");
+  Server http1(loop, "HTTP/1.0 400 No\r\n\r\n");
+  std::uint16_t closed = 0;
+  {
+    tcp::acceptor unused(loop, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+    closed = unused.local_endpoint().port();
+  }
+  for (const auto& [port, words] :
+       {std::pair{slow.port(), std::string("timeout: health rpc did not complete within 200ms")},
+        {silent.port(), fmt::format("timeout: failed to connect service \"127.0.0.1:{}\" within "
+                                    "200ms: context deadline exceeded",
+                                    silent.port())},
+        {closed, fmt::format("error: failed to connect service at \"127.0.0.1:{0}\": dial tcp "
+                             "127.0.0.1:{0}: connect: connection refused",
+                             closed)},
+        {http1.port(), fmt::format("error: failed to connect service at \"127.0.0.1:{}\": error "
+                                   "reading server preface: ",
+                                   http1.port())}}) {
+    begin(probe(kGrpc, port));
+    ASSERT_TRUE(run_until([&] { return last.failed; }));
+    EXPECT_TRUE(last.last.message.starts_with(words)) << last.last.message;
+    last = {};
+  }
+}
+
 TEST_F(ProberTest, AnotherHostAndACommandWithoutAContainer) {
   Server server(loop, "HTTP/1.0 200 OK\r\n\r\n");
   ProbeSpec named = probe(kHttp, server.port());
@@ -162,9 +252,10 @@ TEST_F(ProberTest, AnotherHostAndACommandWithoutAContainer) {
   ProbeSpec command = probe(Action::Kind::kExec, 0);
   command.action.command = {"true"};
   begin(command);
-  ASSERT_TRUE(run_until([&] { return !told.empty(); }));
-  EXPECT_FALSE(told[0]);
+  // It neither passes nor fails.
+  ASSERT_TRUE(run_until([&] { return last.last.unknown; }));
   EXPECT_NE(last.last.message, "");
+  EXPECT_TRUE(told.empty());
 }
 
 TEST_F(ProberTest, IsSilentOnceDestroyed) {

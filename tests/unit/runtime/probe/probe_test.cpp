@@ -57,6 +57,15 @@ TEST(ProbeMachine, ASlowProbeIsNotFollowedByABurst) {
   EXPECT_EQ(machine.due(), at_ms(1000));
 }
 
+TEST(ProbeMachine, WhatCannotBeRunCountsAsNeither) {
+  ProbeMachine machine({.period_ms = 10, .failure_threshold = 2}, at_ms(0), true);
+  machine.finish(machine.begin(at_ms(0)), false, at_ms(1));
+  machine.skip(machine.begin(at_ms(10)), at_ms(11));
+  EXPECT_EQ(machine.due(), at_ms(20));
+  EXPECT_TRUE(machine.passing());
+  EXPECT_TRUE(machine.finish(machine.begin(at_ms(20)), false, at_ms(21)));
+}
+
 TEST(HttpStatus, IsReadStrictly) {
   EXPECT_EQ(*parse_http_status("HTTP/1.1 200 OK\r\nX: y\r\n"), 200);
   EXPECT_EQ(*parse_http_status("HTTP/1.0 503\r\n"), 503);
