@@ -201,7 +201,8 @@ Result<std::vector<fs::path>> make_pod_cgroup(const CgroupTree& tree,
 }
 
 std::int64_t cpu_shares(std::int64_t request_milli) {
-  return std::clamp<std::int64_t>(request_milli * 1024 / 1000, 2, 262'144);
+  constexpr std::int64_t kRequestMax = 1'000'000'000;  // past every weight there is
+  return std::clamp<std::int64_t>(std::min(request_milli, kRequestMax) * 1024 / 1000, 2, 262'144);
 }
 
 std::int64_t cpu_weight(std::int64_t request_milli) {
@@ -233,7 +234,8 @@ Result<> limit_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup,
   SHOAL_TRY(set(tree.cpu_v1, "cpu.shares", std::to_string(cpu_shares(limits.cpu_request_milli)),
                 "cpu.weight", std::to_string(cpu_weight(limits.cpu_request_milli)), ""));
   if (limits.cpu_milli) {
-    const std::int64_t quota = std::max<std::int64_t>(*limits.cpu_milli * 100, 1000);
+    const std::int64_t quota =
+        std::clamp<std::int64_t>(*limits.cpu_milli, 10, INT64_C(1'000'000'000)) * 100;
     SHOAL_TRY(set(tree.cpu_v1, "cpu.cfs_quota_us", std::to_string(quota), "cpu.max",
                   fmt::format("{} 100000", quota), "cpu"));
   }
@@ -252,6 +254,13 @@ Result<> limit_slice(const CgroupTree& tree, const std::string& slice, const Pod
   if (!tree.v2.empty())
     SHOAL_TRY(make_v2_group(tree, slice));
   return limit_pod_cgroup(tree, slice, limits);
+}
+
+void name_cgroups(const CgroupTree& tree, const std::string& cgroups_path, shim::ExecPlan& plan) {
+  for (const fs::path& root : tree.v1)
+    plan.cgroups.push_back(root.string() + cgroups_path);
+  if (!tree.v2.empty())
+    plan.cgroup2 = tree.v2.string() + cgroups_path;
 }
 
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "netplane/base/result.h"
+#include "runtime/shim/protocol.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -61,6 +62,10 @@ Result<> limit_slice(const CgroupTree& tree, const std::string& slice, const Pod
 // Kubernetes' formulas: cpu.shares of cgroup v1, and cpu.weight of v2.
 std::int64_t cpu_shares(std::int64_t request_milli);
 std::int64_t cpu_weight(std::int64_t request_milli);
+
+// Where a further process of a container belongs: the cgroup that the OCI runtime made for it in
+// each hierarchy, named as cgroupsPath was in its spec ("/shoal.slice/pod-UID/NAME-ATTEMPT").
+void name_cgroups(const CgroupTree& tree, const std::string& cgroups_path, shim::ExecPlan& plan);
 
 // SIGKILL to whatever is in the pod's cgroup2, and waits until it is empty, at most 2 s. No cgroup:
 // fine.

@@ -3,6 +3,7 @@
 #include "runtime/sandbox/shim_client.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <poll.h>
@@ -51,16 +52,15 @@ void feed(UniqueFd& fd, std::string_view& input) {
     fd.reset();
 }
 
-}  // namespace
-
-Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
-                                    const shim::ExecRequest& request, milliseconds timeout,
-                                    std::string_view input, std::size_t output_bytes_max) {
+// start takes standard input, output and error, and gives an ExecSession.
+template <class Start>
+Result<ExecOutput> collect(const Start& start, milliseconds timeout, std::string_view input,
+                           std::size_t output_bytes_max) {
   Pipe in = SHOAL_TRY(make_pipe());
   Pipe out = SHOAL_TRY(make_pipe());
   Pipe err = SHOAL_TRY(make_pipe());
-  ExecSession session = SHOAL_TRY(ExecSession::start(socket, request, in.read_end.get(),
-                                                     out.write_end.get(), err.write_end.get()));
+  ExecSession session =
+      SHOAL_TRY(start(in.read_end.get(), out.write_end.get(), err.write_end.get()));
   in.read_end.reset();
   out.write_end.reset();
   err.write_end.reset();
@@ -92,6 +92,26 @@ Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
       return output;
     }
   }
+}
+
+}  // namespace
+
+Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
+                                    const shim::ExecRequest& request, milliseconds timeout,
+                                    std::string_view input, std::size_t output_bytes_max) {
+  return collect(
+      [&](int in, int out, int err) { return ExecSession::start(socket, request, in, out, err); },
+      timeout, input, output_bytes_max);
+}
+
+Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
+                                    const shim::EnterRequest& request, milliseconds timeout,
+                                    std::string_view input, std::size_t output_bytes_max) {
+  return collect(
+      [&](int in, int out, int err) {
+        return ExecSession::enter(socket, request, std::array{in, out, err});
+      },
+      timeout, input, output_bytes_max);
 }
 
 }  // namespace shoal::runtime

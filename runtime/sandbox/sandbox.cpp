@@ -80,24 +80,15 @@ Result<> kill_recorded(const fs::path& run_dir) {
   return {};
 }
 
-Result<> remove_folder(const fs::path& path) {
-  // Never through a mount: that would delete what belongs to somebody else.
-  if (const auto left = SHOAL_TRY(mounts_below(path)); !left.empty())
-    return fail(Errc::kUnavailable, fmt::format("{} is still mounted", left.front()));
-  std::error_code error;
-  fs::remove_all(path, error);
-  if (error)
-    return fail_errno(error.value(), fmt::format("remove {}", path.string()));
-  return {};
-}
-
 Result<> remove_data(const fs::path& path, Sweep what) {
   if (what == Sweep::kAll)
-    return remove_folder(path);
+    return remove_unmounted(path);
   std::error_code error;
   for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error))
-    if (at->path().filename() != "logs" && at->path().filename() != "status.json")
-      SHOAL_TRY(remove_folder(at->path()));
+    if (const fs::path name = at->path().filename();
+        name != "logs" && name != "status.json" &&
+        (name != "volumes" || what != Sweep::kKeepVolumes))
+      SHOAL_TRY(remove_unmounted(at->path()));
   return {};
 }
 
@@ -150,7 +141,7 @@ Result<Sandbox> start_sandbox(const SandboxEnv& env, const SandboxSpec& spec) {
   };
   auto sandbox = start();
   if (!sandbox) {
-    (void)sweep_sandbox(env, spec.uid, Sweep::kKeepLogs);  // the first error is the one to tell
+    (void)sweep_sandbox(env, spec.uid, Sweep::kKeepVolumes);  // the first error is the one to tell
     return fail(
         std::move(sandbox).error().wrap(fmt::format("start the sandbox of pod {}", spec.uid)));
   }
@@ -194,13 +185,15 @@ Result<> sweep_sandbox(const SandboxEnv& env, const std::string& uid, Sweep what
   };
   note(kill_pod_cgroup(env.cgroups, group));
   note(kill_recorded(env.pod_run_dir(uid)));
+  note(leave_peers_below(env.pod_run_dir(uid) / "parts"));
   note(unmount_below(env.pod_run_dir(uid)));
-  note(unmount_below(env.pod_data_dir(uid)));
+  note(unmount_below(env.pod_data_dir(uid),
+                     what == Sweep::kKeepVolumes ? env.volumes_dir(uid) : fs::path()));
   note(remove_pod_cgroup(env.cgroups, group));
   // The record of processes goes last, and only when they are gone.
   note(remove_data(env.pod_data_dir(uid), what));
   if (first)
-    note(remove_folder(env.pod_run_dir(uid)));
+    note(remove_unmounted(env.pod_run_dir(uid)));
   if (!first)
     return fail(std::move(first).error().wrap(fmt::format("sweep pod {}", uid)));
   return {};

@@ -4,7 +4,8 @@
 // Owns two folders a pod. `<run_dir>/<uid>/` is gone after a boot: shim.sock, shim.state (written
 // by the shim: which processes are its own, see ShimRecord), the OCI runtime's state, bundles.
 // `<data_dir>/<uid>/` is on disk: root file systems with what containers wrote, and what is still
-// shown of a pod that has no sandbox any more: `logs/`, and the agent's `status.json`.
+// shown of a pod that has no sandbox any more: `logs/`, and the agent's `status.json`; and
+// `volumes/`, a folder each, which outlive the sandbox, those in memory as mounts.
 // Everything of a pod that the host's kernel or disk holds is found from the uid alone, so that a
 // sweep needs no memory of how it was made:
 // - processes: its cgroup2 (cgroup.kill), or pid + start time in shim.state where there is none;
@@ -42,6 +43,12 @@ struct SandboxEnv {
   std::filesystem::path log_dir(std::string_view uid, std::string_view container) const {
     return data_dir / uid / "logs" / container;
   }
+  // <data>/volumes/<volume>, of a claim a link to its folder
+  std::filesystem::path volumes_dir(std::string_view uid) const {
+    return data_dir / uid / "volumes";
+  }
+  // PersistentVolumeClaims: runtime/volume/claim_folders.h.
+  std::filesystem::path claims_dir() const { return data_dir.parent_path() / "volumes"; }
   // Seccomp profiles that pods name (securityContext.seccompProfile.localhostProfile).
   std::filesystem::path seccomp_dir() const { return data_dir.parent_path() / "seccomp"; }
   std::filesystem::path status_file(std::string_view uid) const {
@@ -78,8 +85,9 @@ Result<Sandbox> find_sandbox(const SandboxEnv& env, const std::string& uid);
 // Pods that left anything on this host, a folder or a cgroup; living and dead ones, by uid, sorted.
 Result<std::vector<std::string>> list_sandboxes(const SandboxEnv& env);
 
-// kKeepLogs: what is shown of a pod that has no sandbox stays.
-enum class Sweep : unsigned char { kAll, kKeepLogs };
+// kKeepLogs: what is shown of a pod that has no sandbox stays. kKeepVolumes: so do its volumes, for
+// the next one.
+enum class Sweep : unsigned char { kAll, kKeepLogs, kKeepVolumes };
 // Kills and removes everything of a pod: processes, mounts, cgroups, folders. Idempotent. Goes on
 // past errors and returns the first one; calling again finishes the job.
 Result<> sweep_sandbox(const SandboxEnv& env, const std::string& uid, Sweep what = Sweep::kAll);

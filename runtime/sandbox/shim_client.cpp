@@ -17,6 +17,9 @@ namespace {
 using namespace std::chrono;
 using SteadyTime = steady_clock::time_point;
 
+constexpr std::uint32_t kSessionSeq = 1;
+constexpr std::uint32_t kResizeSeq = 2;
+
 Result<UniqueFd> connect_shim(const std::filesystem::path& path) {
   // By way of the folder's fd: the whole path may be longer than sun_path.
   const UniqueFd folder(::open(path.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -172,9 +175,17 @@ Result<ShimFacts> ShimClient::state(milliseconds timeout) const {
 
 Result<shim::ContainerState> ShimClient::create(const shim::CreateRequest& request,
                                                 milliseconds timeout) const {
-  const Answer answer =
-      SHOAL_TRY(call(socket_, shim::MessageType::kCreate, encode(request), timeout));
-  return shim::decode<shim::ContainerState>(answer.body);
+  const bool open = request.open_stdin || request.terminal;
+  const auto answer =
+      call(socket_, open ? shim::MessageType::kCreateOpen : shim::MessageType::kCreate,
+           encode(request), timeout);
+  if (!answer && open && answer.error().code() == Errc::kUnsupported)
+    return fail(Errc::kUnsupported,
+                "stdin and tty: this pod's shim was started by an earlier build of Shoal, which "
+                "had neither; delete the pod and make it again");
+  if (!answer)
+    return fail(Error(answer.error()));
+  return shim::decode<shim::ContainerState>(answer->body);
 }
 
 Result<> ShimClient::signal(const shim::ContainerRef& ref, int signal) const {
@@ -206,18 +217,71 @@ Result<ExecSession> ExecSession::start(const std::filesystem::path& socket,
                                        int stdout_fd, int stderr_fd) {
   UniqueFd fd = SHOAL_TRY(connect_shim(socket));
   const int fds[shim::kExecFds] = {stdin_fd, stdout_fd, stderr_fd};
-  SHOAL_TRY(send_message(fd.get(),
-                         shim::encode_message(shim::MessageType::kExec, 1, encode(request)), fds,
-                         steady_clock::now() + kShimCallTimeout));
+  SHOAL_TRY(send_message(
+      fd.get(), shim::encode_message(shim::MessageType::kExec, kSessionSeq, encode(request)), fds,
+      steady_clock::now() + kShimCallTimeout));
   return ExecSession(std::move(fd));
 }
 
+Result<ExecSession> ExecSession::enter(const std::filesystem::path& socket,
+                                       const shim::EnterRequest& request,
+                                       std::span<const int> fds) {
+  UniqueFd fd = SHOAL_TRY(connect_shim(socket));
+  SHOAL_TRY(send_message(
+      fd.get(), shim::encode_message(shim::MessageType::kEnter, kSessionSeq, encode(request)), fds,
+      steady_clock::now() + kShimCallTimeout));
+  return ExecSession(std::move(fd));
+}
+
+Result<ExecSession> ExecSession::attach(const std::filesystem::path& socket,
+                                        const shim::AttachRequest& request,
+                                        std::span<const int> fds) {
+  UniqueFd fd = SHOAL_TRY(connect_shim(socket));
+  SHOAL_TRY(send_message(
+      fd.get(), shim::encode_message(shim::MessageType::kAttach, kSessionSeq, encode(request)), fds,
+      steady_clock::now() + kShimCallTimeout));
+  ExecSession session(std::move(fd));
+  session.attached_ = request.ref;
+  return session;
+}
+
+Result<> ExecSession::resize(std::uint16_t rows, std::uint16_t columns) {
+  const shim::ResizeRequest request{attached_, rows, columns};
+  return send_message(fd_.get(),
+                      shim::encode_message(shim::MessageType::kResize, kResizeSeq, encode(request)),
+                      {}, steady_clock::now());
+}
+
+Result<UniqueFd> receive_terminal(int socket, milliseconds timeout) {
+  const SteadyTime deadline = steady_clock::now() + timeout;
+  for (;;) {
+    SHOAL_TRY(wait_for(socket, POLLIN, deadline));
+    auto packet = SHOAL_TRY(receive(socket));
+    if (!packet)
+      continue;
+    if (!packet->fd)
+      return fail(Errc::kCorrupt, "the shim sent no terminal");
+    return std::move(packet->fd);
+  }
+}
+
 Result<std::optional<shim::ExecResult>> ExecSession::poll() {
-  auto packet = SHOAL_TRY(receive(fd_.get()));
-  if (!packet)
-    return std::nullopt;
-  const std::string body = SHOAL_TRY(open_reply(packet->bytes));
-  return SHOAL_TRY(shim::decode<shim::ExecResult>(body));
+  for (;;) {
+    auto packet = SHOAL_TRY(receive(fd_.get()));
+    if (!packet)
+      return std::nullopt;
+    if (SHOAL_TRY(shim::decode_message(packet->bytes)).header.seq != kSessionSeq)
+      continue;  // of resize()
+    auto body = open_reply(packet->bytes);
+    if (!body && !attached_.name.empty() && body.error().code() == Errc::kUnsupported)
+      return fail(Errc::kUnsupported,
+                  fmt::format("container {} was started by an earlier build of Shoal, whose shim "
+                              "cannot be attached to: delete the pod and make it again",
+                              attached_.name));
+    if (!body)
+      return fail(std::move(body).error());
+    return SHOAL_TRY(shim::decode<shim::ExecResult>(*body));
+  }
 }
 
 Result<shim::ExecResult> ExecSession::wait(milliseconds timeout) {

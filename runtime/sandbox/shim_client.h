@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,8 @@ public:
   explicit ShimClient(std::filesystem::path socket) : socket_(std::move(socket)) {}
 
   Result<ShimFacts> state(std::chrono::milliseconds timeout = kShimCallTimeout) const;
-  // Returns once the container's process runs.
+  // Returns once the container's process runs. kUnsupported: its standard input or terminal is more
+  // than the shim, of an earlier build, knows of.
   Result<shim::ContainerState> create(const shim::CreateRequest& request,
                                       std::chrono::milliseconds timeout = kShimCreateTimeout) const;
   Result<> signal(const shim::ContainerRef& ref, int signal) const;
@@ -62,6 +64,16 @@ public:
   static Result<ExecSession> start(const std::filesystem::path& socket,
                                    const shim::ExecRequest& request, int stdin_fd, int stdout_fd,
                                    int stderr_fd);
+  // The same by the shim itself, in a container that is enterable: fds are standard input, output
+  // and error, or with a terminal the one socket that it comes over (receive_terminal()).
+  static Result<ExecSession> enter(const std::filesystem::path& socket,
+                                   const shim::EnterRequest& request, std::span<const int> fds);
+  // The streams of a container that runs, whose end is the session's: fds are those that the
+  // request asks for, see AttachRequest. Destroying it detaches.
+  static Result<ExecSession> attach(const std::filesystem::path& socket,
+                                    const shim::AttachRequest& request, std::span<const int> fds);
+  // Of the terminal of the container that this is attached to. Waits for no answer.
+  Result<> resize(std::uint16_t rows, std::uint16_t columns);
   int fd() const { return fd_.get(); }  // readable when the command has ended
   // Never blocks; empty while the command runs.
   Result<std::optional<shim::ExecResult>> poll();
@@ -70,7 +82,12 @@ public:
 private:
   explicit ExecSession(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
+  shim::ContainerRef attached_;  // to this; no name: a command
 };
+
+// Our end of a command's terminal, from the other end of the socket that it was started with; never
+// blocks. kNotFound: the command ended without one (what went wrong is in the shim's log).
+Result<UniqueFd> receive_terminal(int socket, std::chrono::milliseconds timeout = kShimCallTimeout);
 
 struct ExecOutput {
   int exit_code = 0;
@@ -82,6 +99,10 @@ struct ExecOutput {
 // the call, the request's own timeout_ms the command.
 Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
                                     const shim::ExecRequest& request,
+                                    std::chrono::milliseconds timeout, std::string_view input = {},
+                                    std::size_t output_bytes_max = 1 << 20);
+Result<ExecOutput> exec_and_collect(const std::filesystem::path& socket,
+                                    const shim::EnterRequest& request,
                                     std::chrono::milliseconds timeout, std::string_view input = {},
                                     std::size_t output_bytes_max = 1 << 20);
 

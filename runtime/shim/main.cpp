@@ -17,19 +17,27 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace shoal::runtime::shim {
 namespace {
+
+constexpr const char* kProgram = "/proc/self/exe";
+constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 Result<> join_cgroups(const Options& options) {
   for (const std::string& folder : options.join)
@@ -130,6 +138,52 @@ bool detach_streams(const std::string& pod_dir) {
   ::_exit(0);
 }
 
+// The file that this runs from, where nothing can be written to it: one of a read-only mount of its
+// own, or a copy that is sealed.
+UniqueFd read_only_program() {
+  UniqueFd program(static_cast<int>(
+      ::syscall(SYS_open_tree, AT_FDCWD, kProgram, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  mount_attr read_only{};
+  read_only.attr_set = MOUNT_ATTR_RDONLY;
+  if (program && ::syscall(SYS_mount_setattr, program.get(), "", AT_EMPTY_PATH, &read_only,
+                           sizeof(read_only)) == 0)
+    return program;
+  const UniqueFd file(::open(kProgram, O_RDONLY | O_CLOEXEC));
+  UniqueFd copy(::memfd_create("shoal-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  struct stat info{};
+  if (!file || !copy || ::fstat(file.get(), &info) != 0)
+    return UniqueFd();
+  for (off_t at = 0; at < info.st_size;)
+    if (::sendfile(copy.get(), file.get(), &at, static_cast<std::size_t>(info.st_size - at)) <= 0)
+      return UniqueFd();
+  if (::fcntl(copy.get(), F_ADD_SEALS, kSeals) != 0)
+    return UniqueFd();
+  return copy;
+}
+
+bool is_read_only() {
+  const UniqueFd file(::open(kProgram, O_RDONLY | O_CLOEXEC));
+  struct statvfs place{};
+  if (!file || ::fstatvfs(file.get(), &place) != 0)
+    return false;
+  const int seals = ::fcntl(file.get(), F_GET_SEALS);
+  return (place.f_flag & ST_RDONLY) != 0 || (seals >= 0 && (seals & kSeals) == kSeals);
+}
+
+// A command that is run in a container is this program until it becomes another one, and an image
+// may have it become /proc/self/exe: this program again, whose file the container could then open
+// and write to, for the next pod to run as the host's root (CVE-2019-5736).
+void leave_the_file(char** argv) {
+  if (is_read_only())
+    return;
+  const UniqueFd program = read_only_program();
+  if (program)
+    ::syscall(SYS_execveat, program.get(), "", argv, environ, AT_EMPTY_PATH);
+  std::fprintf(stderr, "shoal-shim: cannot run from a file that nobody writes to: %s\n",
+               std::strerror(errno));
+  ::_exit(1);
+}
+
 int start(const Options& options) {
   ::close_range(3, ~0U, 0);  // whatever the agent forgot to close
   int fds[2];
@@ -161,6 +215,8 @@ int start(const Options& options) {
 }  // namespace shoal::runtime::shim
 
 int main(int argc, char** argv) {
+  shoal::runtime::shim::leave_the_file(argv);
+  ::prctl(PR_SET_NAME, "shoal-shim");  // what is run by a descriptor has the name of that
   const auto options = shoal::runtime::shim::parse_options(argc, argv);
   if (!options) {
     std::fprintf(stderr, "shoal-shim: %s\n", options.error().message().c_str());

@@ -106,7 +106,26 @@ std::string state_body(const ContainerState& value) {
   out.number(value.log_errors);
   out.number(value.sandbox_id);
   out.text(value.message);
+  out.boolean(value.enterable);
   return out.take();
+}
+
+template <class T>
+void put_list(Writer& out, const std::vector<T>& list) {
+  out.number(static_cast<std::uint32_t>(list.size()));
+  for (const T& element : list)
+    if constexpr (std::is_integral_v<T>)
+      out.number(element);
+    else
+      out.text(element);
+}
+template <class T>
+void get_list(Reader& in, std::vector<T>& list) {
+  for (std::uint32_t left = in.count(4); in.ok() && left > 0; --left)
+    if constexpr (std::is_integral_v<T>)
+      list.push_back(in.number<T>());
+    else
+      list.push_back(in.text());
 }
 
 }  // namespace
@@ -188,6 +207,9 @@ std::string encode(const CreateRequest& value) {
   out.number(value.timeout_ms);
   out.text(value.termination_log);
   out.boolean(value.termination_from_log);
+  out.boolean(value.open_stdin);
+  out.boolean(value.stdin_once);
+  out.boolean(value.terminal);
   return out.take();
 }
 
@@ -211,6 +233,53 @@ std::string encode(const ExecRequest& value) {
   put(out, value.ref);
   out.text(value.process);
   out.number(value.timeout_ms);
+  return out.take();
+}
+
+std::string encode(const EnterRequest& value) {
+  Writer out;
+  put(out, value.ref);
+  put_list(out, value.args);
+  out.number(value.timeout_ms);
+  out.boolean(value.terminal);
+  out.number(value.rows);
+  out.number(value.columns);
+  return out.take();
+}
+
+std::string encode(const AttachRequest& value) {
+  Writer out;
+  put(out, value.ref);
+  out.boolean(value.input);
+  out.boolean(value.output);
+  out.boolean(value.error);
+  return out.take();
+}
+
+std::string encode(const ResizeRequest& value) {
+  Writer out;
+  put(out, value.ref);
+  out.number(value.rows);
+  out.number(value.columns);
+  return out.take();
+}
+
+std::string encode(const ExecPlan& value) {
+  Writer out;
+  out.number(value.uid);
+  out.number(value.gid);
+  put_list(out, value.groups);
+  out.text(value.cwd);
+  out.text(value.env);
+  out.number(value.capabilities);
+  out.boolean(value.no_new_privileges);
+  out.boolean(value.has_oom_score_adj);
+  out.number(value.oom_score_adj);
+  out.number(value.nofile);
+  put_list(out, value.cgroups);
+  out.text(value.cgroup2);
+  out.text(value.seccomp);
+  out.number(value.seccomp_flags);
   return out.take();
 }
 
@@ -257,6 +326,8 @@ Result<ContainerState> decode(std::string_view payload) {
     value.sandbox_id = in.number<std::uint64_t>();
   if (in.more())
     value.message = in.text();
+  if (in.more())
+    value.enterable = in.boolean();
   if (!in.ok() || phase < 1 || phase > 3)
     return torn("container state");
   value.phase = static_cast<ContainerPhase>(phase);
@@ -291,6 +362,11 @@ Result<CreateRequest> decode(std::string_view payload) {
   if (in.more()) {
     value.termination_log = in.text();
     value.termination_from_log = in.boolean();
+  }
+  if (in.more()) {
+    value.open_stdin = in.boolean();
+    value.stdin_once = in.boolean();
+    value.terminal = in.boolean();
   }
   if (!in.ok())
     return torn("create request");
@@ -329,6 +405,69 @@ Result<ExecRequest> decode(std::string_view payload) {
   value.timeout_ms = in.number<std::uint32_t>();
   if (!in.ok())
     return torn("exec request");
+  return value;
+}
+
+template <>
+Result<EnterRequest> decode(std::string_view payload) {
+  Reader in(payload);
+  EnterRequest value;
+  value.ref = get_ref(in);
+  get_list(in, value.args);
+  value.timeout_ms = in.number<std::uint32_t>();
+  value.terminal = in.boolean();
+  value.rows = in.number<std::uint16_t>();
+  value.columns = in.number<std::uint16_t>();
+  if (!in.ok())
+    return torn("enter request");
+  return value;
+}
+
+template <>
+Result<AttachRequest> decode(std::string_view payload) {
+  Reader in(payload);
+  AttachRequest value;
+  value.ref = get_ref(in);
+  value.input = in.boolean();
+  value.output = in.boolean();
+  value.error = in.boolean();
+  if (!in.ok())
+    return torn("attach request");
+  return value;
+}
+
+template <>
+Result<ResizeRequest> decode(std::string_view payload) {
+  Reader in(payload);
+  ResizeRequest value;
+  value.ref = get_ref(in);
+  value.rows = in.number<std::uint16_t>();
+  value.columns = in.number<std::uint16_t>();
+  if (!in.ok())
+    return torn("resize request");
+  return value;
+}
+
+template <>
+Result<ExecPlan> decode(std::string_view payload) {
+  Reader in(payload);
+  ExecPlan value;
+  value.uid = in.number<std::uint32_t>();
+  value.gid = in.number<std::uint32_t>();
+  get_list(in, value.groups);
+  value.cwd = in.text();
+  value.env = in.text();
+  value.capabilities = in.number<std::uint64_t>();
+  value.no_new_privileges = in.boolean();
+  value.has_oom_score_adj = in.boolean();
+  value.oom_score_adj = in.number<std::int32_t>();
+  value.nofile = in.number<std::uint64_t>();
+  get_list(in, value.cgroups);
+  value.cgroup2 = in.text();
+  value.seccomp = in.text();
+  value.seccomp_flags = in.number<std::uint32_t>();
+  if (!in.ok())
+    return torn("exec plan");
   return value;
 }
 

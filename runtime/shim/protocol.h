@@ -51,6 +51,12 @@ enum class MessageType : std::uint16_t {
   kRemove = 6,     // ContainerRef; the container must have exited
   kExec = 7,       // ExecRequest and three fds -> ExecResult, when the command has ended
   kShutdown = 8,   // kills every container, answers when all have ended, exits
+  kEnter = 9,      // EnterRequest and its fds -> ExecResult, when the command has ended
+  kAttach = 10,    // AttachRequest and its fds -> ExecResult, when the container has ended
+  kResize = 11,    // ResizeRequest, of a container that has a terminal
+  // As kCreate, of a container with an open standard input or a terminal: a shim that knows neither
+  // does not know this, either.
+  kCreateOpen = 12,
   kReply = 100,
   kEvent = 101,  // ContainerState
 };
@@ -79,6 +85,7 @@ struct ContainerState {
   std::uint64_t log_errors = 0;  // lines that could not be written (the disk is full, say)
   std::uint64_t sandbox_id = 0;  // of the shim that ran it; 0: a shim older than this field
   std::string message;           // what it left in its termination log; in PodState perhaps cut
+  bool enterable = false;        // kEnter works: its bundle has an ExecPlan, its shim reads those
   bool operator==(const ContainerState&) const = default;
 };
 
@@ -111,6 +118,9 @@ struct CreateRequest {
   std::uint32_t timeout_ms = 30'000;               // for the OCI runtime
   std::string termination_log;                     // the file, on the host; empty: none
   bool termination_from_log = false;  // the end of its output, if it failed and left none
+  bool open_stdin = false;            // a pipe, or the terminal's input; else /dev/null
+  bool stdin_once = false;            // see AttachRequest
+  bool terminal = false;              // as the bundle's config.json says
   bool operator==(const CreateRequest&) const = default;
 };
 
@@ -134,6 +144,63 @@ struct ExecRequest {
   std::uint32_t timeout_ms = 0;  // 0: none. Closing the connection ends the command too
   bool operator==(const ExecRequest&) const = default;
 };
+
+// A further process of a container, by the shim itself: it enters the container's namespaces and
+// cgroups and becomes what the container's ExecPlan says. What goes wrong on the way is written to
+// the command's standard error, and it ends with 126, or 127 where there is no such program.
+struct EnterRequest {
+  ContainerRef ref;
+  std::vector<std::string> args;
+  std::uint32_t timeout_ms = 0;  // 0: none. Closing the connection ends the command too
+  // The command gets a terminal of the container's own, and the other end of it is sent as
+  // SCM_RIGHTS, with one byte, over the socket that came as the only fd. Else: three fds, as kExec.
+  bool terminal = false;
+  std::uint16_t rows = 0;  // of the terminal; 0: not known
+  std::uint16_t columns = 0;
+  bool operator==(const EnterRequest&) const = default;
+};
+
+// The streams of the container's first process, from now on. Beside it come the fds of those that
+// are wanted, in this order: of a pipe that the container's input is read from, and of those that
+// its output is written to. What is not read in time is waited for by nobody: beyond a bound
+// (attachments.h) the answer is kExhausted. The end of the pipe for input is no end of the
+// container's, but with stdin_once and without a terminal. Closing the connection detaches.
+struct AttachRequest {
+  ContainerRef ref;
+  bool input = false;
+  bool output = false;
+  bool error = false;  // with a terminal there is nothing on it
+  bool operator==(const AttachRequest&) const = default;
+};
+
+struct ResizeRequest {
+  ContainerRef ref;
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+  bool operator==(const ResizeRequest&) const = default;
+};
+
+// What a further process of a container is, beside its arguments: a file of the container's bundle,
+// written before the container is created.
+struct ExecPlan {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;
+  std::string cwd;                 // in the container
+  std::string env;                 // "NAME=VALUE", a NUL behind each
+  std::uint64_t capabilities = 0;  // by number: bounding, permitted and effective set
+  bool no_new_privileges = true;
+  std::int32_t oom_score_adj = 0;
+  bool has_oom_score_adj = false;
+  std::uint64_t nofile = 0;          // soft and hard limit
+  std::vector<std::string> cgroups;  // v1 folders to join, those that exist
+  std::string cgroup2;               // the folder to join; empty: none
+  std::string seccomp;               // struct sock_filter[]; empty: none
+  std::uint32_t seccomp_flags = 0;   // of seccomp(2)
+  bool operator==(const ExecPlan&) const = default;
+};
+inline constexpr const char* kExecPlanName = "exec.plan";
+inline constexpr std::size_t kExecPlanBytesMax = 8U << 20;
 
 struct ExecResult {
   std::int32_t exit_code = 0;
@@ -169,6 +236,10 @@ std::string encode(const CreateRequest& value);
 std::string encode(const SignalRequest& value);
 std::string encode(const StopRequest& value);
 std::string encode(const ExecRequest& value);
+std::string encode(const EnterRequest& value);
+std::string encode(const AttachRequest& value);
+std::string encode(const ResizeRequest& value);
+std::string encode(const ExecPlan& value);
 std::string encode(const ExecResult& value);
 std::string encode(const Reply& value);
 // decode<T>(payload), for each of the above.
@@ -188,6 +259,14 @@ template <>
 Result<StopRequest> decode(std::string_view payload);
 template <>
 Result<ExecRequest> decode(std::string_view payload);
+template <>
+Result<EnterRequest> decode(std::string_view payload);
+template <>
+Result<AttachRequest> decode(std::string_view payload);
+template <>
+Result<ResizeRequest> decode(std::string_view payload);
+template <>
+Result<ExecPlan> decode(std::string_view payload);
 template <>
 Result<ExecResult> decode(std::string_view payload);
 template <>

@@ -15,7 +15,13 @@ namespace shoal::runtime::shim {
 namespace {
 
 // What an epoll event is about: the kind in the upper byte, an id below.
-enum Kind : std::uint64_t { kListener = 0, kSignals = 1, kConnection = 2, kOutput = 3 };
+enum Kind : std::uint64_t {
+  kListener = 0,
+  kSignals = 1,
+  kConnection = 2,
+  kOutput = 3,
+  kAttached = 4
+};
 constexpr std::uint64_t tagged(Kind kind, std::uint64_t id) {
   return (std::uint64_t{kind} << 56) | id;
 }
@@ -85,6 +91,9 @@ void Server::run() {
       case kOutput:
         supervisor_->on_output(id);
         break;
+      case kAttached:
+        supervisor_->attachments().on_ready(id);
+        break;
       }
     }
     supervisor_->on_time();
@@ -95,6 +104,21 @@ void Server::run() {
 bool Server::watch(int fd, std::uint64_t tag) {
   return add(epoll_.get(), fd, tagged(kOutput, tag));
 }
+
+bool Server::watch_attached(int fd, std::uint64_t tag, bool readable, bool writable) {
+  if (!readable && !writable) {
+    unwatch(fd);
+    return true;
+  }
+  epoll_event event{};
+  event.events = (readable ? EPOLLIN : 0U) | (writable ? EPOLLOUT : 0U);
+  event.data.u64 = tagged(kAttached, tag);
+  return ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) == 0 ||
+         (errno == ENOENT && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0);
+}
+
+// Not there: fine.
+void Server::unwatch(int fd) { (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
 void Server::accept() {
   UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -176,6 +200,7 @@ void Server::dispatch(Connection& connection, const Message& message, UniqueFd (
     connection.subscribed = true;
     return reply_state(connection, to.seq);
   case MessageType::kCreate:
+  case MessageType::kCreateOpen:
     return with(std::type_identity<CreateRequest>{}, [&](auto& r) { supervisor_->create(to, r); });
   case MessageType::kSignal:
     return with(std::type_identity<SignalRequest>{}, [&](auto& r) { supervisor_->signal(to, r); });
@@ -185,6 +210,14 @@ void Server::dispatch(Connection& connection, const Message& message, UniqueFd (
     return with(std::type_identity<ContainerRef>{}, [&](auto& r) { supervisor_->remove(to, r); });
   case MessageType::kExec:
     return with(std::type_identity<ExecRequest>{}, [&](auto& r) { supervisor_->exec(to, r, fds); });
+  case MessageType::kEnter:
+    return with(std::type_identity<EnterRequest>{},
+                [&](auto& r) { supervisor_->enter(to, r, fds); });
+  case MessageType::kAttach:
+    return with(std::type_identity<AttachRequest>{},
+                [&](auto& r) { supervisor_->attach(to, r, fds); });
+  case MessageType::kResize:
+    return with(std::type_identity<ResizeRequest>{}, [&](auto& r) { supervisor_->resize(to, r); });
   case MessageType::kShutdown:
     return supervisor_->shutdown(to);
   case MessageType::kReply:

@@ -29,6 +29,8 @@ public:
   void reply(const ReplyTo& to, const Reply& reply) override;
   void publish(const ContainerState& state) override;
   bool watch(int fd, std::uint64_t tag) override;
+  bool watch_attached(int fd, std::uint64_t tag, bool readable, bool writable) override;
+  void unwatch(int fd) override;
 
 private:
   struct Connection {

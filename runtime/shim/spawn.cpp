@@ -36,16 +36,30 @@ bool join_cgroup(const std::string& leaf) {
   return fd && ::write(fd.get(), "0", 1) == 1;
 }
 
+// The nearest mount above a mount point, with all that is mounted below it. Slave, not private:
+// what the host unmounts later goes away here too. The other mounts stay the host's peers, for
+// containers that share theirs with it.
+bool cut_off(std::string mount_point) {
+  do {
+    mount_point.resize(mount_point.find_last_of('/'));
+    const char* above = mount_point.empty() ? "/" : mount_point.c_str();
+    if (::mount(nullptr, above, nullptr, MS_REC | MS_SLAVE, nullptr) == 0)
+      return true;
+  } while (errno == EINVAL && !mount_point.empty());  // no mount point
+  return false;
+}
+
+// The OCI runtime makes its files for that tree all the same: on a mount that goes with it, or they
+// would stay on what lies beneath until that has no room for the next container.
 bool hide(const std::string& mount_point) {
-  // Slave, not private: what the host unmounts later goes away here too.
-  if (::unshare(CLONE_NEWNS) != 0 ||
-      ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
+  if (::unshare(CLONE_NEWNS) != 0 || !cut_off(mount_point))
     return false;
   // A subtree may be mounted over the whole tree: all of the stack goes.
   int hidden = 0;
   while (hidden < kStackedMountsMax && ::umount2(mount_point.c_str(), MNT_DETACH) == 0)
     ++hidden;
-  return hidden > 0;
+  return hidden > 0 && ::mount("tmpfs", mount_point.c_str(), "tmpfs",
+                               MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=256k") == 0;
 }
 
 [[noreturn]] void run_child(const Spawn& spawn, int null_fd) {

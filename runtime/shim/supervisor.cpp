@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/shim/supervisor.h"
 
-#include "runtime/shim/spawn.h"
+#include "runtime/shim/enter.h"
 #include "runtime/shim/sys.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,7 +67,7 @@ void kill_exec(pid_t pid) {
 }  // namespace
 
 Supervisor::Supervisor(const Options& options, Outlet& outlet)
-    : options_(options), outlet_(outlet) {
+    : options_(options), outlet_(outlet), attachments_(outlet) {
   self_start_ticks_ = start_ticks(::getpid());
   boot_id_ = read_small_file("/proc/sys/kernel/random/boot_id", 64);
   while (!boot_id_.empty() && boot_id_.back() == '\n')
@@ -156,6 +157,64 @@ void Supervisor::create(const ReplyTo& to, const CreateRequest& request) {
     fail_reply(to, started.error());
 }
 
+// What the container's streams are, for the OCI runtime: ends are its, to be closed once it runs.
+Result<> Supervisor::open_streams(Container& container, Spawn& run, UniqueFd (&ends)[kExecFds]) {
+  if (container.terminal) {
+    container.console = SHOAL_TRY(Console::listen(container.bundle));
+    run.argv.insert(run.argv.end(), {"--console-socket", container.console.path()});
+    run.extra_fd = container.console.folder();
+    return {};
+  }
+  int fds[2];
+  if (container.open_stdin) {
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+      return fail_errno("make a pipe for the container's input");
+    ends[0] = UniqueFd(fds[0]);
+    attachments_.add_input(container.state.ref, UniqueFd(fds[1]), container.stdin_once);
+  }
+  for (int i = 0; i < 2; ++i) {
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+      return fail_errno("make a pipe for the container's output");
+    container.pipes[i] = UniqueFd(fds[0]);
+    ends[i + 1] = UniqueFd(fds[1]);
+    ::fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    if (!outlet_.watch(fds[0], container.tag + static_cast<std::uint64_t>(i)))
+      return fail_errno("watch the container's output");
+  }
+  run.stdin_fd = ends[0].get();
+  run.stdout_fd = ends[1].get();
+  run.stderr_fd = ends[2].get();
+  return {};
+}
+
+// The container runs: its terminal has been sent.
+Result<> Supervisor::take_terminal(Container& container) {
+  UniqueFd terminal = SHOAL_TRY(container.console.take());
+  container.console = Console();
+  ::fcntl(terminal.get(), F_SETFL, O_NONBLOCK);
+  // Of its own, for the epoll set: one end waits to be read from, the other to be written to.
+  UniqueFd input(container.open_stdin ? ::fcntl(terminal.get(), F_DUPFD_CLOEXEC, 3) : -1);
+  if (container.open_stdin && !input)
+    return fail_errno("duplicate the container's terminal");
+  if (!outlet_.watch(terminal.get(), container.tag))
+    return fail_errno("watch the container's terminal");
+  container.pipes[0] = std::move(terminal);
+  if (input)  // who is attached to a terminal leaves it as it is
+    attachments_.add_input(container.state.ref, std::move(input), false);
+  return {};
+}
+
+Result<> Supervisor::start_runtime(Container& container, Spawn run, const ReplyTo& to,
+                                   const CreateRequest& request) {
+  UniqueFd ends[kExecFds];
+  SHOAL_TRY(open_streams(container, run, ends));
+  run.argv.push_back(container_id(request.ref));
+  Operation op{OpKind::kCreate, SHOAL_TRY(spawn(run)), to,
+               request.ref,     request.bundle,        mono_ms() + request.timeout_ms};
+  operations_.push_back(std::move(op));
+  return {};
+}
+
 Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& request) {
   SHOAL_TRY(check_create(request));
   auto container = std::make_unique<Container>();
@@ -168,33 +227,26 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
                                 std::min(request.log_files_max, kLogFilesMax)));
   container->termination_log = request.termination_log;
   container->keep_tail = request.termination_from_log;
+  container->bundle = request.bundle;
+  container->state.enterable = ::access((request.bundle + "/" + kExecPlanName).c_str(), R_OK) == 0;
   container->record = request.log_dir + "/" + container_record_name(request.ref.attempt);
-  UniqueFd write_ends[2];
-  for (int i = 0; i < 2; ++i) {
-    int fds[2];
-    if (::pipe2(fds, O_CLOEXEC) != 0)
-      return fail_errno("make a pipe for the container's output");
-    container->pipes[i] = UniqueFd(fds[0]);
-    write_ends[i] = UniqueFd(fds[1]);
-    ::fcntl(fds[0], F_SETFL, O_NONBLOCK);
-    if (!outlet_.watch(fds[0], container->tag + static_cast<std::uint64_t>(i)))
-      return fail_errno("watch the container's output");
-  }
+  container->terminal = request.terminal;
+  container->open_stdin = request.open_stdin;
+  container->stdin_once = request.stdin_once;
   const std::string id = container_id(request.ref);
   const std::string error_file = request.bundle + "/oci.log";
   ::unlink(error_file.c_str());
   Spawn run;
-  run.argv = runtime_args(error_file);
-  run.argv.insert(run.argv.end(), {"run", "--detach", "--bundle", request.bundle, "--pid-file",
-                                   request.bundle + "/oci.pid", id});
-  run.stdout_fd = write_ends[0].get();
-  run.stderr_fd = write_ends[1].get();
   run.cgroup2_leaf = leaf_to_join(id);
   run.hide_mount = hidden_mount();
   run.error_file = error_file;
-  Operation op{OpKind::kCreate, SHOAL_TRY(spawn(run)), to,
-               request.ref,     request.bundle,        mono_ms() + request.timeout_ms};
-  operations_.push_back(std::move(op));
+  run.argv = runtime_args(error_file);
+  run.argv.insert(run.argv.end(), {"run", "--detach", "--bundle", request.bundle, "--pid-file",
+                                   request.bundle + "/oci.pid"});
+  if (auto started = start_runtime(*container, std::move(run), to, request); !started) {
+    attachments_.forget(request.ref);
+    return started;
+  }
   containers_.push_back(std::move(container));
   return {};
 }
@@ -212,6 +264,10 @@ void Supervisor::create_ended(const Operation& op, int status) {
   if (pid <= 1)
     return give_up(op, Error(Errc::kCorrupt, options_.oci_runtime + ": wrote no pid file"));
 
+  if (container->terminal)
+    if (auto taken = take_terminal(*container); !taken)
+      return give_up(op, std::move(taken).error());
+
   ContainerState& state = container->state;
   state.phase = ContainerPhase::kRunning;
   state.pid = pid;
@@ -223,14 +279,22 @@ void Supervisor::create_ended(const Operation& op, int status) {
   Reply reply;
   reply.body = encode(state);
   outlet_.reply(op.to, reply);
-  // It may have ended before we knew that it was ours.
+  if (const auto early = early_exit(pid))
+    container_ended(*container, *early);
+}
+
+// Of a process that ended before we knew that it was ours.
+std::optional<int> Supervisor::early_exit(pid_t pid) {
   for (std::size_t i = 0; i < early_exits_.size(); ++i)
     if (early_exits_[i].pid == pid) {
-      const int early = early_exits_[i].status;
+      const int status = early_exits_[i].status;
       early_exits_.erase(early_exits_.begin() + static_cast<std::ptrdiff_t>(i));
-      container_ended(*container, early);
-      break;
+      return status;
     }
+  // Waited for, and so many others ended meanwhile that its end was forgotten.
+  if (start_ticks(pid) == 0)
+    return SIGKILL;
+  return std::nullopt;
 }
 
 // Clears away what a run that was cut short left behind. Answered after that: who tries again finds
@@ -358,6 +422,69 @@ void Supervisor::exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&
                          request.timeout_ms > 0 ? mono_ms() + request.timeout_ms : 0});
 }
 
+void Supervisor::enter(const ReplyTo& to, const EnterRequest& request, UniqueFd (&fds)[kExecFds]) {
+  auto started = start_enter(request, fds);
+  if (!started)
+    return fail_reply(to, started.error());
+  started->to = to;
+  operations_.push_back(std::move(*started));
+}
+
+Result<Supervisor::Operation> Supervisor::start_enter(const EnterRequest& request,
+                                                      UniqueFd (&fds)[kExecFds]) {
+  const Container* container = SHOAL_TRY(find_running(request.ref));
+  if (!container->state.enterable)
+    return fail(Errc::kUnsupported,
+                "container " + container_id(request.ref) + " was made without an exec plan");
+  if (request.args.empty() || !fds[0] || (!request.terminal && (!fds[1] || !fds[2])))
+    return fail(Errc::kInvalid, "a command needs a name and its files");
+  if (operations_.size() >= kOperationsMax)
+    return fail(Errc::kExhausted, "too many commands at once in this pod");
+  const std::string text =
+      read_small_file(container->bundle + "/" + kExecPlanName, kExecPlanBytesMax);
+  const ExecPlan plan = SHOAL_TRY(decode<ExecPlan>(text));
+  Entering entering =
+      SHOAL_TRY(shim::enter(plan, request, container->state.pid, options_.cgroup2, fds));
+  Operation op{OpKind::kEntering, entering.helper, {}, request.ref, {}};
+  op.deadline_ms = request.timeout_ms > 0 ? mono_ms() + request.timeout_ms : 0;
+  op.report = std::move(entering.report);
+  return op;
+}
+
+void Supervisor::helper_ended(Operation op, int status) {
+  pid_t command = 0;
+  if (::read(op.report.get(), &command, sizeof(command)) != sizeof(command))
+    return exec_ended(op, status);
+  op.kind = OpKind::kEntered;
+  op.pid = command;
+  op.report.reset();
+  if (const auto early = early_exit(command))
+    return exec_ended(op, *early);
+  // Who asked may have gone meanwhile.
+  if (op.doomed)
+    end_command(op);
+  operations_.push_back(std::move(op));
+}
+
+// Until the command's pid is known it can only be marked; a helper that is stuck is given up.
+void Supervisor::end_command(Operation& op) {
+  switch (op.kind) {
+  case OpKind::kExec:
+    return kill_exec(op.pid);
+  case OpKind::kEntering:
+    if (op.doomed)
+      ::kill(op.pid, SIGKILL);
+    op.doomed = true;
+    return;
+  case OpKind::kEntered:
+    ::kill(-op.pid, SIGKILL);
+    ::kill(op.pid, SIGKILL);  // it may not lead its session yet
+    return;
+  default:
+    ::kill(-op.pid, SIGKILL);
+  }
+}
+
 void Supervisor::exec_ended(const Operation& op, int status) {
   ExecResult result;
   result.exit_code = exit_code_of(status);
@@ -367,10 +494,34 @@ void Supervisor::exec_ended(const Operation& op, int status) {
   outlet_.reply(op.to, reply);
 }
 
+void Supervisor::attach(const ReplyTo& to, const AttachRequest& request,
+                        UniqueFd (&fds)[kExecFds]) {
+  const auto container = find_running(request.ref);
+  if (!container)
+    return fail_reply(to, container.error());
+  if (auto attached = attachments_.attach(to, request, fds); !attached)
+    fail_reply(to, attached.error());
+}
+
+void Supervisor::resize(const ReplyTo& to, const ResizeRequest& request) {
+  const auto container = find_running(request.ref);
+  if (!container)
+    return fail_reply(to, container.error());
+  if (!(*container)->terminal)
+    return fail_reply(
+        to, Error(Errc::kInvalid, "container " + container_id(request.ref) + " has no terminal"));
+  const winsize size{request.rows, request.columns, 0, 0};
+  if (::ioctl((*container)->pipes[0].get(), TIOCSWINSZ, &size) != 0)
+    return fail_reply(to, Error::from_errno("set the terminal's size"));
+  outlet_.reply(to, Reply{});
+}
+
 void Supervisor::connection_closed(std::uint64_t connection) {
+  attachments_.connection_closed(connection);
   for (Operation& op : operations_)
-    if (op.kind == OpKind::kExec && op.to.connection == connection)
-      kill_exec(op.pid);
+    if (op.to.connection == connection &&
+        (op.kind == OpKind::kExec || op.kind == OpKind::kEntering || op.kind == OpKind::kEntered))
+      end_command(op);
 }
 
 // ---- children
@@ -392,14 +543,17 @@ void Supervisor::child_ended(pid_t pid, int status) {
   for (std::size_t i = 0; i < operations_.size(); ++i) {
     if (operations_[i].pid != pid)
       continue;
-    const Operation op = std::move(operations_[i]);
+    Operation op = std::move(operations_[i]);
     operations_.erase(operations_.begin() + static_cast<std::ptrdiff_t>(i));
     switch (op.kind) {
     case OpKind::kCreate:
       return create_ended(op, status);
     case OpKind::kRemove:
       return remove_ended(op, status);
+    case OpKind::kEntering:
+      return helper_ended(std::move(op), status);
     case OpKind::kExec:
+    case OpKind::kEntered:
       return exec_ended(op, status);
     case OpKind::kCleanup:
       return cleanup_ended(op);
@@ -408,10 +562,11 @@ void Supervisor::child_ended(pid_t pid, int status) {
   for (const auto& container : containers_)
     if (container->state.phase == ContainerPhase::kRunning && container->state.pid == pid)
       return container_ended(*container, status);
-  // An orphan, or a container's first process whose creation has not been reported yet.
-  const bool creating = std::any_of(operations_.begin(), operations_.end(),
-                                    [](const Operation& op) { return op.kind == OpKind::kCreate; });
-  if (!creating)
+  // An orphan, or a container's first process or a command that has not been reported yet.
+  const bool coming = std::any_of(operations_.begin(), operations_.end(), [](const Operation& op) {
+    return op.kind == OpKind::kCreate || op.kind == OpKind::kEntering;
+  });
+  if (!coming)
     return early_exits_.clear();
   if (early_exits_.size() >= kEarlyExitsMax)
     early_exits_.erase(early_exits_.begin());
@@ -433,9 +588,11 @@ void Supervisor::container_ended(Container& container, int status) {
   std::string().swap(container.tail);
   container.log.reset();
   container.kill_at_ms = 0;
+  container.look_at_ms = 0;
   save_state(container);
   write_record();
   outlet_.publish(state);
+  attachments_.container_ended(state.ref, state.exit_code);
 }
 
 std::string Supervisor::last_words(const Container& container) {
@@ -485,6 +642,7 @@ bool Supervisor::read_output(Container& container, Stream stream, bool to_the_en
       continue;
     if (n > 0) {
       container.log->write(stream, {g_output, static_cast<std::size_t>(n)}, wall_ns());
+      attachments_.write(container.state.ref, stream, {g_output, static_cast<std::size_t>(n)});
       if (container.keep_tail)
         keep_end(container.tail, {g_output, static_cast<std::size_t>(n)});
       taken += static_cast<std::size_t>(n);
@@ -493,6 +651,11 @@ bool Supervisor::read_output(Container& container, Stream stream, bool to_the_en
       if (taken < kDrainBytesMax)
         continue;
     } else if (n < 0 && errno == EAGAIN && !to_the_end) {
+      return true;
+    } else if (n < 0 && errno == EIO && container.terminal && !to_the_end) {
+      // No process has it open at the moment; one may again.
+      outlet_.unwatch(pipe.get());
+      container.look_at_ms = mono_ms() + kTerminalLookMs;
       return true;
     }
     container.log->finish(stream, wall_ns());
@@ -504,6 +667,7 @@ bool Supervisor::read_output(Container& container, Stream stream, bool to_the_en
 // ---- the rest
 
 void Supervisor::forget(const ContainerRef& ref) {
+  attachments_.forget(ref);
   std::erase_if(containers_, [&](const auto& container) { return container->state.ref == ref; });
   write_record();
 }
@@ -575,8 +739,9 @@ void Supervisor::check_shutdown() {
 int Supervisor::wait_ms() const {
   std::int64_t next = INT64_MAX;
   for (const auto& container : containers_)
-    if (container->kill_at_ms > 0)
-      next = std::min(next, container->kill_at_ms);
+    for (const std::int64_t at : {container->kill_at_ms, container->look_at_ms})
+      if (at > 0)
+        next = std::min(next, at);
   for (const Operation& op : operations_)
     if (op.deadline_ms > 0)
       next = std::min(next, op.deadline_ms);
@@ -590,6 +755,11 @@ int Supervisor::wait_ms() const {
 void Supervisor::on_time() {
   const std::int64_t now = mono_ms();
   for (const auto& container : containers_)
+    if (container->look_at_ms > 0 && now >= container->look_at_ms) {
+      container->look_at_ms = 0;
+      (void)outlet_.watch(container->pipes[0].get(), container->tag);
+    }
+  for (const auto& container : containers_)
     if (container->kill_at_ms > 0 && now >= container->kill_at_ms &&
         container->state.phase == ContainerPhase::kRunning) {
       ::kill(container->state.pid, SIGKILL);  // its pid namespace dies with it
@@ -597,10 +767,10 @@ void Supervisor::on_time() {
     }
   for (Operation& op : operations_)
     if (op.deadline_ms > 0 && now >= op.deadline_ms) {
-      if (op.kind == OpKind::kExec && !op.timed_out)
-        kill_exec(op.pid);
-      else
+      if (op.kind == OpKind::kExec && op.timed_out)
         ::kill(-op.pid, SIGKILL);
+      else
+        end_command(op);
       op.timed_out = true;
       op.deadline_ms = now + 1000;
     }

@@ -10,9 +10,13 @@
 
 #include "netplane/base/result.h"
 #include "netplane/base/unique_fd.h"
+#include "runtime/shim/attachments.h"
+#include "runtime/shim/console.h"
 #include "runtime/shim/log_writer.h"
 #include "runtime/shim/options.h"
+#include "runtime/shim/outlet.h"
 #include "runtime/shim/protocol.h"
+#include "runtime/shim/spawn.h"
 
 #include <cstdint>
 #include <memory>
@@ -31,20 +35,8 @@ inline constexpr std::int64_t kCleanupMs = 10'000;  // for the OCI runtime, afte
 // Containers that are still there so long after SIGTERM are killed: less than what a service
 // manager waits for at the end of a boot (systemd: 90 s), and what Docker gives by default.
 inline constexpr std::int64_t kTerminateGraceMs = 10'000;
-
-struct ReplyTo {
-  std::uint64_t connection = 0;
-  std::uint32_t seq = 0;
-};
-
-// Where answers and events go, and who watches the containers' pipes. Implemented by the server.
-class Outlet {
-public:
-  virtual ~Outlet() = default;
-  virtual void reply(const ReplyTo& to, const Reply& reply) = 0;
-  virtual void publish(const ContainerState& state) = 0;
-  virtual bool watch(int fd, std::uint64_t tag) = 0;  // readable: on_output(tag)
-};
+// A terminal that no process has open is looked at again so often.
+inline constexpr std::int64_t kTerminalLookMs = 500;
 
 class Supervisor {
 public:
@@ -57,11 +49,15 @@ public:
   void stop(const ReplyTo& to, const StopRequest& request);
   void remove(const ReplyTo& to, const ContainerRef& ref);
   void exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]);
+  void enter(const ReplyTo& to, const EnterRequest& request, UniqueFd (&fds)[kExecFds]);
+  void attach(const ReplyTo& to, const AttachRequest& request, UniqueFd (&fds)[kExecFds]);
+  void resize(const ReplyTo& to, const ResizeRequest& request);
   void shutdown(const ReplyTo& to);
   // The host goes down: containers are asked to end, then killed, and then so does the program.
   void terminate();
   void connection_closed(std::uint64_t connection);
 
+  Attachments& attachments() { return attachments_; }
   void on_output(std::uint64_t tag);
   void reap();  // after SIGCHLD
   // Milliseconds until the next deadline; -1: none.
@@ -70,7 +66,7 @@ public:
   bool finished() const { return finished_; }  // nothing is left to do: end the program
 
 private:
-  enum class OpKind : std::uint8_t { kCreate, kRemove, kExec, kCleanup };
+  enum class OpKind : std::uint8_t { kCreate, kRemove, kExec, kEntering, kEntered, kCleanup };
   struct Operation {
     OpKind kind;
     pid_t pid;
@@ -79,14 +75,22 @@ private:
     std::string bundle;
     std::int64_t deadline_ms = 0;  // 0: none
     bool timed_out = false;
+    bool doomed = false;           // of kEntering: its command is to be killed
     std::optional<Error> failure;  // of the creation that a kCleanup clears away after
+    UniqueFd report;               // of kEntering: the command's pid, when the helper has ended
   };
   struct Container {
     ContainerState state;
     std::optional<LogWriter> log;
-    std::string record;  // path of its record, see protocol.h
-    UniqueFd pipes[2];
+    std::string bundle;
+    std::string record;     // path of its record, see protocol.h
+    UniqueFd pipes[2];      // with a terminal, that and none
     std::uint64_t tag = 0;  // of stdout; stderr has the next one
+    bool terminal = false;
+    bool open_stdin = false;
+    bool stdin_once = false;
+    Console console;              // until its terminal is there
+    std::int64_t look_at_ms = 0;  // when a terminal that nobody has open is read from again
     std::int64_t kill_at_ms = 0;
     std::string termination_log;
     bool keep_tail = false;
@@ -100,6 +104,10 @@ private:
   Container* find(const ContainerRef& ref);
   Result<Container*> find_running(const ContainerRef& ref);
   Result<> check_create(const CreateRequest& request);
+  Result<> open_streams(Container& container, Spawn& run, UniqueFd (&ends)[kExecFds]);
+  Result<> take_terminal(Container& container);
+  Result<> start_runtime(Container& container, Spawn run, const ReplyTo& to,
+                         const CreateRequest& request);
   Result<> start_create(const ReplyTo& to, const CreateRequest& request);
   void fail_reply(const ReplyTo& to, const Error& error);
   std::vector<std::string> runtime_args(const std::string& error_file) const;
@@ -107,10 +115,14 @@ private:
   std::string leaf_to_join(const std::string& id) const;
   void child_ended(pid_t pid, int status);
   void create_ended(const Operation& op, int status);
+  std::optional<int> early_exit(pid_t pid);
   void give_up(const Operation& op, Error error);
   void cleanup_ended(const Operation& op);
   void remove_ended(const Operation& op, int status);
+  Result<Operation> start_enter(const EnterRequest& request, UniqueFd (&fds)[kExecFds]);
+  void helper_ended(Operation op, int status);
   void exec_ended(const Operation& op, int status);
+  static void end_command(Operation& op);
   void container_ended(Container& container, int status);
   bool read_output(Container& container, Stream stream, bool to_the_end);
   static std::string last_words(const Container& container);
@@ -122,6 +134,7 @@ private:
 
   const Options& options_;
   Outlet& outlet_;
+  Attachments attachments_;
   std::vector<std::unique_ptr<Container>> containers_;
   std::vector<Operation> operations_;
   std::vector<EarlyExit> early_exits_;

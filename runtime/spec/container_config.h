@@ -19,10 +19,19 @@
 
 namespace shoal::runtime {
 
+// Whether mounts that are made below a bind mount later are seen on the other side.
+enum class Propagation : std::uint8_t {
+  kNone,
+  kFromHost,  // of the host's in the container
+  kBoth,
+};
+
 struct BindMount {
   std::string source;       // on the host
   std::string destination;  // in the container
   bool read_only = false;
+  bool recursive_read_only = false;  // with read_only: what is mounted below it too
+  Propagation propagation = Propagation::kNone;
   bool operator==(const BindMount&) const = default;
 };
 
@@ -61,8 +70,10 @@ struct ContainerConfig {
   std::vector<std::string> args;
   std::vector<std::string> env;  // "K=V"
   std::string cwd = "/";
+  bool terminal = false;  // the OCI runtime makes it, and sends it over --console-socket
   ProcessUser user;
-  std::vector<BindMount> mounts;  // /etc/hosts, /etc/resolv.conf, /etc/hostname, volumes
+  // /etc/hosts, /etc/resolv.conf, /etc/hostname, volumes; in the order of mounting.
+  std::vector<BindMount> mounts;
   std::vector<std::string> capabilities_add;  // "NET_ADMIN" or "CAP_NET_ADMIN"; "ALL"
   std::vector<std::string> capabilities_drop;
   std::uint64_t capability_bound = ~0ULL;  // those that "ALL" means; bit by number, CAP_CHOWN first

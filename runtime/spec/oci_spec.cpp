@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "netplane/base/strings.h"
+#include "runtime/spec/capabilities.h"
 #include "runtime/spec/container_config.h"
 #include "runtime/spec/json_writer.h"
 #include "runtime/spec/seccomp.h"
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <unordered_map>
 
 namespace shoal::runtime {
 namespace {
@@ -15,55 +17,6 @@ constexpr std::int64_t kCpuPeriodUs = 100'000;
 constexpr std::int64_t kCpuQuotaUsMin = 1'000;
 constexpr std::int64_t kCpuSharesMin = 2;
 constexpr std::int64_t kCpuSharesMax = 262'144;
-
-// In the kernel's order (capabilities(7)); the names the default set holds are marked.
-struct Capability {
-  std::string_view name;
-  bool by_default = false;
-};
-constexpr std::array kCapabilities = std::to_array<Capability>({
-    {"CHOWN", true},
-    {"DAC_OVERRIDE", true},
-    {"DAC_READ_SEARCH"},
-    {"FOWNER", true},
-    {"FSETID", true},
-    {"KILL", true},
-    {"SETGID", true},
-    {"SETUID", true},
-    {"SETPCAP", true},
-    {"LINUX_IMMUTABLE"},
-    {"NET_BIND_SERVICE", true},
-    {"NET_BROADCAST"},
-    {"NET_ADMIN"},
-    {"NET_RAW", true},
-    {"IPC_LOCK"},
-    {"IPC_OWNER"},
-    {"SYS_MODULE"},
-    {"SYS_RAWIO"},
-    {"SYS_CHROOT", true},
-    {"SYS_PTRACE"},
-    {"SYS_PACCT"},
-    {"SYS_ADMIN"},
-    {"SYS_BOOT"},
-    {"SYS_NICE"},
-    {"SYS_RESOURCE"},
-    {"SYS_TIME"},
-    {"SYS_TTY_CONFIG"},
-    {"MKNOD", true},
-    {"LEASE"},
-    {"AUDIT_WRITE", true},
-    {"AUDIT_CONTROL"},
-    {"SETFCAP", true},
-    {"MAC_OVERRIDE"},
-    {"MAC_ADMIN"},
-    {"SYSLOG"},
-    {"WAKE_ALARM"},
-    {"BLOCK_SUSPEND"},
-    {"AUDIT_READ"},
-    {"PERFMON"},
-    {"BPF"},
-    {"CHECKPOINT_RESTORE"},
-});
 
 // What shows or changes the host rather than the container.
 constexpr std::array kMaskedPaths = std::to_array<std::string_view>(
@@ -90,60 +43,6 @@ constexpr std::array kDevices = std::to_array<Device>({
     {'c', 5, 2, "rwm"},     // ptmx
     {'c', 136, -1, "rwm"},  // pts/*
 });
-
-#if defined(__x86_64__)
-constexpr std::array kArchitectures =
-    std::to_array<std::string_view>({"SCMP_ARCH_X86_64", "SCMP_ARCH_X86"});
-#elif defined(__aarch64__)
-constexpr std::array kArchitectures =
-    std::to_array<std::string_view>({"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"});
-#else
-#error "name this architecture and its compatible one for seccomp"
-#endif
-
-std::string_view without_cap(std::string_view name) {
-  return name.starts_with("CAP_") ? name.substr(4) : name;
-}
-
-Result<std::array<bool, kCapabilities.size()>>
-named_capabilities(const std::vector<std::string>& names, std::string_view field) {
-  std::array<bool, kCapabilities.size()> set{};
-  for (const std::string& name : names) {
-    bool known = name == "ALL";
-    for (std::size_t i = 0; i < kCapabilities.size(); ++i)
-      if (name == "ALL" || kCapabilities[i].name == without_cap(name))
-        set[i] = known = true;
-    if (!known)
-      return fail(Errc::kInvalid,
-                  fmt::format("{}: unknown capability '{}'", field, printable(name)));
-  }
-  return set;
-}
-
-// As Kubernetes has it: what is added by name stays, even when ALL is dropped.
-Result<std::vector<std::string>> effective_capabilities(const ContainerConfig& config) {
-  const auto bound = [&](std::size_t i) { return (config.capability_bound >> i & 1) != 0; };
-  if (config.privileged) {
-    std::vector<std::string> all;
-    for (std::size_t i = 0; i < kCapabilities.size(); ++i)
-      if (bound(i))
-        all.push_back(fmt::format("CAP_{}", kCapabilities[i].name));
-    return all;
-  }
-  const auto add = SHOAL_TRY(named_capabilities(config.capabilities_add, "capabilities.add"));
-  const auto drop = SHOAL_TRY(named_capabilities(config.capabilities_drop, "capabilities.drop"));
-  const bool drop_all =
-      std::ranges::find(config.capabilities_drop, "ALL") != config.capabilities_drop.end();
-  const bool add_all =
-      std::ranges::find(config.capabilities_add, "ALL") != config.capabilities_add.end();
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < kCapabilities.size(); ++i)
-    if (add_all && !bound(i))
-      continue;
-    else if (drop_all ? add[i] : (kCapabilities[i].by_default || add[i]) && !drop[i])
-      names.push_back(fmt::format("CAP_{}", kCapabilities[i].name));
-  return names;
-}
 
 bool has_nul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
 
@@ -183,9 +82,9 @@ Result<> check(const ContainerConfig& config) {
 }
 
 void write_process(JsonWriter& json, const ContainerConfig& config,
-                   const std::vector<std::string>& capabilities) {
+                   const std::vector<std::string>& capabilities, bool terminal) {
   json.begin_object();
-  json.member("terminal", false);
+  json.member("terminal", terminal);
   json.key("user").begin_object().member("uid", config.user.uid).member("gid", config.user.gid);
   json.key("additionalGids").begin_array();
   for (const std::uint32_t gid : config.user.additional_gids)
@@ -213,6 +112,26 @@ void write_mount(JsonWriter& json, std::string_view destination, std::string_vie
   json.member("source", source).member("options", options).end_object();
 }
 
+std::vector<std::string> bind_options(const BindMount& mount) {
+  std::vector<std::string> options{"rbind"};
+  options.emplace_back(mount.propagation == Propagation::kNone       ? "rprivate"
+                       : mount.propagation == Propagation::kFromHost ? "rslave"
+                                                                     : "rshared");
+  options.emplace_back(mount.read_only ? "ro" : "rw");
+  if (mount.read_only && mount.recursive_read_only)
+    options.emplace_back("rro");
+  return options;
+}
+
+// What the mounts of the host become in the container's namespace before any is bound: the OCI
+// runtime would cut them all off from the host.
+std::string_view rootfs_propagation(const ContainerConfig& config) {
+  Propagation most = Propagation::kNone;
+  for (const BindMount& mount : config.mounts)
+    most = std::max(most, mount.propagation);
+  return most == Propagation::kNone ? "" : most == Propagation::kFromHost ? "rslave" : "rshared";
+}
+
 void write_mounts(JsonWriter& json, const ContainerConfig& config) {
   json.key("mounts").begin_array();
   write_mount(json, "/proc", "proc", "proc", {"nosuid", "noexec", "nodev"});
@@ -228,8 +147,7 @@ void write_mounts(JsonWriter& json, const ContainerConfig& config) {
     write_mount(json, "/sys/fs/cgroup", "cgroup", "cgroup",
                 {"nosuid", "noexec", "nodev", "relatime", access});
   for (const BindMount& mount : config.mounts)
-    write_mount(json, mount.destination, "bind", mount.source,
-                {"rbind", "rprivate", mount.read_only ? "ro" : "rw"});
+    write_mount(json, mount.destination, "bind", mount.source, bind_options(mount));
   json.end_array();
 }
 
@@ -298,6 +216,8 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
     json.begin_object().member("type", "cgroup").end_object();
   json.end_array();
   json.member("cgroupsPath", config.cgroups_path);
+  if (const std::string_view propagation = rootfs_propagation(config); !propagation.empty())
+    json.member("rootfsPropagation", propagation);
   write_resources(json, config);
   if (config.privileged) {
     write_device_nodes(json, config.devices);
@@ -307,11 +227,7 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
   if (config.seccomp && !config.seccomp_profile.empty()) {
     json.key("seccomp").raw(config.seccomp_profile);
   } else if (config.seccomp) {
-    json.key("seccomp").begin_object();
-    json.member("defaultAction", "SCMP_ACT_ERRNO").member("defaultErrnoRet", 1);
-    write_texts(json, "architectures", kArchitectures);
-    json.key("syscalls").raw(default_seccomp_rules());
-    json.end_object();
+    json.key("seccomp").raw(default_seccomp_profile());
   }
   write_texts(json, "maskedPaths", kMaskedPaths);
   write_texts(json, "readonlyPaths", kReadonlyPaths);
@@ -322,12 +238,12 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
 
 Result<std::string> oci_spec(const ContainerConfig& config) {
   SHOAL_TRY(check(config));
-  const auto capabilities = SHOAL_TRY(effective_capabilities(config));
+  const auto capabilities = capability_names(SHOAL_TRY(effective_capabilities(config)));
   JsonWriter json;
   json.begin_object();
   json.member("ociVersion", "1.0.2");
   json.key("process");
-  write_process(json, config, capabilities);
+  write_process(json, config, capabilities, config.terminal);
   json.key("root").begin_object();
   json.member("path", config.rootfs).member("readonly", config.rootfs_read_only);
   json.end_object();
@@ -340,7 +256,7 @@ Result<std::string> oci_spec(const ContainerConfig& config) {
 Result<std::string> oci_process(const ContainerConfig& config) {
   SHOAL_TRY(check(config));
   JsonWriter json;
-  write_process(json, config, SHOAL_TRY(effective_capabilities(config)));
+  write_process(json, config, capability_names(SHOAL_TRY(effective_capabilities(config))), false);
   return json.text();
 }
 
@@ -360,14 +276,13 @@ Result<std::vector<std::string>> process_args(const std::vector<std::string>& en
 std::vector<std::string> merge_env(const std::vector<std::string>& image,
                                    const std::vector<std::string>& container) {
   std::vector<std::string> merged;
-  const auto name_of = [](std::string_view entry) { return entry.substr(0, entry.find('=')); };
+  std::unordered_map<std::string, std::size_t> by_name;
   const auto put = [&](const std::string& entry) {
-    for (std::string& old : merged)
-      if (name_of(old) == name_of(entry)) {
-        old = entry;
-        return;
-      }
-    merged.push_back(entry);
+    const auto [at, fresh] = by_name.try_emplace(entry.substr(0, entry.find('=')), merged.size());
+    if (fresh)
+      merged.push_back(entry);
+    else
+      merged[at->second] = entry;
   };
   put("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   for (const std::string& entry : image)

@@ -7,10 +7,12 @@
 // file with the next number.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace shoal::runtime {
 
 std::string_view default_seccomp_rules();  // JSON
+std::string default_seccomp_profile();     // the OCI `seccomp` object with them
 
 }  // namespace shoal::runtime

@@ -21,7 +21,8 @@ ContainerState some_state(std::uint32_t attempt) {
           true,
           3,
           0xfeed,
-          "last words"};
+          "last words",
+          true};
 }
 
 template <class T>
@@ -35,10 +36,29 @@ TEST(ShimProtocol, RoundTrips) {
   expect_round_trip(ContainerRef{"web", 7});
   expect_round_trip(some_state(2));
   expect_round_trip(PodState{12, 34, {some_state(0), some_state(1)}, 0xfeed});
-  expect_round_trip(CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true});
+  expect_round_trip(
+      CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true});
+  expect_round_trip(AttachRequest{{"web", 1}, true, false, true});
+  expect_round_trip(ResizeRequest{{"web", 1}, 24, 65535});
   expect_round_trip(SignalRequest{{"web", 1}, 15});
   expect_round_trip(StopRequest{{"web", 1}, 3, 1000});
   expect_round_trip(ExecRequest{{"web", 1}, R"({"args":["sh"]})", 20});
+  expect_round_trip(EnterRequest{{"web", 1}, {"sh", "-c", ""}, 20, true, 24, 80});
+  expect_round_trip(EnterRequest{{"web", 1}, {}, 0});
+  expect_round_trip(ExecPlan{.uid = 101,
+                             .gid = 102,
+                             .groups = {200, 7},
+                             .cwd = "/",
+                             .env = std::string("A=1\0B=\0", 7),
+                             .capabilities = 0x1fffffffffU,
+                             .no_new_privileges = false,
+                             .oom_score_adj = -998,
+                             .has_oom_score_adj = true,
+                             .nofile = 4096,
+                             .cgroups = {"/a", "/b"},
+                             .cgroup2 = "/c",
+                             .seccomp = std::string("\0\1\2\3\4\5\6\7", 8),
+                             .seccomp_flags = 2});
   expect_round_trip(ExecResult{-1, true});
   expect_round_trip(Reply{false, Errc::kNotFound, "no such container", std::string("\0\xff", 2)});
 }
@@ -61,13 +81,20 @@ TEST(ShimProtocol, ANewerPeersFieldsAreIgnored) {
 // A shim that was started before its agent was upgraded.
 TEST(ShimProtocol, AnOlderPeersMessageEndsEarlier) {
   const std::string state = encode(some_state(1));
-  const std::size_t message = 4 + some_state(1).message.size();
+  const std::size_t message = 4 + some_state(1).message.size() + 1;
   const auto decoded = decode<ContainerState>(std::string_view(state).substr(
       0, state.size() - message - sizeof(ContainerState::sandbox_id)));
   ASSERT_TRUE(decoded);
   EXPECT_EQ(decoded->message, "");
   EXPECT_EQ(decoded->sandbox_id, 0U);
   EXPECT_EQ(decoded->log_errors, 3U);
+  // An agent that knew of no streams but the output.
+  CreateRequest open{{"a", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true};
+  const std::string create = encode(open);
+  const auto closed = decode<CreateRequest>(std::string_view(create).substr(0, create.size() - 3));
+  ASSERT_TRUE(closed);
+  open.open_stdin = open.stdin_once = open.terminal = false;
+  EXPECT_EQ(*closed, open);
 }
 
 TEST(ShimProtocol, RefusesWhatIsTorn) {
@@ -106,9 +133,14 @@ TEST(ShimProtocol, MutatedBytesNeverHarm) {
   SCOPED_TRACE(::testing::Message() << "seed " << seed);
   SeededRandom random(seed);
   const std::vector<std::string> seeds = {
-      encode_message(MessageType::kState, 1, {}), encode(some_state(1)),
-      encode(PodState{1, 2, {some_state(0)}}),    encode(CreateRequest{{"web", 1}, "/b", "/l"}),
-      encode(ExecRequest{{"web", 1}, "{}", 0}),   encode(Reply{true, Errc::kIo, "m", "b"})};
+      encode_message(MessageType::kState, 1, {}),
+      encode(some_state(1)),
+      encode(PodState{1, 2, {some_state(0)}}),
+      encode(CreateRequest{{"web", 1}, "/b", "/l"}),
+      encode(ExecRequest{{"web", 1}, "{}", 0}),
+      encode(Reply{true, Errc::kIo, "m", "b"}),
+      encode(EnterRequest{{"web", 1}, {"sh", "-c"}, 1, true}),
+      encode(ExecPlan{.groups = {1, 2}, .cwd = "/", .env = "A=", .cgroups = {"/a"}})};
   for (int round = 0; round < 20'000; ++round) {
     std::string bytes = seeds[random.below(seeds.size())];
     for (std::uint64_t left = random.below(4) + 1; left > 0 && !bytes.empty(); --left) {
@@ -132,6 +164,8 @@ TEST(ShimProtocol, MutatedBytesNeverHarm) {
     decode_and_compare<SignalRequest>(bytes);
     decode_and_compare<StopRequest>(bytes);
     decode_and_compare<ExecRequest>(bytes);
+    decode_and_compare<EnterRequest>(bytes);
+    decode_and_compare<ExecPlan>(bytes);
     decode_and_compare<ExecResult>(bytes);
     decode_and_compare<Reply>(bytes);
     (void)decode_container_record(bytes);

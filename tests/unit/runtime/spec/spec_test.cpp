@@ -70,7 +70,10 @@ TEST(OciSpec, EverythingIsGolden) {
   config.env = {"A=1", "B=x y"};
   config.cwd = "/srv";
   config.user = {101, 102, {200, 201}};
-  config.mounts = {{"/run/etc/hosts", "/etc/hosts", false}, {"/data/v", "/v", true}};
+  config.mounts = {{"/run/etc/hosts", "/etc/hosts", false},
+                   {"/data/v", "/v", true},
+                   {"/data/r", "/r", true, true},
+                   {"/data/s", "/s", false, false, Propagation::kFromHost}};
   config.capabilities_add = {"NET_ADMIN"};
   config.capabilities_drop = {"CAP_MKNOD"};
   config.no_new_privileges = false;
@@ -80,6 +83,13 @@ TEST(OciSpec, EverythingIsGolden) {
   config.cgroup_v2 = false;
   config.resources = {64 << 20, 250, 100, 64};
   expect_golden("everything.json", readable(*oci_spec(config)));
+}
+
+TEST(OciSpec, ATerminalIsTheContainersAndNoFurtherProcesss) {
+  ContainerConfig config = minimal();
+  config.terminal = true;
+  EXPECT_NE(oci_spec(config)->find("\"terminal\":true"), std::string::npos);
+  EXPECT_NE(oci_process(config)->find("\"terminal\":false"), std::string::npos);
 }
 
 TEST(OciSpec, SameValueSameBytes) { EXPECT_EQ(*oci_spec(minimal()), *oci_spec(minimal())); }
