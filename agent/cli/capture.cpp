@@ -6,6 +6,7 @@
 #include "agent/cli/selection.h"
 #include "agent/stream/frames.h"
 #include "netplane/base/fs.h"
+#include "netplane/base/strings.h"
 
 #include <array>
 #include <boost/json.hpp>

@@ -64,7 +64,4 @@ private:
   std::filesystem::path socket_;
 };
 
-// For a path segment or a query value: all but unreserved characters as %XX.
-std::string percent_encode(std::string_view text);
-
 }  // namespace shoal::cli

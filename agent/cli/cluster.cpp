@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shoal's own side: membership, this host's state, the data plane's view of services, images.
+// Shoal's own side: membership, this host's state, the data plane's view of services.
 #include "agent/cli/answer.h"
 #include "agent/cli/commands.h"
 #include "agent/cli/manifest.h"
 #include "agent/cli/output.h"
 #include "agent/cli/selection.h"
 #include "netplane/base/strings.h"
-#include "netplane/base/unique_fd.h"
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/json.hpp>
-#include <cerrno>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <functional>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace shoal::cli {
 namespace {
@@ -154,24 +149,6 @@ std::vector<std::pair<std::string, std::string>> network_lines(const json::objec
   return lines;
 }
 
-TextTable image_table(const json::array& images) {
-  TextTable table({"IMAGE", "DIGEST", "PLATFORM", "LAYERS", "SIZE"});
-  for (const json::value& item : images) {
-    const json::object& image = object_of(item);
-    constexpr std::size_t kShortDigest = 7 + 12;
-    const std::string digest = text_at(image, "digest").substr(0, kShortDigest);
-    const std::string platform =
-        fmt::format("{}/{}", text_at(image, "os"), text_at(image, "architecture"));
-    const std::string size = human_bytes(number_at(image, "sizeBytes"));
-    const json::array& refs = list_at(image, "refs");
-    if (refs.empty())
-      table.add({"<none>", digest, platform, text_at(image, "layers"), size});
-    for (const json::value& ref : refs)
-      table.add({cell(ref), digest, platform, text_at(image, "layers"), size});
-  }
-  return table;
-}
-
 }  // namespace
 
 Exit run_init(const Context& context, bool as_json) {
@@ -296,90 +273,18 @@ Exit run_service_show(const Context& context, const std::string& ns, const std::
   }
   context.streams.out(fmt::format("Service {}/{}, as the data plane of this host has it\n",
                                   text_at(answer, "namespace"), text_at(answer, "name")));
+  for (const json::value& item : list_at(answer, "drains")) {
+    const json::object& drain = object_of(item);
+    const std::uint64_t left_s = number_at(drain, "closesInSeconds");
+    const std::uint64_t closed = number_at(drain, "closed");
+    context.streams.out(fmt::format(
+        "drain: {} {}\n", text_at(drain, "group"),
+        left_s > 0 ? fmt::format("closes in {} s", left_s)
+                   : fmt::format("closed {} connection{}", closed, closed == 1 ? "" : "s")));
+  }
   for (const json::value& port : list_at(answer, "ports"))
     show_port(context, object_of(port));
   return 0;
-}
-
-Exit run_image_load(const Context& context, const std::string& path, const std::string& name,
-                    bool as_json) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd)
-    return fail_errno(fmt::format("open {}", path));
-  struct stat st{};
-  if (::fstat(fd.get(), &st) != 0)
-    return fail_errno(fmt::format("stat {}", path));
-  if (!S_ISREG(st.st_mode))
-    return fail(Errc::kInvalid,
-                fmt::format("{} is not a file: give an OCI or docker archive (for a layout folder: "
-                            "`skopeo copy oci:FOLDER oci-archive:FILE`)",
-                            path));
-  const auto total = static_cast<std::uint64_t>(st.st_size);
-  const bool progress = !as_json && ::isatty(STDERR_FILENO) == 1;
-  std::uint64_t shown = UINT64_MAX;
-  const auto on_progress = [&](std::uint64_t sent) {
-    const std::uint64_t now = total == 0 ? 100 : sent * 100 / total;
-    if (progress && now != std::exchange(shown, now))
-      context.streams.err(
-          fmt::format("\rsending {} of {} ({}%) ", human_bytes(sent), human_bytes(total), now));
-  };
-  auto response = context.client.upload({.method = "POST",
-                                         .target = "/shoal/v1/images" + query({{"name", name}}),
-                                         .content_type = "application/x-tar"},
-                                        fd.get(), total, on_progress);
-  if (progress)
-    context.streams.err("\n");
-  const Response answer = SHOAL_TRY_WRAP(std::move(response), path);
-  const json::value value = SHOAL_TRY_WRAP(parse_body(answer), path);
-  if (as_json) {
-    print_json(context, object_of(value));
-    return 0;
-  }
-  for (const json::value& image : list_at(object_of(value), "images"))
-    for (const json::value& ref : list_at(object_of(image), "refs"))
-      context.streams.out(fmt::format("loaded {}\n", cell(ref)));
-  return 0;
-}
-
-Exit run_image_list(const Context& context, bool as_json) {
-  const json::object answer = SHOAL_TRY(ask(context, {.target = "/shoal/v1/images"}));
-  if (as_json) {
-    print_json(context, answer);
-    return 0;
-  }
-  const TextTable table = image_table(list_at(answer, "images"));
-  if (table.empty())
-    context.streams.err("no images on this host; load one with `shoal image load ARCHIVE`\n");
-  else
-    context.streams.out(table.str());
-  return 0;
-}
-
-Exit run_image_remove(const Context& context, const std::vector<std::string>& references,
-                      bool as_json) {
-  int code = 0;
-  for (const std::string& reference : references) {
-    const auto answer = ask(
-        context, {.method = "DELETE", .target = "/shoal/v1/images/" + percent_encode(reference)});
-    if (!answer) {
-      context.streams.err(fmt::format("shoal: {}\n", answer.error().message()));
-      code = code == 0 ? exit_code_of(answer.error()) : code;
-      continue;
-    }
-    if (as_json) {
-      print_json(context, *answer);
-      continue;
-    }
-    for (const json::value& ref : list_at(*answer, "untagged"))
-      context.streams.out(fmt::format("untagged {}\n", cell(ref)));
-    const json::value* deleted = answer->if_contains("deleted");
-    if (deleted && deleted->is_bool() && deleted->get_bool())
-      context.streams.out(
-          fmt::format("deleted, {} freed\n", human_bytes(number_at(*answer, "freedBytes"))));
-    else
-      context.streams.out("kept: a container or another reference still needs it\n");
-  }
-  return code;
 }
 
 Result<std::uint64_t> parse_duration(std::string_view text) {

@@ -3,7 +3,7 @@
 // streams. What it returns is the exit code; an Error is printed by main as one line.
 //
 // Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 shoald is not reachable; 4 what was
-// named does not exist; `exec` gives the command's own.
+// named does not exist; `exec` and `attach` give the command's own.
 #pragma once
 
 #include "agent/cli/client.h"
@@ -29,8 +29,9 @@ int exit_code_of(const Error& error);
 class Streams {
 public:
   virtual ~Streams() = default;
-  virtual void out(std::string_view text) = 0;  // results
-  virtual void err(std::string_view text) = 0;  // progress, warnings, complaints
+  virtual void out(std::string_view text) = 0;   // results
+  virtual void err(std::string_view text) = 0;   // progress, warnings, complaints
+  virtual bool closed() const { return false; }  // nobody takes results any more
 };
 
 struct Context {
@@ -101,8 +102,27 @@ struct ExecOptions {
   std::vector<std::string> command;
   bool stdin_open = false;
   bool tty = false;
+  int input = 0;  // what is read with stdin_open
 };
 Exit run_exec(const Context& context, const ExecOptions& options);
+
+struct AttachOptions {
+  std::string pod;
+  std::string ns = "default";
+  std::string container;
+  bool stdin_open = false;
+  bool tty = false;
+};
+// Gives the container's exit code when that ends.
+Exit run_attach(const Context& context, const AttachOptions& options);
+
+struct CopyOptions {
+  std::string source;  // PATH, POD:PATH or NAMESPACE/POD:PATH; one of the two is in a pod
+  std::string target;
+  std::string ns = "default";
+  std::string container;
+};
+Exit run_copy(const Context& context, const CopyOptions& options);
 
 struct CaptureOptions {
   std::string pod;
@@ -157,6 +177,22 @@ Exit run_trace(const Context& context, const TraceOptions& options);
 Exit run_service_list(const Context& context, bool json);
 Exit run_service_show(const Context& context, const std::string& ns, const std::string& name,
                       bool json);
+// ---- images of this host
+struct ImageOptions {
+  std::string name;
+  std::string destination;  // of a push; empty: the name
+  std::string credentials;  // a file with user:password or a docker config; "-": standard input
+};
+Exit run_image_pull(const Context& context, const ImageOptions& options, bool json);
+Exit run_image_push(const Context& context, const ImageOptions& options, bool json);
+struct BuildOptions {
+  std::string name;
+  std::string folder = ".";
+  std::string file;                    // empty: Containerfile or Dockerfile in the folder
+  std::vector<std::string> arguments;  // "NAME=VALUE"
+  std::vector<std::string> buildah;    // flags that are handed on as they are
+};
+Exit run_image_build(const Context& context, const BuildOptions& options, bool json);
 Exit run_image_load(const Context& context, const std::string& path, const std::string& name,
                     bool json);
 Exit run_image_list(const Context& context, bool json);

@@ -22,37 +22,49 @@ Result<Response> ask(const Context& context, const Target& target, const DeleteO
                               .body = json::serialize(body)});
 }
 
-// Watches one object until the life that was deleted is over.
-Result<> wait_gone(const Context& context, const Target& target) {
+std::string path_of_one(const Target& target, std::string_view revision) {
   const std::string field = fmt::format("metadata.name={}", target.name);
   const std::string path = target.kind->path(target.ns);
-  const Response response =
-      SHOAL_TRY(context.client.send({.target = path + query({{"fieldSelector", field}})}));
-  const json::value list = SHOAL_TRY(parse_body(response));
-  const std::string present = text_in(list, "/items/0/metadata/uid");
-  if (present.empty() || present != target.uid)
-    return {};
-  const Request watch{
-      .target = path + query({{"watch", "true"},
-                              {"fieldSelector", field},
-                              {"resourceVersion", text_in(list, "/metadata/resourceVersion")}})};
+  return revision.empty() ? path + query({{"fieldSelector", field}})
+                          : path + query({{"watch", "true"},
+                                          {"fieldSelector", field},
+                                          {"resourceVersion", std::string(revision)}});
+}
+
+// Until something happens that may be the end of it: it goes, or the watch does.
+Result<> watch_one(const Context& context, const Target& target, std::string_view revision) {
   std::string pending;
-  bool gone = false;
+  bool news = false;
   const auto on_bytes = [&](std::string_view bytes) {
     pending += bytes;
     std::size_t newline;
-    while (!gone && (newline = pending.find('\n')) != std::string::npos) {
+    while (!news && (newline = pending.find('\n')) != std::string::npos) {
       boost::system::error_code error;
       const json::value event = json::parse(json::string_view(pending.data(), newline), error);
-      gone = !error && (text_in(event, "/type") == "DELETED" || text_in(event, "/type") == "ERROR");
+      news = error || text_in(event, "/type") == "DELETED" || text_in(event, "/type") == "ERROR";
       pending.erase(0, newline + 1);
     }
-    return !gone;
+    return !news;
   };
-  const Response watched = SHOAL_TRY(context.client.stream(watch, on_bytes));
+  const Response watched =
+      SHOAL_TRY(context.client.stream({.target = path_of_one(target, revision)}, on_bytes));
   if (!watched.ok())
     return fail(to_error(read_refusal(watched)));
   return {};
+}
+
+// Until the life that was deleted is over, as a list says: a watch may end for other reasons.
+Result<> wait_gone(const Context& context, const Target& target) {
+  for (;;) {
+    const Response response = SHOAL_TRY(context.client.send({.target = path_of_one(target, "")}));
+    if (!response.ok())
+      return fail(to_error(read_refusal(response)));
+    const json::value list = SHOAL_TRY(parse_body(response));
+    const std::string present = text_in(list, "/items/0/metadata/uid");
+    if (present.empty() || present != target.uid)
+      return {};
+    SHOAL_TRY(watch_one(context, target, text_in(list, "/metadata/resourceVersion")));
+  }
 }
 
 }  // namespace

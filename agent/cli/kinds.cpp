@@ -22,6 +22,7 @@ constexpr Kind kKinds[] = {
     {"EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslice", "eps", true},
     {"ConfigMap", "v1", "configmaps", "configmap", "cm", true},
     {"Secret", "v1", "secrets", "secret", "secret", true},
+    {"PersistentVolumeClaim", "v1", "persistentvolumeclaims", "persistentvolumeclaim", "pvc", true},
 };
 
 std::string_view group_of(std::string_view api_version) {

@@ -42,10 +42,14 @@ struct Options {
   DrainOptions drain;
   LogsOptions logs;
   ExecOptions exec;
+  AttachOptions attach;
+  CopyOptions copy;
   CaptureOptions capture;
   DropsOptions drops;
   FlowsOptions flows;
   TraceOptions trace;
+  ImageOptions image;
+  BuildOptions build;
   std::string address, token, ttl, duration, path, name;
   std::vector<std::string> references;
   bool now = false;
@@ -70,7 +74,7 @@ public:
         ->capture_default_str();
     app_.footer("Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 shoald is not "
                 "reachable, 4 not found; exec "
-                "gives the command's own.");
+                "and attach give the command's own.");
     objects();
     pods();
     capture();
@@ -195,6 +199,29 @@ private:
     exec->add_flag("-i,--stdin", o_.exec.stdin_open, "Give it this standard input");
     exec->add_flag("-t,--tty", o_.exec.tty, "In a terminal");
     ns_option(exec);
+
+    CLI::App* attach =
+        command(&app_, "attach", "Show what a running container goes on to write, and type into it",
+                [this](const Context& c) {
+                  o_.attach.ns = ns();
+                  return run_attach(c, o_.attach);
+                });
+    attach->add_option("pod", o_.attach.pod, "POD or pod/POD")->required();
+    attach->add_option("-c,--container", o_.attach.container, "Which container");
+    attach->add_flag("-i,--stdin", o_.attach.stdin_open, "Give it this standard input");
+    attach->add_flag("-t,--tty", o_.attach.tty, "It has a terminal");
+    ns_option(attach);
+
+    CLI::App* copy =
+        command(&app_, "cp", "Copy files and folders from or to a container, by its tar",
+                [this](const Context& c) {
+                  o_.copy.ns = ns();
+                  return run_copy(c, o_.copy);
+                });
+    copy->add_option("source", o_.copy.source, "PATH, POD:PATH or NAMESPACE/POD:PATH")->required();
+    copy->add_option("target", o_.copy.target, "The same; one of the two is in a pod")->required();
+    copy->add_option("-c,--container", o_.copy.container, "Which container");
+    ns_option(copy);
   }
 
   void capture() {
@@ -304,7 +331,10 @@ private:
             [](const Context& c) { return run_dump(c); });
 
     looking(forms);
+    images(forms);
+  }
 
+  void images(const std::vector<std::string>& forms) {
     CLI::App* image = app_.add_subcommand("image", "Images of this host");
     image->require_subcommand(1);
     CLI::App* load =
@@ -321,6 +351,37 @@ private:
                 [this](const Context& c) { return run_image_remove(c, o_.references, json()); });
     rm->add_option("image", o_.references, "Reference or digest")->required();
     output_option(rm, forms);
+    registries(image, forms);
+  }
+
+  void registries(CLI::App* image, const std::vector<std::string>& forms) {
+    constexpr const char* kCredentials =
+        "File with user:password or a docker config for the registry; - for standard input";
+    CLI::App* pull =
+        command(image, "pull", "Get one from its registry, or see that it is the same",
+                [this](const Context& c) { return run_image_pull(c, o_.image, json()); });
+    pull->add_option("image", o_.image.name, "Reference")->required();
+    pull->add_option("--creds", o_.image.credentials, kCredentials);
+    output_option(pull, forms);
+    CLI::App* push = command(image, "push", "Send one to a registry", [this](const Context& c) {
+      return run_image_push(c, o_.image, json());
+    });
+    push->add_option("image", o_.image.name, "Reference or digest of an image here")->required();
+    push->add_option("destination", o_.image.destination,
+                     "Repository and tag (default: the image's)");
+    push->add_option("--creds", o_.image.credentials, kCredentials);
+    output_option(push, forms);
+    CLI::App* build =
+        command(image, "build", "Build one by buildah and load it on this host",
+                [this](const Context& c) { return run_image_build(c, o_.build, json()); });
+    build->add_option("folder", o_.build.folder, "What the build may use")->capture_default_str();
+    build->add_option("-t,--tag", o_.build.name, "Its reference")->required();
+    build->add_option("-f,--file", o_.build.file,
+                      "Containerfile or Dockerfile (default: in the folder)");
+    build->add_option("--build-arg", o_.build.arguments, "NAME=VALUE")->allow_extra_args(false);
+    build->add_option("--buildah-flag", o_.build.buildah, "Handed to buildah build as it is")
+        ->allow_extra_args(false);
+    output_option(build, forms);
   }
 
   void looking(const std::vector<std::string>& forms) {

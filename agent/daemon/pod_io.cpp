@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/pod_io.h"
 
+#include "agent/node/command.h"
 #include "agent/stream/frames.h"
 #include "agent/view/facts.h"
 #include "netplane/base/strings.h"
@@ -15,6 +16,8 @@
 #include <boost/asio/write.hpp>
 #include <boost/json.hpp>
 #include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace shoal::daemon {
@@ -34,7 +37,7 @@ struct Place {
 
 Result<Place> find(const node::Node& pods, const view::View& view, const std::string& ns,
                    const std::string& name, std::string_view container) {
-  const node::PodWorker* pod = SHOAL_TRY(find_local_pod(pods, view, ns, name, "logs and exec"));
+  const node::PodWorker* pod = SHOAL_TRY(find_local_pod(pods, view, ns, name));
   const auto& containers = pod->spec().containers;
   if (container.empty()) {
     const auto main = std::ranges::find(containers, node::Role::kMain, &node::ContainerSpec::role);
@@ -55,8 +58,10 @@ Result<Place> find(const node::Node& pods, const view::View& view, const std::st
 
 class LogStream : public std::enable_shared_from_this<LogStream> {
 public:
-  LogStream(api::ExchangePtr x, asio::io_context& loop, runtime::LogReader reader, bool follow)
-      : x_(std::move(x)), timer_(loop), reader_(std::move(reader)), follow_(follow) {}
+  // ended: whether nothing more will be written; asked where the log is to be followed.
+  LogStream(api::ExchangePtr x, asio::io_context& loop, runtime::LogReader reader,
+            std::function<bool()> ended)
+      : x_(std::move(x)), timer_(loop), reader_(std::move(reader)), ended_(std::move(ended)) {}
 
   void start() {
     x_->on_gone([weak = weak_from_this()] {
@@ -64,7 +69,12 @@ public:
         self->timer_.cancel();
     });
     x_->begin(200, "text/plain");
-    next();
+    x_->be_patient();
+    // The head at once: there may be nothing to show for a long time.
+    x_->write("", [self = shared_from_this()](bool ok) {
+      if (ok)
+        self->next();
+    });
   }
 
 private:
@@ -76,9 +86,11 @@ private:
         if (ok)
           self->next();
       });
-    if (!taken || reader_.at_limit() || (*taken == 0 && !follow_))
+    // What came between the last read and the end is read before this ends.
+    const bool over = !ended_ || std::exchange(over_, over_ || ended_());
+    if (!taken || reader_.at_limit() || (*taken == 0 && over))
       return x_->end();
-    if (*taken > 0)
+    if (*taken > 0 || over_)
       return asio::post(timer_.get_executor(), [self = shared_from_this()] { self->next(); });
     timer_.expires_after(kFollowInterval);
     timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
@@ -90,10 +102,11 @@ private:
   api::ExchangePtr x_;
   asio::steady_timer timer_;
   runtime::LogReader reader_;
-  bool follow_;
+  std::function<bool()> ended_;
+  bool over_ = false;
 };
 
-// ---- exec
+// ---- exec and attach
 
 struct Pipe {
   UniqueFd read_end;
@@ -107,44 +120,78 @@ Result<Pipe> make_pipe() {
   return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
+struct TerminalSize {
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+};
+// {"width": W, "height": H}; anything else: not known.
+TerminalSize size_of(const json::value& value) {
+  const auto number = [&](std::string_view key) -> std::uint16_t {
+    const json::value* found = value.is_object() ? value.get_object().if_contains(key) : nullptr;
+    return found && found->is_int64() && found->get_int64() > 0 && found->get_int64() <= UINT16_MAX
+               ? static_cast<std::uint16_t>(found->get_int64())
+               : std::uint16_t{0};
+  };
+  return {number("height"), number("width")};
+}
+
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+// A command that has begun, or a container that this is attached to, and our ends of the streams
+// that it has. With a command's terminal, in and out are that, and there is no err; a container's
+// stays with its shim.
+struct Begun {
+  enum class Terminal : std::uint8_t { kNone, kOurs, kOfShim };
+  runtime::ExecSession session;
+  UniqueFd in;
+  UniqueFd out;
+  UniqueFd err;
+  Terminal terminal = Terminal::kNone;
+};
 
 class ExecRelay : public std::enable_shared_from_this<ExecRelay> {
 public:
-  ExecRelay(asio::io_context& loop, api::RawStreamPtr raw, runtime::ExecSession session,
-            UniqueFd in, UniqueFd out, UniqueFd err)
-      : raw_(std::move(raw)), session_(std::move(session)), ended_(loop, ::dup(session_.fd())),
-        in_(loop),
-        outputs_{asio::posix::stream_descriptor(loop), asio::posix::stream_descriptor(loop)} {
-    for (const int fd : {in.get(), out.get(), err.get()})
-      set_nonblocking(fd);
-    in_.assign(in.release());
-    outputs_[0].assign(out.release());
-    outputs_[1].assign(err.release());
+  ExecRelay(asio::io_context& loop, api::RawStreamPtr raw, Begun begun)
+      : raw_(std::move(raw)), session_(std::move(begun.session)),
+        ended_(loop, ::dup(session_.fd())), in_(loop),
+        outputs_{asio::posix::stream_descriptor(loop), asio::posix::stream_descriptor(loop)},
+        terminal_(begun.terminal) {
+    for (const int fd : {begun.in.get(), begun.out.get(), begun.err.get()})
+      if (fd >= 0)
+        set_nonblocking(fd);
+    if (begun.in)
+      in_.assign(begun.in.release());
+    if (begun.out)
+      outputs_[0].assign(begun.out.release());
+    if (begun.err)
+      outputs_[1].assign(begun.err.release());
   }
 
   void start(bool with_input) {
-    if (with_input)
-      read_input();
-    else
+    if (!with_input && terminal_ == Begun::Terminal::kNone)
       in_.close(ignored_);
-    ended_.async_wait(asio::posix::stream_descriptor::wait_read,
-                      [self = shared_from_this()](const boost::system::error_code& error) {
-                        if (!error)
-                          self->on_end();
-                      });
+    read_input();  // also to see that the peer goes
+    wait_for_end();
     pump();
   }
 
 private:
+  void wait_for_end() {
+    ended_.async_wait(asio::posix::stream_descriptor::wait_read,
+                      [self = shared_from_this()](const boost::system::error_code& error) {
+                        if (!error && !self->closed_)
+                          self->on_end();
+                      });
+  }
+
   void on_end() {
     auto result = session_.poll();
+    if (result && !*result)
+      return wait_for_end();  // that a resize was done
     if (!result)
       exit_ = json::serialize(json::object{{"error", result.error().message()}});
-    else if (*result)
-      exit_ = json::serialize(json::object{{"exitCode", (*result)->exit_code}});
     else
-      exit_ = json::serialize(json::object{{"error", "the shim ended the session"}});
+      exit_ = json::serialize(json::object{{"exitCode", (*result)->exit_code}});
     pump();
   }
 
@@ -170,7 +217,7 @@ private:
     if (exit_) {
       closed_ = true;
       raw_->write(stream::encode_frame(Channel::kExit, *exit_),
-                  [self = shared_from_this()](Result<>) { self->finish(); });
+                  [self = shared_from_this()](Result<> sent) { self->finish(sent.has_value()); });
     }
   }
 
@@ -198,8 +245,9 @@ private:
     raw_->read([self = shared_from_this()](Result<std::string_view> bytes) {
       if (self->closed_)
         return;
+      // The end of input has a frame of its own: this is the peer's.
       if (!bytes || bytes->empty())
-        return self->in_.close(self->ignored_), void();
+        return self->finish();
       self->frames_.append(*bytes);
       self->take_input();
     });
@@ -211,27 +259,51 @@ private:
       return finish();
     if (!*frame)
       return read_input();
+    if ((*frame)->channel == Channel::kResize && terminal_ != Begun::Terminal::kNone)
+      resize((*frame)->payload);
     if ((*frame)->channel != Channel::kStdin)
       return take_input();
+    // A terminal has no end of input but the character for it.
+    if ((*frame)->payload.empty() && terminal_ != Begun::Terminal::kNone)
+      return take_input();
     if ((*frame)->payload.empty())
-      return in_.close(ignored_), void();
+      in_.close(ignored_);
+    if (!in_.is_open())
+      return take_input();
     input_ = std::move((*frame)->payload);
     asio::async_write(
         in_, asio::buffer(input_),
         [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
-          if (!error && !self->closed_)
-            self->take_input();
+          if (self->closed_)
+            return;
+          if (error)
+            self->in_.close(self->ignored_);  // the command reads no more
+          self->take_input();
         });
   }
 
-  // Destroying the session ends the command, if it still runs.
-  void finish() {
+  void resize(const std::string& payload) {
+    boost::system::error_code error;
+    const json::value value = json::parse(payload, error);
+    const TerminalSize size = size_of(value);
+    if (size.rows == 0 || size.columns == 0)
+      return;
+    const winsize wanted{size.rows, size.columns, 0, 0};
+    if (terminal_ == Begun::Terminal::kOurs)
+      ::ioctl(in_.native_handle(), TIOCSWINSZ, &wanted);
+    else
+      (void)session_.resize(size.rows, size.columns);  // one that is lost is made good by the next
+  }
+
+  // Destroying the session ends the command, if it still runs. The peer sees what was said to the
+  // end, though it may still be sending.
+  void finish(bool all_said = false) {
     closed_ = true;
     in_.close(ignored_);
     ended_.close(ignored_);
     for (auto& output : outputs_)
       output.close(ignored_);
-    raw_->close();
+    all_said ? raw_->end() : raw_->close();
   }
 
   api::RawStreamPtr raw_;
@@ -244,35 +316,96 @@ private:
   std::string input_;
   stream::FrameReader frames_;
   std::optional<std::string> exit_;
+  const Begun::Terminal terminal_;
   bool writing_ = false;
   bool closed_ = false;
   boost::system::error_code ignored_;
 };
 
-struct Begun {
-  runtime::ExecSession session;
-  UniqueFd in;
-  UniqueFd out;
-  UniqueFd err;
-};
+Result<Begun> begin_in_terminal(const node::ActionTarget& target,
+                                const node::CommandRequest& request) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+    return fail_errno("make a pair of sockets");
+  const UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  auto session = SHOAL_TRY(node::start_command(target, request, std::array{theirs.get()}));
+  theirs.reset();
+  auto terminal = runtime::receive_terminal(ours.get());
+  if (!terminal) {
+    // The shim's own words are better.
+    SHOAL_TRY(session.poll());
+    return fail(Errc::kIo, fmt::format("no terminal in the container: {}; the reason is in its "
+                                       "pod's shim.log",
+                                       terminal.error().message()));
+  }
+  UniqueFd out(::fcntl(terminal->get(), F_DUPFD_CLOEXEC, 3));
+  if (!out)
+    return fail_errno("duplicate a terminal");
+  return Begun{std::move(session), std::move(*terminal), std::move(out), UniqueFd(),
+               Begun::Terminal::kOurs};
+}
 
-Result<Begun> begin(const std::filesystem::path& socket, const std::filesystem::path& bundle,
-                    const std::vector<std::string>& args, runtime::shim::ExecRequest request) {
-  request.process = SHOAL_TRY(node::process_of(bundle, args));
+Result<Begun> begin(const node::ActionTarget& target, const node::CommandRequest& request) {
+  if (request.terminal)
+    return begin_in_terminal(target, request);
   Pipe in = SHOAL_TRY(make_pipe());
   Pipe out = SHOAL_TRY(make_pipe());
   Pipe err = SHOAL_TRY(make_pipe());
-  auto session = SHOAL_TRY(runtime::ExecSession::start(socket, request, in.read_end.get(),
-                                                       out.write_end.get(), err.write_end.get()));
+  auto session = SHOAL_TRY(node::start_command(
+      target, request, std::array{in.read_end.get(), out.write_end.get(), err.write_end.get()}));
   return Begun{std::move(session), std::move(in.write_end), std::move(out.read_end),
                std::move(err.read_end)};
+}
+
+Result<Begun> begin_attached(const std::filesystem::path& shim,
+                             const runtime::shim::AttachRequest& request, bool terminal) {
+  Pipe in;
+  Pipe out;
+  Pipe err;
+  std::vector<int> theirs;
+  if (request.input) {
+    in = SHOAL_TRY(make_pipe());
+    theirs.push_back(in.read_end.get());
+  }
+  if (request.output) {
+    out = SHOAL_TRY(make_pipe());
+    theirs.push_back(out.write_end.get());
+  }
+  if (request.error) {
+    err = SHOAL_TRY(make_pipe());
+    theirs.push_back(err.write_end.get());
+  }
+  auto session = SHOAL_TRY(runtime::ExecSession::attach(shim, request, theirs));
+  return Begun{std::move(session), std::move(in.write_end), std::move(out.read_end),
+               std::move(err.read_end),
+               terminal ? Begun::Terminal::kOfShim : Begun::Terminal::kNone};
+}
+
+// Begins on a worker, and goes on as an upgraded connection.
+void run_streams(const api::ExchangePtr& x, asio::io_context& loop, asio::thread_pool& workers,
+                 bool with_input, std::function<Result<Begun>()> begin) {
+  asio::post(workers, [x, with_input, begin = std::move(begin), &loop] {
+    auto begun = std::make_shared<Result<Begun>>(begin());
+    asio::post(loop, [x, begun, with_input, &loop] {
+      if (!*begun)
+        return x->reply_error(begun->error());
+      x->upgrade(stream::kExecProtocol, [begun, with_input, &loop](api::RawStreamPtr raw) {
+        std::make_shared<ExecRelay>(loop, std::move(raw), std::move(**begun))->start(with_input);
+      });
+    });
+  });
+}
+
+bool runs(const node::PodWorker& pod, std::size_t container) {
+  const auto& current = pod.seen().containers[container].current;
+  return current && current->phase == runtime::shim::ContainerPhase::kRunning;
 }
 
 }  // namespace
 
 Result<const node::PodWorker*> find_local_pod(const node::Node& pods, const view::View& view,
-                                              const std::string& ns, const std::string& name,
-                                              std::string_view what) {
+                                              const std::string& ns, const std::string& name) {
   const auto object = view.get(view::kPods, ns, name);
   if (!object)
     return fail(Errc::kNotFound, fmt::format("pods \"{}\" not found", name));
@@ -281,10 +414,8 @@ Result<const node::PodWorker*> find_local_pod(const node::Node& pods, const view
   const std::string node(view::node_of(*object));
   if (node.empty())
     return fail(Errc::kUnavailable, fmt::format("pod {} is not bound to a host yet", name));
-  return fail(Errc::kUnsupported,
-              fmt::format("pod {} runs on host {}; {} across hosts are not supported yet: run the "
-                          "command there",
-                          name, node, what));
+  return fail(Errc::kUnavailable,
+              fmt::format("pod {} is not on this host, but on {}; try again", name, node));
 }
 
 void serve_logs(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
@@ -313,9 +444,18 @@ void serve_logs(const api::ExchangePtr& x, const node::Node& pods, const view::V
   auto reader = runtime::LogReader::open(dir, (*attempts)[attempts->size() - back], query);
   if (!reader)
     return x->reply_error(reader.error());
-  std::make_shared<LogStream>(x, loop, std::move(*reader),
-                              request.query_flag("follow") && back == 1)
-      ->start();
+  std::function<bool()> ended;
+  if (request.query_flag("follow") && back == 1)
+    ended = [&pods, ns = request.params.at("namespace"), name = request.params.at("name"),
+             uid = place->pod->spec().uid, index = place->container, attempt = attempts->back()] {
+      const node::PodWorker* pod = pods.find(ns, name);
+      if (!pod || pod->spec().uid != uid)
+        return true;
+      const auto& current = pod->seen().containers[index].current;
+      return current && (current->ref.attempt != attempt ||
+                         current->phase == runtime::shim::ContainerPhase::kExited);
+    };
+  std::make_shared<LogStream>(x, loop, std::move(*reader), std::move(ended))->start();
 }
 
 void serve_exec(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
@@ -336,35 +476,67 @@ void serve_exec(const api::ExchangePtr& x, const node::Node& pods, const view::V
     const json::value* value = object->if_contains(key);
     return value && value->is_bool() && value->as_bool();
   };
-  if (flag("tty"))
-    return x->reply_error(Error(Errc::kUnsupported, "exec: terminals (-t) are not supported yet"));
   const json::value* named = object->if_contains("container");
   const auto place = find(pods, view, request.params.at("namespace"), request.params.at("name"),
                           named && named->is_string() ? std::string_view(named->as_string()) : "");
   if (!place)
     return x->reply_error(place.error());
   const auto& seen = place->pod->seen().containers[place->container];
-  if (!seen.current || seen.current->phase != runtime::shim::ContainerPhase::kRunning)
+  if (!runs(*place->pod, place->container))
     return x->reply_error(Error(Errc::kUnavailable, "the container is not running"));
-  runtime::shim::ExecRequest exec;
-  exec.ref = seen.current->ref;
-  const auto bundle = pods.sandboxes().pod_run_dir(place->pod->spec().uid) / "bundles" /
-                      runtime::shim::container_id(exec.ref);
-  const bool with_input = flag("stdin");
-  const auto socket = pods.sandboxes().socket(place->pod->spec().uid);
-  asio::post(workers, [x, exec, socket, bundle, args, with_input, &loop] {
-    auto begun = std::make_shared<Result<Begun>>(begin(socket, bundle, args, exec));
-    asio::post(loop, [x, begun, with_input, &loop] {
-      if (!*begun)
-        return x->reply_error(begun->error());
-      x->upgrade(stream::kExecProtocol, [begun, with_input, &loop](api::RawStreamPtr raw) {
-        Begun& b = **begun;
-        std::make_shared<ExecRelay>(loop, std::move(raw), std::move(b.session), std::move(b.in),
-                                    std::move(b.out), std::move(b.err))
-            ->start(with_input);
-      });
-    });
-  });
+  const std::string& uid = place->pod->spec().uid;
+  const node::ActionTarget target{{},
+                                  pods.sandboxes().socket(uid),
+                                  pods.sandboxes().pod_run_dir(uid) / "bundles" /
+                                      runtime::shim::container_id(seen.current->ref),
+                                  seen.current->ref,
+                                  seen.current->enterable};
+  node::CommandRequest command_request{.args = std::move(args), .terminal = flag("tty")};
+  if (const json::value* given = object->if_contains("size")) {
+    const TerminalSize size = size_of(*given);
+    command_request.rows = size.rows;
+    command_request.columns = size.columns;
+  }
+  run_streams(x, loop, workers, flag("stdin"),
+              [target, command_request] { return begin(target, command_request); });
+}
+
+void serve_attach(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
+                  asio::io_context& loop, asio::thread_pool& workers) {
+  const api::Request& request = x->request();
+  const auto refuse = [&](Errc code, std::string text) {
+    x->reply_error(Error(code, std::move(text)));
+  };
+  if (request.header("upgrade") != stream::kExecProtocol)
+    return refuse(
+        Errc::kUnsupported,
+        fmt::format("attach: the request must ask for Upgrade: {}; WebSocket and SPDY, as "
+                    "kubectl speaks them, are not there yet",
+                    stream::kExecProtocol));
+  const auto place = find(pods, view, request.params.at("namespace"), request.params.at("name"),
+                          request.query_or("container"));
+  if (!place)
+    return x->reply_error(place.error());
+  const node::ContainerSpec& container = place->pod->spec().containers[place->container];
+  if (!runs(*place->pod, place->container))
+    return refuse(Errc::kUnavailable, fmt::format("container not running ({})", container.name));
+  if (request.query_flag("tty") && !container.tty)
+    return refuse(
+        Errc::kInvalid,
+        fmt::format("Unable to use a TTY - container {} did not allocate one", container.name));
+  runtime::shim::AttachRequest attach{place->pod->seen().containers[place->container].current->ref,
+                                      request.query_flag("stdin"), request.query_flag("stdout"),
+                                      request.query_flag("stderr") && !container.tty};
+  if (!attach.input && !attach.output && !attach.error)
+    return refuse(Errc::kInvalid, "you must specify at least 1 of stdin, stdout, stderr");
+  if (attach.input && !container.open_stdin)
+    return refuse(Errc::kInvalid,
+                  fmt::format("container {} has no stdin to attach to: its spec does not say "
+                              "\"stdin: true\"",
+                              container.name));
+  run_streams(x, loop, workers, attach.input,
+              [shim = pods.sandboxes().socket(place->pod->spec().uid), attach,
+               tty = container.tty] { return begin_attached(shim, attach, tty); });
 }
 
 }  // namespace shoal::daemon

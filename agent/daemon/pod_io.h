@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// `logs` and `exec` of pods of this host: the endpoints behind `shoal logs` (Kubernetes' own path)
-// and `shoal exec` (agent/stream/frames.h). Pods of other hosts are refused with where to ask.
-// Threading: the loop thread; what blocks runs on workers.
+// `logs`, `exec` and `attach` of pods of this host: the endpoints behind `shoal logs` and `attach`
+// (Kubernetes' own paths) and `shoal exec` (frames of both: agent/stream/frames.h). Requests for
+// pods of other hosts were sent on before (agent/api/relay.h). Threading: the loop thread; what
+// blocks runs on workers.
 #pragma once
 
 #include "agent/api/server.h"
@@ -12,15 +13,15 @@
 
 namespace shoal::daemon {
 
-// The worker of a pod that runs here. kUnsupported when another host runs it, which is named;
-// `what` is what cannot be done from here: "logs and exec".
+// The worker of a pod that runs here. kUnavailable when another host runs it, which is named.
 Result<const node::PodWorker*> find_local_pod(const node::Node& pods, const view::View& view,
-                                              const std::string& ns, const std::string& name,
-                                              std::string_view what);
+                                              const std::string& ns, const std::string& name);
 
 void serve_logs(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
                 boost::asio::io_context& loop, const Clock& clock);
 void serve_exec(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
                 boost::asio::io_context& loop, boost::asio::thread_pool& workers);
+void serve_attach(const api::ExchangePtr& x, const node::Node& pods, const view::View& view,
+                  boost::asio::io_context& loop, boost::asio::thread_pool& workers);
 
 }  // namespace shoal::daemon

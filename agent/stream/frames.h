@@ -2,11 +2,16 @@
 // The bytes of `shoal exec`, after the upgrade of
 //
 //   POST /shoal/v1/exec/NAMESPACE/POD    Upgrade: shoal-exec.v1
-//   {"container": "", "command": ["sh", "-c", "..."], "stdin": false, "tty": false}
+//   {"container": "", "command": ["sh", "-c", "..."], "stdin": false, "tty": false,
+//    "size": {"width": W, "height": H}}
 //
-// A frame is a channel byte, a length as four bytes, most significant first, and that many bytes.
-// Channels are those of Kubernetes' v5.channel.k8s.io; an empty kStdin frame is the end of input;
-// kExit is the last frame and holds
+// and of `shoal attach`, after the same upgrade of
+//
+//   POST /api/v1/namespaces/NAMESPACE/pods/POD/attach?container=&stdin=&stdout=&stderr=&tty=
+//
+// where kExit is the container's end. A frame is a channel byte, a length as four bytes, most
+// significant first, and that many bytes. Channels are those of Kubernetes' v5.channel.k8s.io; an
+// empty kStdin frame is the end of input; kExit is the last frame and holds
 // {"exitCode": N} or {"error": "..."}; kResize holds {"width": W, "height": H}.
 //
 // `shoal capture` uses the same frames, after the upgrade of

@@ -72,6 +72,13 @@ public:
     return Response{200, json::serialize(merged), {}};
   }
 
+  Result<Upgraded> upgrade(const Request& request, std::string_view protocol,
+                           Response& refused) const override {
+    log.push_back(fmt::format("{} {} {}", request.method, request.target, protocol));
+    refused = status(503, "ServiceUnavailable", "container not running (main)");
+    return Upgraded{};
+  }
+
   static void merge(json::object& into, const json::object& patch) {
     for (const auto& field : patch) {
       if (field.value().is_null())
@@ -360,6 +367,33 @@ TEST_F(Commands, NotReachableHasItsOwnExitCode) {
   // A daemon that is there and says 503 is something else.
   api_.canned["GET /shoal/v1/status"] = status(503, "ServiceUnavailable", "away");
   EXPECT_EQ(exit_code_of(run_status({api_, streams_}, false).error()), kExitFailed);
+}
+
+TEST_F(Commands, AttachAsksForWhatTheContainerHas) {
+  const std::string path = "/api/v1/namespaces/default/pods/p";
+  api_.objects[path] = json::parse(R"({"spec":{"containers":[{"name":"main","tty":true},
+      {"name":"side"}]},"status":{"phase":"Running"}})")
+                           .as_object();
+  const auto attach = [&](const AttachOptions& options) {
+    api_.log.clear();
+    return run_attach({api_, streams_}, options).error().message();
+  };
+  EXPECT_THAT(attach({.pod = "p"}), HasSubstr("pod p has 2 containers: name one (-c)"));
+  EXPECT_THAT(attach({.pod = "p", .container = "x"}), HasSubstr("container x is not in pod p"));
+  EXPECT_THAT(attach({.pod = "p", .container = "main", .stdin_open = true}),
+              HasSubstr("container not running (main)"));
+  EXPECT_THAT(api_.log,
+              ElementsAre("GET " + path, "POST " + path +
+                                             "/attach?container=main&stdin=true&stdout=true&"
+                                             "tty=true shoal-exec.v1"));
+  attach({.pod = "pod/p", .container = "side", .tty = true});
+  EXPECT_THAT(api_.log.back(), HasSubstr("?container=side&stdout=true&stderr=true shoal-exec"));
+  EXPECT_THAT(streams_.errors,
+              HasSubstr("Unable to use a TTY - container side did not allocate one"));
+  api_.objects[path]["status"] = json::object{{"phase", "Succeeded"}};
+  EXPECT_THAT(
+      attach({.pod = "p", .container = "main"}),
+      HasSubstr("cannot attach a container in a completed pod; current phase is Succeeded"));
 }
 
 }  // namespace
