@@ -127,12 +127,20 @@ def make(lab_trees, host):
         _make(f"{tree}/{host}", delegate)
 
 
-def join(lab_trees, host, at_root=False):
-    """Moves the calling process into the host's subtree everywhere; at_root: to begin a cgroup namespace there."""
+def joined_by(lab_trees, host, at_root=False):
+    """The files into which a process that joins the host writes its pid; at_root: to begin a cgroup namespace there."""
+    files = []
     for tree in lab_trees:
         leaf = f"{tree}/{host}" if at_root or not is_unified() else f"{tree}/{host}/{LEAF}"
         os.makedirs(leaf, exist_ok=True)
-        _write(f"{leaf}/cgroup.procs", str(os.getpid()))
+        files.append(f"{leaf}/cgroup.procs")
+    return files
+
+
+def join(lab_trees, host, at_root=False):
+    """Moves the calling process into the host's subtree everywhere."""
+    for file in joined_by(lab_trees, host, at_root):
+        _write(file, str(os.getpid()))
 
 
 def kill_all(lab_trees, below=""):

@@ -10,9 +10,9 @@ a finding comes with its own file and line.
                                                                       |
                                               does not compile: split in two, until it does or is one source
 
-Sources that define the same name at file scope do not compile as one; a scan of their text keeps them apart, and what
-it misses is split off. What a source's findings hang on (itself, every project file it includes, flags, configuration,
-tool) is hashed; a source that was clean under the same hash is not checked again.
+What does not compile as one (together.py) is kept apart, and what that misses is split off. What a source's findings hang
+on (itself, every project file it includes, flags, configuration, tool) is hashed; a source that was clean under the same
+hash is not checked again.
 """
 
 import hashlib
@@ -27,8 +27,10 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import together
+
 TOOL = "clang-tidy-19"
-UNITY_LINES_MAX = 7000  # Some 20 s of work: enough to share the headers' cost, and there are several for the cores.
+UNITY_LINES_MAX = 14000  # Some 30 s of work: enough to share the headers' cost, and there are several for the cores.
 OUTPUT_TAIL = 2000  # Characters of a run that failed without a finding.
 STAMPS = "stamps.json"
 COMPILE_ERROR = "clang-diagnostic-error"
@@ -36,6 +38,7 @@ COMPILE_ERROR = "clang-diagnostic-error"
 EXTRA_FLAGS = ["-Wno-ignored-gch", "-ferror-limit=0"]
 
 UNIMPORTANT = re.compile(r"-W|-g\d?$|-f(function|data)-sections$|--param=")
+MEMBER = re.compile(r'^#include "(/[^"]+\.cpp)"$', re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 FINDING = re.compile(r"^(?P<path>/[^:]+):(?P<line>\d+):(?P<column>\d+): (?:error|warning|fatal error): (?P<text>.*)$")
 
@@ -122,7 +125,10 @@ def _load(root, build, paths):
     commands = {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
         path = Path(os.path.join(entry["directory"], entry["file"])).resolve()
-        commands.setdefault(path, (_flags(entry), entry["directory"]))
+        # A unity of the build stands for the sources that it includes.
+        members = [Path(p) for p in MEMBER.findall(path.read_text())] if path.parent.name == "Unity" else [path]
+        for member in members:
+            commands.setdefault(member, (_flags(entry), entry["directory"]))
     try:
         tool = subprocess.run([TOOL, "--version"], check=True, capture_output=True, text=True).stdout
     except OSError as error:
@@ -138,7 +144,7 @@ def _load(root, build, paths):
         reach = files.reach(path, flags)
         stamp = hashlib.sha256("\0".join([*about_all, *flags, *(f"{p} {files.digest(p)}" for p in sorted(reach))]).encode())
         text = files.text(path)
-        known.append(Source(path, flags, folder, text.count("\n"), _file_scope_names(text), reach, stamp.hexdigest()))
+        known.append(Source(path, flags, folder, text.count("\n"), together.file_scope_names(text), reach, stamp.hexdigest()))
     return known, strangers
 
 
@@ -203,47 +209,17 @@ class _Files:
         return []
 
 
-def _file_scope_names(text):
-    """Names of unnamed namespaces, static functions and macros: read from formatted text, so a guess, but a good one."""
-    names = set()
-    unnamed = False
-    for line in text.split("\n"):
-        if line.startswith("namespace {"):
-            unnamed = True
-        elif re.match(r"\}\s*// namespace$", line):
-            unnamed = False
-        elif (unnamed or line.startswith(("static ", "#define"))) and not re.match(r"namespace \w+ =", line):
-            match = re.match(r"(?:#define|struct|class|enum class|enum|using|concept)\s+(\w+)", line) or (
-                re.match(r"[A-Za-z].*?(\w+)\s*[(=\[{;]", line))
-            if match:
-                names.add(match.group(1))
-    return frozenset(names)
-
-
 # --- Unities ------------------------------------------------------------------------------------------
 
 
 def _unities(sources):
     """Sources of the same flags in path order, cut into equal parts; one whose names are taken goes elsewhere."""
-    groups = {}
+    same = {}
     for source in sources:
-        groups.setdefault((source.flags, source.folder), []).append(source)
-    unities = []
-    for number, group in enumerate(groups.values(), 1):
-        total = sum(s.lines for s in group)
-        bins = [[] for _ in range(math.ceil(max(total, 1) / UNITY_LINES_MAX))]
-        before = 0
-        for source in group:
-            own = before * len(bins) // max(total, 1)  # folders stay together, and their headers
-            before += source.lines
-            order = sorted(range(len(bins)), key=lambda i: (i != own, sum(s.lines for s in bins[i]), i))
-            free = [i for i in order if not any(s.names & source.names for s in bins[i])]
-            if free:
-                bins[free[0]].append(source)
-            else:
-                bins.append([source])
-        unities += [Unity(f"{number}-{index}", members) for index, members in enumerate(filter(None, bins), 1)]
-    return unities
+        same.setdefault((source.flags, source.folder), []).append(source)
+    return [Unity(f"{number}-{index}", members)
+            for number, group in enumerate(same.values(), 1)
+            for index, members in enumerate(together.groups(group, UNITY_LINES_MAX, lambda s: s.lines, lambda s: s.names), 1)]
 
 
 def _run_all(root, work, unities, jobs, say):
