@@ -24,7 +24,7 @@ from shoal_bench.rounds import Pair, Row  # noqa: E402
 from shoal_lab import cluster as lab  # noqa: E402
 
 BUILD = ("shoal_programs",)
-IMAGE = "shoal.dev/demo/client:latest"
+IMAGE = "shoal.dev/demo/client:1"
 
 STARTED = """\
 apiVersion: v1

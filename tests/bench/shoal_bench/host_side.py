@@ -6,9 +6,10 @@ One request a line on standard input, one answer a line on standard output, both
 that it prints is {"hello_port": N}: where started programs say hello (shoal-loadgen hello). Requests:
   {"run": argv, "input": text or null}       -> {"code", "out", "err"}
   {"start": argv}                            -> {"pid"}; the process runs until this one ends
-  {"time": argv, "id": text, "input": ...}   -> {"code", "err", "running_ms", "heard_ms"}: how long from
-      just before argv is executed until the program that it starts somewhere began to run (which says so itself, by a
-      datagram "ID CLOCK_MONOTONIC"), until that datagram is here.
+  {"time": argv, "ids": [text], "input": ...} -> {"code", "err", "running_ms", "heard_ms"}: how long from
+      just before argv is executed until the last of the programs that it starts somewhere began to run (which say so
+      themselves, by datagrams "ID CLOCK_MONOTONIC"), until the last datagram is here.
+  {"repeat": argv, "times": N}               -> {"code", "err", "ms"}: the mean of so many runs, one after the other
 """
 import ctypes
 import json
@@ -41,12 +42,16 @@ def start(request):
 
 
 def hear(hello, wanted, deadline):
-    """The wanted datagram: (when its sender began, when it came). Late ones of former requests are passed over."""
-    while True:
+    """The wanted datagrams: (when the last of their senders began, when the last came). Late ones of former requests are
+    passed over."""
+    missing, running = set(wanted), 0
+    while missing:
         hello.settimeout(max(0.001, deadline - time.monotonic()))
         said = hello.recv(256).decode(errors="replace").rpartition(" ")
-        if said[0] == wanted:
-            return int(said[2]), time.monotonic_ns()
+        if said[0] in missing:
+            missing.discard(said[0])
+            running = max(running, int(said[2]))
+    return running, time.monotonic_ns()
 
 
 def timed(request, hello):
@@ -56,7 +61,7 @@ def timed(request, hello):
     child.stdin.write(request.get("input") or "")
     child.stdin.close()
     try:
-        running, heard = hear(hello, request["id"], time.monotonic() + TIMEOUT_S)
+        running, heard = hear(hello, request["ids"], time.monotonic() + TIMEOUT_S)
     except TimeoutError:
         child.kill()
         return {"error": f"{' '.join(request['time'])}: nothing was heard of what it starts for {TIMEOUT_S} s: "
@@ -64,6 +69,16 @@ def timed(request, hello):
     err = child.stderr.read()
     code = child.wait(timeout=TIMEOUT_S)
     return {"code": code, "err": err, "running_ms": (running - began) / 1e6, "heard_ms": (heard - began) / 1e6}
+
+
+def repeat(request):
+    began = time.monotonic_ns()
+    for _ in range(request["times"]):
+        done = subprocess.run(request["repeat"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            return {"code": done.returncode, "err": done.stderr}
+    return {"code": 0, "err": "", "ms": (time.monotonic_ns() - began) / 1e6 / request["times"]}
 
 
 def main():
@@ -77,6 +92,8 @@ def main():
                 answer = run(request)
             elif "start" in request:
                 answer = start(request)
+            elif "repeat" in request:
+                answer = repeat(request)
             else:
                 answer = timed(request, hello)
         except (OSError, subprocess.SubprocessError) as error:

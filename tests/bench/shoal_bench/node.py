@@ -66,7 +66,7 @@ class Node:
         return answer
 
     def ask(self, request):
-        what = " ".join(request.get("run") or request.get("start") or request["time"])
+        what = " ".join(next(request[verb] for verb in ("run", "start", "time", "repeat") if verb in request))
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self.answer(what)
@@ -92,4 +92,9 @@ class Node:
 
     def time_start(self, *argv, ident, text=None):
         """How long until what a command starts runs: see host_side.py."""
-        return self.ask({"time": [str(a) for a in argv], "id": ident, "input": text})
+        idents = [ident] if isinstance(ident, str) else list(ident)
+        return self.ask({"time": [str(a) for a in argv], "ids": idents, "input": text})
+
+    def mean_ms(self, times, *argv):
+        """Of so many runs of a command that must succeed."""
+        return self.ask({"repeat": [str(a) for a in argv], "times": times})["ms"]
