@@ -116,6 +116,11 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.kept_cpu_milli = config.reserved_cpu_milli;
   options.kept_memory_bytes = std::int64_t{config.reserved_memory_mib} << 20;
   options.pod_pids_max = config.pod_pids_max;
+  options.registries = config.registries;
+  options.parallel_pulls = config.parallel_pulls;
+  options.pull_stall = std::chrono::seconds(config.pull_stall_s);
+  options.image_gc = {config.gc_high_percent, config.gc_low_percent,
+                      std::chrono::seconds(config.gc_min_age_s)};
   options.pod_replace_after = std::chrono::seconds(config.pod_replace_after_s);
   options.data_plane.proxy =
       config.proxy_nftables ? apply::ProxyMode::kNftables : apply::ProxyMode::kEbpf;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The columns that kubectl prints for each kind, under Kubernetes' own names.
+#include "agent/api/claims.h"
 #include "agent/api/pod_summary.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
@@ -376,6 +377,46 @@ constexpr Column kSecrets[] = {
     kAge,
 };
 
+// ---- claims
+constexpr Column kClaims[] = {
+    kName,
+    text("Status",
+         [](const Object& c, WallTime) {
+           return text_or(find_string(c.body, "metadata.deletionTimestamp").empty()
+                              ? find_string(c.body, "status.phase")
+                              : std::string_view("Terminating"),
+                          "Pending");
+         }),
+    text("Volume",
+         [](const Object& c, WallTime) -> json::value {
+           const bool bound = find_string(c.body, "status.phase") == "Bound";
+           return json::string(bound ? volume_name_of(c.body) : "");
+         }),
+    text("Capacity",
+         [](const Object& c, WallTime) {
+           return text_or(find_string(c.body, "status.capacity.storage"), "");
+         }),
+    text("Access Modes",
+         [](const Object& c, WallTime) -> json::value {
+           if (find_string(c.body, "status.phase") != "Bound")
+             return json::string();
+           return json::string(has_access_mode(c.body, "ReadWriteOncePod") ? "RWOP" : "RWO");
+         }),
+    text("StorageClass",
+         [](const Object& c, WallTime) {
+           return text_or(find_string(c.body, "spec.storageClassName"), "");
+         }),
+    text("VolumeAttributesClass",
+         [](const Object&, WallTime) -> json::value { return json::string("<unset>"); }),
+    kAge,
+    text(
+        "VolumeMode",
+        [](const Object& c, WallTime) {
+          return text_or(find_string(c.body, "spec.volumeMode"), "Filesystem");
+        },
+        1),
+};
+
 // ---- events
 std::string_view first_of(const json::object& body, std::initializer_list<std::string_view> paths) {
   for (const std::string_view path : paths)
@@ -447,5 +488,6 @@ constinit const std::span<const Column> kNamespaceColumns = kNamespaces;
 constinit const std::span<const Column> kEventColumns = kEvents;
 constinit const std::span<const Column> kConfigMapColumns = kConfigMaps;
 constinit const std::span<const Column> kSecretColumns = kSecrets;
+constinit const std::span<const Column> kPersistentVolumeClaimColumns = kClaims;
 
 }  // namespace shoal::api

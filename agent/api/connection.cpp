@@ -5,8 +5,11 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <sys/socket.h>
 
 namespace shoal::api {
 namespace asio = boost::asio;
@@ -61,7 +64,7 @@ public:
   TlsConnection(asio::ip::tcp::socket socket, std::shared_ptr<asio::ssl::context> tls)
       : tls_(std::move(tls)), stream_(std::move(socket), *tls_) {
     error_code e;
-    stream_.lowest_layer().set_option(asio::ip::tcp::no_delay(true), e);
+    keep_alive(stream_.lowest_layer().native_handle());
     const auto endpoint = stream_.lowest_layer().remote_endpoint(e);
     if (!e)
       peer_.address = endpoint.address().to_string();
@@ -113,6 +116,17 @@ private:
 };
 
 }  // namespace
+
+void keep_alive(int socket) {
+  const auto set = [socket](int level, int option, int value) {
+    ::setsockopt(socket, level, option, &value, sizeof(value));
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 15);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+}
 
 std::shared_ptr<Connection> make_connection(asio::local::stream_protocol::socket socket) {
   return std::make_shared<UnixConnection>(std::move(socket));

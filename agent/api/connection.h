@@ -35,6 +35,11 @@ std::shared_ptr<Connection> make_connection(boost::asio::local::stream_protocol:
 std::shared_ptr<Connection> make_connection(boost::asio::ip::tcp::socket socket,
                                             std::shared_ptr<boost::asio::ssl::context> tls);
 
+// A host that dies in the middle says nothing: a connection that may be silent for hours is looked
+// after by the kernel. There is no TCP_USER_TIMEOUT: a peer that lives and does not read would be
+// taken for a dead one.
+void keep_alive(int socket);
+
 // TLS 1.3; certificates are those of the cluster's CA.
 Result<std::shared_ptr<boost::asio::ssl::context>>
 make_tls_context(const std::filesystem::path& certificate, const std::filesystem::path& key,

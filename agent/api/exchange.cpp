@@ -35,7 +35,10 @@ std::string warning_header(std::string_view text) {
 class SessionStream final : public RawStream {
 public:
   explicit SessionStream(std::shared_ptr<Session> session) : session_(std::move(session)) {}
-  ~SessionStream() override { session_->close(); }
+  ~SessionStream() override {
+    if (!ended_)
+      session_->close();
+  }
 
   void read(std::function<void(Result<std::string_view>)> done) override {
     SHOAL_ASSERT(!session_->raw_waiting_);
@@ -63,9 +66,14 @@ public:
     });
   }
   void shutdown_write() override { session_->connection_->shutdown_write(); }
+  void end() override {
+    ended_ = true;
+    session_->drain();
+  }
   void close() override { session_->close(); }
 
 private:
+  bool ended_ = false;
   std::shared_ptr<Session> session_;
 };
 

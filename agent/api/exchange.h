@@ -17,6 +17,7 @@ public:
   void begin(int status, std::string_view content_type) override;
   void write(std::string bytes, std::function<void(bool ok)> done) override;
   void end() override;
+  void be_patient() override { session_->patient_ = true; }
   void upgrade(std::string_view protocol, std::function<void(RawStreamPtr)> on_stream) override;
   void body_to_file(int fd, std::uint64_t bytes_max,
                     std::function<void(Result<std::uint64_t>)> done) override;

@@ -19,6 +19,10 @@ constexpr std::string_view kLevelNames[] = {"", "privileged", "baseline", "restr
 constexpr std::string_view kBaselineCapabilities[] = {
     "AUDIT_WRITE",      "CHOWN",   "DAC_OVERRIDE", "FOWNER",  "FSETID", "KILL",      "MKNOD",
     "NET_BIND_SERVICE", "SETFCAP", "SETGID",       "SETPCAP", "SETUID", "SYS_CHROOT"};
+// Those with which a container has its host: as good as being privileged.
+constexpr std::string_view kHostCapabilities[] = {"ALL",        "BPF",      "DAC_READ_SEARCH",
+                                                  "SYS_ADMIN",  "SYS_BOOT", "SYS_MODULE",
+                                                  "SYS_PTRACE", "SYS_RAWIO"};
 constexpr std::string_view kRestrictedVolumes[] = {
     "configMap", "csi",   "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
     "projected", "secret"};
@@ -60,13 +64,27 @@ public:
           [](const json::object& c) { return flag(c, "securityContext.privileged"); });
   }
 
+  void host_capabilities() {
+    named("capabilities over the host",
+          "must not include those in securityContext.capabilities.add", [](const json::object& c) {
+            const json::array* add = find_array(c, "securityContext.capabilities.add");
+            return add && std::ranges::any_of(*add, [](const json::value& name) {
+                     return contains(kHostCapabilities, without_cap(name));
+                   });
+          });
+  }
+
+  void host_paths() {
+    volumes("hostPath volumes", [](std::string_view type) { return type == "hostPath"; });
+  }
+
   void baseline() {
     host_namespaces();
     privileged();
     named("non-default capabilities",
           "must not include other than the default ones in securityContext.capabilities.add",
           [](const json::object& c) { return adds_other_than(c, kBaselineCapabilities); });
-    volumes("hostPath volumes", [](std::string_view type) { return type == "hostPath"; });
+    host_paths();
     named("hostPort", "uses hostPorts", [](const json::object& c) {
       const json::array* ports = find_array(c, "ports");
       return ports && std::ranges::any_of(*ports, [](const json::value& port) {
@@ -205,6 +223,8 @@ std::vector<std::string> pod_security_violations(const json::object& pod_spec,
   switch (level) {
   case PodSecurityLevel::kUnlabelled:
     checker.privileged();
+    checker.host_capabilities();
+    checker.host_paths();
     break;
   case PodSecurityLevel::kPrivileged:
     break;

@@ -4,7 +4,8 @@
 // checks of the fields that Shoal acts on, and their words.
 //
 // A namespace without the label is one of Shoal's own: all of `privileged` but privileged
-// containers, which take over the host and are to be allowed by somebody who knows.
+// containers, capabilities as good (ALL, SYS_ADMIN, SYS_MODULE, ...) and hostPath volumes (whoever
+// has the host's folders has the host), which are to be allowed by somebody who knows.
 #pragma once
 
 #include <boost/json/object.hpp>

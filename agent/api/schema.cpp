@@ -136,10 +136,21 @@ const Kind kSecretKind{.group = "",
                        .columns = kSecretColumns,
                        .field_selectors = "metadata.name|metadata.namespace|type"};
 
-constexpr std::array<const Kind*, 11> kKinds = {
+const Kind kClaimKind{.group = "",
+                      .version = "v1",
+                      .kind = "PersistentVolumeClaim",
+                      .plural = "persistentvolumeclaims",
+                      .singular = "persistentvolumeclaim",
+                      .short_names = "pvc",
+                      .categories = "",
+                      .message = &kPersistentVolumeClaim,
+                      .columns = kPersistentVolumeClaimColumns,
+                      .field_selectors = kByName};
+
+constexpr std::array<const Kind*, 12> kKinds = {
     &kNamespaceKind,     &kNodeKind,      &kPodKind,        &kServiceKind,
     &kEndpointsKind,     &kEventKind,     &kDeploymentKind, &kReplicaSetKind,
-    &kEndpointSliceKind, &kConfigMapKind, &kSecretKind};
+    &kEndpointSliceKind, &kConfigMapKind, &kSecretKind,     &kClaimKind};
 
 template <class Predicate>
 const Kind* find_if(Predicate predicate) {

@@ -62,6 +62,7 @@ struct Field {
   std::string_view values = {};        // an enumeration: "TCP|UDP"
   std::string_view values_later = {};  // values that Kubernetes knows and Shoal does not act on yet
   ValueCheck check = nullptr;          // of each element, when it is a list
+  std::string_view duplicate = {};     // what is said of the second use of a ListType::kMap's key
 };
 
 class Causes;

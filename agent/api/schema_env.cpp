@@ -62,11 +62,10 @@ constexpr Field kResourceRefFields[] = {
      .values_later = "limits.ephemeral-storage|requests.ephemeral-storage"},
     {.name = "divisor", .type = FieldType::kQuantity},
 };
-const Message kResourceRef{"ResourceFieldSelector", kResourceRefFields};
 
 constexpr Field kValueFromFields[] = {
     part("fieldRef", kFieldRef),
-    part("resourceFieldRef", kResourceRef),
+    part("resourceFieldRef", kResourceFieldRef),
     part("configMapKeyRef", kConfigMapKey),
     part("secretKeyRef", kSecretKey),
     later("fileKeyRef"),
@@ -124,6 +123,7 @@ void check_env_from(const json::object& from, std::string_view path, Causes& cau
 
 }  // namespace
 
+const Message kResourceFieldRef{"ResourceFieldSelector", kResourceRefFields};
 const Message kEnv{.name = "EnvVar", .fields = kEnvFields, .check = check_env};
 const Message kEnvFrom{.name = "EnvFromSource", .fields = kEnvFromFields, .check = check_env_from};
 

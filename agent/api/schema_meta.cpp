@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Metadata, selectors and references: what all kinds share.
+#include "agent/api/claims.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 
 #include <algorithm>
+#include <array>
 #include <fmt/format.h>
 
 namespace shoal::api {
@@ -67,6 +69,16 @@ void check_meta(const json::object& meta, std::string_view path, Causes& causes)
     causes.required(child_path(path, "name"), "name or generateName is required");
   check_meta_maps(meta, path, causes);
 }
+
+// A claim has a finalizer, which is the server's own.
+constexpr auto kClaimMetaFields = [] {
+  std::array<Field, std::size(kObjectMetaFields)> fields{};
+  std::ranges::copy(kObjectMetaFields, fields.begin());
+  for (Field& field : fields)
+    if (field.name == "finalizers")
+      field = {.name = "finalizers", .list = ListType::kSet, .values = kClaimFinalizer};
+  return fields;
+}();
 
 constexpr Field kTemplateMetaFields[] = {
     {.name = "labels", .type = FieldType::kStringMap},
@@ -150,6 +162,7 @@ void check_workload_selector(const json::object& spec, std::string_view path, st
 }
 
 const Message kObjectMeta{.name = "ObjectMeta", .fields = kObjectMetaFields, .check = check_meta};
+const Message kClaimMeta{.name = "ObjectMeta", .fields = kClaimMetaFields, .check = check_meta};
 const Message kTemplateMeta{
     .name = "ObjectMeta", .fields = kTemplateMetaFields, .check = check_meta_maps};
 const Message kSelector{

@@ -181,11 +181,16 @@ constexpr Field kContainerFields[] = {
     part("securityContext", kSecurity),
     later("resizePolicy"),
     {.name = "restartPolicy", .values = "Always"},  // of init containers: check_pod_spec
-    later("stdin"),
-    later("stdinOnce"),
-    later("tty"),
+    {.name = "stdin", .type = FieldType::kBool},
+    {.name = "stdinOnce", .type = FieldType::kBool},
+    {.name = "tty", .type = FieldType::kBool},
     later("volumeDevices"),
-    later("volumeMounts"),
+    {.name = "volumeMounts",
+     .type = FieldType::kMessage,
+     .message = &kVolumeMount,
+     .list = ListType::kMap,
+     .list_keys = "mountPath",
+     .duplicate = "must be unique"},
 };
 // Kubernetes: an image whose tag moves is asked for every time.
 void fill_container(json::object& container) {
@@ -202,6 +207,16 @@ void fill_container(json::object& container) {
 const Message kContainer{.name = "Container", .fields = kContainerFields, .fill = fill_container};
 
 // ---- the pod
+constexpr Field kPullSecretFields[] = {
+    {.name = "name", .required = true, .check = check_dns_subdomain},
+};
+const Message kPullSecret{"LocalObjectReference", kPullSecretFields};
+std::string check_deadline(const json::value& value) {
+  constexpr std::int64_t kMost = INT32_MAX;
+  return value.is_int64() && value.get_int64() >= 1 && value.get_int64() <= kMost
+             ? ""
+             : fmt::format("must be between 1 and {}, inclusive", kMost);
+}
 constexpr Field kPodSpecFields[] = {
     {.name = "containers",
      .type = FieldType::kMessage,
@@ -219,7 +234,7 @@ constexpr Field kPodSpecFields[] = {
      .type = FieldType::kInt64,
      .fallback = "30",
      .check = check_not_negative},
-    {.name = "activeDeadlineSeconds", .type = FieldType::kInt64, .check = check_positive},
+    {.name = "activeDeadlineSeconds", .type = FieldType::kInt64, .check = check_deadline},
     {.name = "nodeName", .check = check_dns_subdomain},
     {.name = "nodeSelector", .type = FieldType::kStringMap},
     {.name = "hostname", .check = check_dns_label},
@@ -244,7 +259,10 @@ constexpr Field kPodSpecFields[] = {
     later("hostNetwork"),
     later("hostPID"),
     later("hostUsers", "true"),
-    later("imagePullSecrets"),
+    {.name = "imagePullSecrets",
+     .type = FieldType::kMessage,
+     .message = &kPullSecret,
+     .list = ListType::kAtomic},
     later("os"),
     later("overhead"),
     later("preemptionPolicy", "PreemptLowerPriority"),
@@ -260,7 +278,11 @@ constexpr Field kPodSpecFields[] = {
     later("serviceAccountName", "default"),
     later("shareProcessNamespace"),
     later("topologySpreadConstraints"),
-    later("volumes"),
+    {.name = "volumes",
+     .type = FieldType::kMessage,
+     .message = &kVolume,
+     .list = ListType::kMap,
+     .list_keys = "name"},
 };
 constexpr Field kPodTemplateFields[] = {
     {.name = "metadata", .type = FieldType::kMessage, .message = &kTemplateMeta, .fallback = "{}"},

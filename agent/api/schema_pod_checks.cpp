@@ -91,6 +91,9 @@ void check_pod_spec(const json::object& spec, std::string_view path, Causes& cau
     causes.required(child_path(path, "containers"));
   check_ports(spec, path, causes);
   check_roles(spec, path, causes);
+  each_container(spec, path, [&](const json::object& container, const std::string& at, bool) {
+    check_container_mounts(spec, container, at, causes);
+  });
   check_pod_names(spec, path, causes);
   if (const json::object* selector = find_object(spec, "nodeSelector"))
     check_label_map(*selector, child_path(path, "nodeSelector"), causes);

@@ -9,7 +9,7 @@ namespace shoal::api {
 namespace json = boost::json;
 namespace {
 
-constexpr std::string_view kHandlers[] = {"exec", "httpGet", "tcpSocket"};
+constexpr std::string_view kHandlers[] = {"exec", "httpGet", "tcpSocket", "grpc"};
 
 constexpr Field kHeaderFields[] = {{.name = "name", .required = true}, {.name = "value"}};
 const Message kHeader{"HTTPHeader", kHeaderFields};
@@ -35,6 +35,11 @@ constexpr Field kTcpSocketFields[] = {
     {.name = "host"},
 };
 const Message kTcpSocket{"TCPSocketAction", kTcpSocketFields};
+constexpr Field kGrpcFields[] = {
+    {.name = "port", .type = FieldType::kInt32, .required = true, .check = check_port},
+    {.name = "service", .fallback = "\"\""},
+};
+const Message kGrpc{"GRPCAction", kGrpcFields};
 constexpr Field kExecFields[] = {{.name = "command", .list = ListType::kAtomic}};
 void check_exec(const json::object& exec, std::string_view path, Causes& causes) {
   const json::array* command = find_array(exec, "command");
@@ -54,7 +59,7 @@ void check_handlers(const json::object& given, std::span<const std::string_view>
     causes.required(std::string(path), fmt::format("must specify a handler type: {}", names));
 }
 void check_handler(const json::object& probe, std::string_view path, Causes& causes) {
-  check_handlers(probe, kHandlers, "exec, httpGet or tcpSocket", path, causes);
+  check_handlers(probe, kHandlers, "exec, httpGet, tcpSocket or grpc", path, causes);
 }
 
 constexpr Field number(std::string_view name, std::string_view fallback, ValueCheck check) {
@@ -64,7 +69,7 @@ constexpr Field kProbeFields[] = {
     part("exec", kExec),
     part("httpGet", kHttpGet),
     part("tcpSocket", kTcpSocket),
-    later("grpc"),
+    part("grpc", kGrpc),
     number("initialDelaySeconds", "0", check_not_negative),
     number("periodSeconds", "10", check_positive),
     number("timeoutSeconds", "1", check_positive),

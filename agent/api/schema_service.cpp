@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service.
+#include "agent/api/drain_timeout.h"
 #include "agent/api/schema_tables.h"
 #include "agent/api/selector.h"
 #include "agent/api/service_facts.h"
@@ -374,8 +375,15 @@ void check_weights(const json::object& service, Causes& causes) {
     causes.invalid(field, annotations->at(kWeightsAnnotation), why);
 }
 
+void check_drain_timeout(const json::object& service, Causes& causes) {
+  if (const auto timeout = drain_timeout(service); !timeout)
+    causes.invalid(fmt::format("metadata.annotations[{}]", kDrainTimeoutAnnotation),
+                   annotations_of(service)->at(kDrainTimeoutAnnotation), timeout.error().message());
+}
+
 void check_service(const json::object& service, std::string_view, Causes& causes) {
   check_weights(service, causes);
+  check_drain_timeout(service, causes);
   const Result<std::vector<IpPrefix>> ranges = load_balancer_source_ranges(service);
   if (ranges)
     return;

@@ -22,6 +22,7 @@ constexpr Field part(std::string_view name, const Message& message, bool require
 
 // ---- messages
 extern const Message kObjectMeta;  // schema_meta.cpp
+extern const Message kClaimMeta;
 extern const Message kTemplateMeta;
 extern const Message kSelector;
 extern const Message kObjectReference;
@@ -43,13 +44,17 @@ extern const Message kDeployment;  // schema_apps.cpp
 extern const Message kReplicaSet;
 extern const Message kEnv;  // schema_env.cpp
 extern const Message kEnvFrom;
-extern const Message kConfigMap;  // schema_config.cpp
+extern const Message kResourceFieldRef;
+extern const Message kVolume;  // schema_volume.cpp
+extern const Message kVolumeMount;
+extern const Message kPersistentVolumeClaim;  // schema_claim.cpp
+extern const Message kConfigMap;              // schema_config.cpp
 extern const Message kSecret;
 
 // ---- columns: columns.cpp
 extern const std::span<const Column> kPodColumns, kDeploymentColumns, kReplicaSetColumns,
     kServiceColumns, kEndpointsColumns, kEndpointSliceColumns, kNodeColumns, kNamespaceColumns,
-    kEventColumns, kConfigMapColumns, kSecretColumns;
+    kEventColumns, kConfigMapColumns, kSecretColumns, kPersistentVolumeClaimColumns;
 
 // ---- value checks
 std::string check_dns_label(const boost::json::value& value);
@@ -80,6 +85,9 @@ void check_label_map(const boost::json::object& labels, std::string_view path, C
 // The annotations about restarts, of a pod or a template.
 void check_backoff(const boost::json::object& object, std::string_view path, Causes& causes);
 void check_pod_names(const boost::json::object& spec, std::string_view path, Causes& causes);
+// A container's volumeMounts against the volumes of its pod.
+void check_container_mounts(const boost::json::object& spec, const boost::json::object& container,
+                            std::string_view path, Causes& causes);
 void check_pod_spec(const boost::json::object& spec, std::string_view path, Causes& causes);
 // spec.selector against spec.template, for workloads.
 void check_workload_selector(const boost::json::object& spec, std::string_view path,
@@ -87,6 +95,9 @@ void check_workload_selector(const boost::json::object& spec, std::string_view p
 
 // Updates of ConfigMaps and Secrets that are marked immutable.
 void compare_config(const boost::json::object& before, const boost::json::object& after,
+                    Causes& causes);
+// Updates of PersistentVolumeClaims.
+void compare_claims(const boost::json::object& before, const boost::json::object& after,
                     Causes& causes);
 
 bool condition_true(const boost::json::object& body, std::string_view type);  // status.conditions

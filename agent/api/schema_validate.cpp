@@ -99,7 +99,12 @@ private:
     for (std::size_t i = 0; i < items.size(); ++i) {
       const std::string key =
           field.list == ListType::kSet ? json::serialize(items[i]) : key_of(field, items[i]);
-      if (!key.empty() && !seen.insert(key).second)
+      if (key.empty() || seen.insert(key).second)
+        continue;
+      if (const json::object* part = field.duplicate.empty() ? nullptr : items[i].if_object())
+        causes.invalid(child_path(item_path(at, i), field.list_keys), part->at(field.list_keys),
+                       field.duplicate);
+      else
         causes.add(item_path(at, i), "FieldValueDuplicate",
                    fmt::format("Duplicate value: {}", key));
     }
@@ -216,6 +221,8 @@ std::expected<void, ApiError> validate_update(const Kind& kind, const json::obje
     compare_pods(before, after, causes);
   if (kind.message == &kConfigMap || kind.message == &kSecret)
     compare_config(before, after, causes);
+  if (kind.message == &kPersistentVolumeClaim)
+    compare_claims(before, after, causes);
   if (causes.empty())
     return {};
   return std::unexpected(invalid_error(kind, find_string(after, "metadata.name"), causes.take()));

@@ -98,7 +98,10 @@ public:
   virtual void read(std::function<void(Result<std::string_view>)> done) = 0;
   virtual void write(std::string bytes, std::function<void(Result<>)> done) = 0;
   virtual void shutdown_write() = 0;
-  virtual void close() = 0;
+  // After everything was written: the peer gets to see it, whatever it still sends. A pending read
+  // fails, and nothing else of this is to be called any more.
+  virtual void end() = 0;
+  virtual void close() = 0;  // at once
 };
 using RawStreamPtr = std::shared_ptr<RawStream>;
 
@@ -120,6 +123,9 @@ public:
   virtual void begin(int status, std::string_view content_type) = 0;
   virtual void write(std::string bytes, std::function<void(bool ok)> done) = 0;
   virtual void end() = 0;
+  // The reader may take its time, as somebody does who reads a page at a time: it is not given up
+  // after write_timeout_ms. Upgraded connections never are. A host that is gone is found by TCP.
+  virtual void be_patient() = 0;
 
   // ---- or the connection itself: answers 101 with this Upgrade protocol.
   virtual void upgrade(std::string_view protocol, std::function<void(RawStreamPtr)> on_stream) = 0;

@@ -69,6 +69,7 @@ void Session::next_request() {
   dispatch_ = {};
   exchange_.reset();
   first_byte_seen_ = false;
+  patient_ = false;
   body_fd_ = -1;
   body_bytes_ = 0;
   body_error_.reset();
@@ -274,7 +275,10 @@ void Session::write(std::string bytes, std::function<void(bool)> done) {
 }
 
 void Session::write_next() {
-  arm(limits_.write_timeout_ms);
+  if (phase_ == Phase::kRaw || patient_)
+    disarm();
+  else
+    arm(limits_.write_timeout_ms);
   connection_->write(out_.front().bytes,
                      [self = shared_from_this()](error_code error, std::size_t) {
                        const Outgoing written = std::move(self->out_.front());
@@ -297,10 +301,18 @@ void Session::finish(bool keep_alive) {
   // An unread rest of a body cannot be told from the next request.
   if (keep_alive && parser_->is_done() && parser_->keep_alive())
     return next_request();
+  drain();
+}
+
+void Session::drain() {
+  if (phase_ == Phase::kClosed)
+    return;
   phase_ = Phase::kDrain;
   connection_->shutdown_write();
   arm(kDrainTime);
   want_bytes();
+  if (auto waiting = std::exchange(raw_waiting_, nullptr))
+    waiting(fail(Errc::kCancelled, "the connection has been ended"));
 }
 
 void Session::peer_gone() {

@@ -93,6 +93,7 @@ private:
   void write(std::string bytes, std::function<void(bool)> done);
   void write_next();
   void finish(bool keep_alive);
+  void drain();
   void peer_gone();
   void arm(std::chrono::milliseconds after);
   void disarm() { ++deadline_token_; }
@@ -106,6 +107,7 @@ private:
   Phase phase_ = Phase::kHandshake;
   bool reading_ = false;
   bool first_byte_seen_ = false;
+  bool patient_ = false;              // Exchange::be_patient
   std::array<char, kReadBytes> in_;   // where a pending read writes
   boost::beast::flat_buffer buffer_;  // what was read and not parsed yet
   std::optional<Parser> parser_;

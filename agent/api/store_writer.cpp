@@ -166,18 +166,19 @@ public:
                      wanted = std::move(preconditions), grace_seconds] {
       return plan_remove(core->env(), *kind, scope, id, wanted, grace_seconds);
     };
-    if (kind->kind != "Namespace")
+    if (kind->kind != "Namespace" && kind->kind != "PersistentVolumeClaim")
       return core_->attempt(std::move(decide), std::move(done), 0);
-    // An empty namespace goes at once: marked first, then looked at again.
+    // An empty namespace, or a claim that nobody uses, goes at once: marked first, then looked at
+    // again.
     core_->attempt(
         std::move(decide),
-        [core = core_, kind, id = std::string(name),
+        [core = core_, kind, scope = std::string(ns), id = std::string(name),
          run = std::move(done)](WriteResult marked) mutable {
           if (!marked || core->options.dry_run)
             return run(std::move(marked));
           const std::string uid = marked->object->uid;
-          core->attempt([raw = core.get(), kind, id,
-                         uid] { return plan_remove(raw->env(), *kind, {}, id, {uid, {}}, {}); },
+          core->attempt([raw = core.get(), kind, scope, id,
+                         uid] { return plan_remove(raw->env(), *kind, scope, id, {uid, {}}, {}); },
                         [first = std::move(*marked), after = std::move(run)](WriteResult) mutable {
                           after(std::move(first));
                         },

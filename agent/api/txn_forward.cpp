@@ -14,9 +14,11 @@
 #include <boost/beast/ssl/ssl_stream.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <cerrno>
 #include <deque>
 #include <fmt/format.h>
 #include <openssl/ssl.h>
+#include <sys/socket.h>
 
 namespace shoal::api {
 namespace asio = boost::asio;
@@ -65,8 +67,15 @@ public:
       : tls_(std::move(tls)), stream_(loop, *tls_), host_(std::move(host)), timeout_(timeout) {}
 
   const StoreHost& host() const { return host_; }
-  bool usable(std::chrono::steady_clock::time_point now) const {
-    return open_ && now - used_ < kIdleMax;
+  // Nothing is to come on an idle connection: what can be read is its end, of a host whose agent
+  // was started anew, say. A request sent there would have no answer.
+  bool usable(std::chrono::steady_clock::time_point now) {
+    if (!open_ || now - used_ >= kIdleMax)
+      return false;
+    char byte = 0;
+    const ssize_t n = ::recv(beast::get_lowest_layer(stream_).socket().native_handle(), &byte, 1,
+                             MSG_PEEK | MSG_DONTWAIT);
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
   }
   void close() {
     open_ = false;

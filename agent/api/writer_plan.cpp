@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/api/writer_plan.h"
 
+#include "agent/api/claims.h"
+#include "agent/api/drain_timeout.h"
 #include "agent/api/pod_security.h"
 #include "agent/api/selector.h"
 #include "agent/api/time_text.h"
@@ -143,6 +145,8 @@ json::value initial_status(const Kind& kind) {
     return json::object{{"phase", "Pending"}};
   if (kind.kind == "Namespace")
     return json::object{{"phase", "Active"}};
+  if (kind.kind == "PersistentVolumeClaim")
+    return json::object{{"phase", "Pending"}};
   if (kind.message->find("status"))
     return json::object{};
   return nullptr;
@@ -163,6 +167,18 @@ bool same_desire(const json::object& a, const json::object& b) {
   return covered(a, b) && covered(b, a);
 }
 
+// What the server wrote into a claim, and whoever writes the claim as he knows it leaves out.
+void keep_claim_meta(const json::object& before, json::object& meta) {
+  meta["finalizers"] = json::array{kClaimFinalizer};
+  const std::string_view node = selected_node(before);
+  if (node.empty())
+    return;
+  json::value& annotations = meta["annotations"];
+  if (!annotations.is_object())
+    annotations.emplace_object();
+  annotations.get_object().insert({{kSelectedNode, node}});
+}
+
 // The admitted new body against the stored one; the end of update and patch.
 PlanResult finish_update(const WriterEnv& env, const Kind& kind, const Stored& stored,
                          json::object body) {
@@ -180,11 +196,16 @@ PlanResult finish_update(const WriterEnv& env, const Kind& kind, const Stored& s
       meta.erase(field);
   for (const std::string_view field : {"resourceVersion", "managedFields", "selfLink"})
     meta.erase(field);
+  if (kind.kind == "PersistentVolumeClaim")
+    keep_claim_meta(stored.body, meta);
   if (const json::value* status = stored.body.if_contains("status"))
     body["status"] = *status;
   if (auto valid = validate(kind, body); !valid)
     return std::unexpected(std::move(valid.error()));
-  if (auto valid = validate_update(kind, stored.body, body); !valid)
+  // What an earlier build stored lacks the defaults of later fields: that is no change.
+  json::object before = stored.body;
+  fill_defaults(kind, before);
+  if (auto valid = validate_update(kind, before, body); !valid)
     return std::unexpected(std::move(valid.error()));
 
   WritePlan plan;
@@ -192,9 +213,10 @@ PlanResult finish_update(const WriterEnv& env, const Kind& kind, const Stored& s
   if (kind.kind == "Service") {
     if (auto done = plan_allocations(env, kind, &stored.body, body, plan); !done)
       return std::unexpected(std::move(done.error()));
+    stamp_zero_weights(&stored.body, body, env.clock.wall());
     plan.warnings = weight_warnings(env.replica, ns, body);
   }
-  if (!same_desire(stored.body, body))
+  if (!same_desire(before, body))
     metadata_of(body)["generation"] = find_int(stored.body, "metadata.generation", 0) + 1;
   if (body == stored.body) {
     plan.last = env.replica.get(kind.resource(), ns, name);
@@ -255,6 +277,8 @@ PlanResult plan_create(const WriterEnv& env, const Kind& kind, const json::objec
   meta["uid"] = make_uid(env.random);
   meta["creationTimestamp"] = rfc3339(env.clock.wall());
   meta["generation"] = 1;
+  if (kind.kind == "PersistentVolumeClaim")
+    meta["finalizers"] = json::array{kClaimFinalizer};
   if (json::value status = initial_status(kind); !status.is_null())
     body["status"] = std::move(status);
   if (auto valid = validate(kind, body); !valid)
@@ -270,6 +294,7 @@ PlanResult plan_create(const WriterEnv& env, const Kind& kind, const json::objec
   if (kind.kind == "Service") {
     if (auto done = plan_allocations(env, kind, nullptr, body, plan); !done)
       return std::unexpected(std::move(done.error()));
+    stamp_zero_weights(nullptr, body, env.clock.wall());
     plan.warnings = weight_warnings(env.replica, ns, body);
   }
   plan.txn.compares.push_back({plan.key, 0});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deletions, and Events (which come and go by themselves).
+#include "agent/api/claims.h"
 #include "agent/api/selector.h"
 #include "agent/api/time_text.h"
 #include "agent/api/writer_plan.h"
@@ -70,6 +71,24 @@ PlanResult plan_remove_namespace(const WriterEnv& env, WritePlan plan, const Obj
   return plan;
 }
 
+// First marked, so that no pod begins to use it; gone once no pod does.
+PlanResult plan_remove_claim(const WriterEnv& env, WritePlan plan, const ObjectPtr& object) {
+  if (find_string(object->body, "metadata.deletionTimestamp").empty()) {
+    json::object body = stored_body(env.replica, plan.key);
+    mark_deleted(env, body, 0);
+    plan.txn.ops.push_back({plan.key, json::serialize(body)});
+    return plan;
+  }
+  const auto pods = env.replica.list("pods", object->ns);
+  const bool held = std::ranges::any_of(
+      pods, [&](const ObjectPtr& pod) { return holds_claim(pod->body, object->name); });
+  if (env.replica.revision() >= object->revision && !held)
+    plan.txn.ops.push_back({plan.key, std::nullopt});
+  else
+    plan.txn = {};  // asked again by the claims' controller
+  return plan;
+}
+
 // Nothing: remove it now. Otherwise the grace that its host is to be given.
 std::optional<std::int64_t> grace_of(const ObjectPtr& pod, std::optional<std::int64_t> asked) {
   const std::int64_t grace =
@@ -131,6 +150,8 @@ PlanResult plan_remove(const WriterEnv& env, const Kind& kind, std::string_view 
   plan.txn.compares.push_back({plan.key, object->revision});
   if (kind.kind == "Namespace")
     return plan_remove_namespace(env, std::move(plan), object);
+  if (kind.kind == "PersistentVolumeClaim")
+    return plan_remove_claim(env, std::move(plan), object);
   if (kind.kind == "Pod") {
     if (const std::optional<std::int64_t> grace = grace_of(object, grace_seconds)) {
       const bool marked = !find_string(object->body, "metadata.deletionTimestamp").empty();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Service's unique addresses and ports, and what is worth a warning about its weights.
 #include "agent/api/allocator.h"
+#include "agent/api/drain_timeout.h"
 #include "agent/api/load_balancer.h"
 #include "agent/api/selector.h"
 #include "agent/api/service_facts.h"
@@ -511,6 +512,11 @@ std::vector<std::string> weight_warnings(const store::Replica& replica, std::str
                                          const json::object& service) {
   std::vector<std::string> warnings;
   const Result<std::vector<LabelWeight>> weights = service_weights(service);
+  if (weights && weights->empty())
+    if (const auto timeout = drain_timeout(service); timeout && *timeout)
+      warnings.push_back(fmt::format(
+          "metadata.annotations[{}]: has no effect without {}: it is for groups of weight 0",
+          kDrainTimeoutAnnotation, kWeightsAnnotation));
   if (!weights || weights->empty())
     return warnings;
   const LabelSelector selector = LabelSelector::from_labels(find_object(service, "spec.selector"));

@@ -34,7 +34,8 @@ const std::vector<std::string> kViewed = {"pods",
                                           "endpoints",
                                           "endpointslices.discovery.k8s.io",
                                           "configmaps",
-                                          "secrets"};
+                                          "secrets",
+                                          "persistentvolumeclaims"};
 
 SocketAddress reachable(const SocketAddress& listen, const IpAddress& underlay) {
   return {listen.ip.is_unspecified() ? underlay : listen.ip, listen.port};
@@ -63,11 +64,6 @@ Agent::Impl::~Impl() {
   if (gossip)
     gossip->stop();
   workers.join();
-}
-
-Result<> Agent::Impl::open_images() {
-  images = SHOAL_TRY(runtime::ImageStore::open(options.state_dir));
-  return {};
 }
 
 Result<> Agent::Impl::open_store() {
@@ -335,6 +331,10 @@ Result<> Agent::Impl::start_network(const store::Object& node) {
   driver = std::make_unique<NetplaneDriver>(loop, view, *data_plane, *writer, clock,
                                             std::move(base), std::move(inputs));
   driver->start();
+  group_drains = std::make_unique<GroupDrains>(
+      loop, workers, view, *data_plane, *writer, clock,
+      GroupDrains::Inputs{files.node_name, [this] { return driver->settled(); }});
+  group_drains->start();
   SHOAL_TRY(start_pods(pod_cidrs));
   gossip::MemberMeta meta = gossip->self().meta;
   meta.pod_cidrs = pod_cidrs;
@@ -386,6 +386,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
       .data_plane = *data_plane,
       .leases = *leases,
       .images = *images,
+      .puller = *puller,
       .sandboxes = std::move(sandboxes),
       .node_name = files.node_name,
       .host_ips = [this] { return own_addresses(); },
@@ -408,6 +409,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
   context.settled = [this] {
     gossip->publish_settled();
     driver->local_pods_settled();
+    image_gc->start();
   };
   pods = std::make_unique<node::Node>(std::move(context));
   pods->start();

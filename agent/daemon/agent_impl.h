@@ -11,6 +11,7 @@
 #include "agent/daemon/cluster_admin.h"
 #include "agent/daemon/drain_board.h"
 #include "agent/daemon/gossip_bridge.h"
+#include "agent/daemon/group_drains.h"
 #include "agent/daemon/heap_keeper.h"
 #include "agent/daemon/netplane_driver.h"
 #include "agent/daemon/node_status.h"
@@ -18,6 +19,8 @@
 #include "agent/daemon/sd_notify.h"
 #include "agent/daemon/source_probe.h"
 #include "agent/health/health_server.h"
+#include "agent/images/image_gc.h"
+#include "agent/images/puller.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
 #include "agent/store/sqlite_store.h"
@@ -84,16 +87,22 @@ struct Agent::Impl {
   void start_source_probe();
   void on_source_verdict(const std::string& host);
   void warn_of_expiry() const;
+  void tell_of_node(std::string_view reason, const std::string& message);
   void fatal(Error error);
 
   // ---- endpoints
   void routes();
+  bool sent_on(const api::ExchangePtr& x);
   void flows(const api::ExchangePtr& x);
   void next_flows(const api::ExchangePtr& x, const std::shared_ptr<FlowJob>& job);
   void trace(const api::ExchangePtr& x);
   void status(const api::ExchangePtr& x);
   void node_join(const api::ExchangePtr& x);
   void create_token(const api::ExchangePtr& x);
+  boost::json::object images_view() const;
+  boost::json::array pods_of(const std::vector<std::string>& holders) const;  // of images
+  void pull_image(const api::ExchangePtr& x);
+  void push_image(const api::ExchangePtr& x);
   void load_image(const api::ExchangePtr& x);
   void remove_image(const api::ExchangePtr& x);
 
@@ -123,9 +132,12 @@ struct Agent::Impl {
   std::unique_ptr<DrainBoard> drains;
   std::unique_ptr<controllers::Runner> runner;
   std::unique_ptr<runtime::ImageStore> images;
+  std::unique_ptr<images::ImagePuller> puller;
+  std::unique_ptr<images::ImageGc> image_gc;
   std::unique_ptr<apply::DataPlane> data_plane;  // once this host's CIDR is known
   std::unique_ptr<SourceProbe> sources;          // proxy: ebpf
   std::unique_ptr<NetplaneDriver> driver;
+  std::unique_ptr<GroupDrains> group_drains;
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;

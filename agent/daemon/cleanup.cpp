@@ -40,7 +40,10 @@ Result<Pods> find_pods(const runtime::SandboxEnv& env) {
 apply::CleanupStep sweep_step(const runtime::SandboxEnv& env, const std::string& uid,
                               std::string_view state) {
   return {fmt::format("pod {} ({}): processes, mounts, cgroups", uid, state),
-          [env, uid] { return runtime::sweep_sandbox(env, uid, runtime::Sweep::kKeepLogs); }};
+          [env, uid]() -> Result<> {
+            SHOAL_TRY(runtime::sweep_sandbox(env, uid, runtime::Sweep::kKeepVolumes));
+            return runtime::unmount_below(env.volumes_dir(uid));  // those in memory
+          }};
 }
 
 Result<std::vector<apply::CleanupStep>> plan(const CleanupOptions& options,

@@ -2,6 +2,8 @@
 // What the agent tells Prometheus. docs: each family's help text.
 #include "agent/daemon/agent_impl.h"
 
+#include <fmt/format.h>
+
 namespace shoal::daemon {
 namespace {
 
@@ -125,10 +127,39 @@ void add_gossip(std::vector<Family>& out, const gossip::Metrics& gossip) {
                     gossip.health));
 }
 
+void add_images(std::vector<Family>& out, const images::PullStats& pulls,
+                const images::GcStats& gc) {
+  out.push_back({"shoal_image_pulls_total",
+                 "Pulls that have ended. known: the registry had what was here.",
+                 Kind::kCounter,
+                 {{{{"outcome", "pulled"}}, number(pulls.pulled)},
+                  {{{"outcome", "known"}}, number(pulls.known)},
+                  {{{"outcome", "failed"}}, number(pulls.failed)},
+                  {{{"outcome", "cancelled"}}, number(pulls.cancelled)}}});
+  out.push_back(one("shoal_image_pulled_bytes_total", "Bytes of layers that were pulled.",
+                    Kind::kCounter, number(pulls.bytes)));
+  out.push_back({"shoal_image_pulls",
+                 "Pulls and pushes that are under way.",
+                 Kind::kGauge,
+                 {{{{"state", "running"}}, number(pulls.running)},
+                  {{{"state", "waiting"}}, number(pulls.waiting)}}});
+  out.push_back(one("shoal_image_gc_runs_total",
+                    "How often images were removed for want of disk space.", Kind::kCounter,
+                    number(gc.runs)));
+  out.push_back(one("shoal_image_gc_images_total", "Images that were removed so.", Kind::kCounter,
+                    number(gc.images)));
+  out.push_back(one("shoal_image_gc_freed_bytes_total", "Bytes of disk that came free so.",
+                    Kind::kCounter, number(gc.bytes)));
+  out.push_back(one("shoal_image_gc_failures_total",
+                    "Runs that failed or did not free as much as was to be.", Kind::kCounter,
+                    number(gc.failures)));
+}
+
 }  // namespace
 
 std::vector<metrics::Family> Agent::Impl::collect() const {
   std::vector<Family> out;
+  add_images(out, puller->stats(), image_gc->stats());
   out.push_back(one("shoal_replica_revision", "Revision of desired state known here.", Kind::kGauge,
                     number(replica.revision())));
   out.push_back(one("shoal_replica_synced", "1 once the first full state has arrived.",
@@ -158,6 +189,18 @@ std::vector<metrics::Family> Agent::Impl::collect() const {
     out.push_back(one("shoal_foreign_source_changes_total",
                       "How often that turned from yes to no or back.", Kind::kCounter,
                       number(sources->verdicts().changes())));
+  }
+  if (group_drains) {
+    Family drained{
+        "shoal_drained_connections_total",
+        "Connections that this host closed to weight groups whose drain timeout was over.",
+        Kind::kCounter,
+        {}};
+    for (const auto& [group, closed] : group_drains->schedule().closed())
+      drained.samples.push_back(
+          {{{"service", fmt::format("{}/{}", group.ns, group.name)}, {"group", group.group}},
+           number(closed)});
+    out.push_back(std::move(drained));
   }
   if (data_plane) {
     if (auto counters = data_plane->counters())

@@ -4,6 +4,7 @@
 
 #include "agent/config/config.h"
 #include "agent/daemon/cluster_files.h"
+#include "agent/images/image_gc.h"
 #include "netplane/apply/kernel_ports.h"
 
 #include <filesystem>
@@ -36,6 +37,11 @@ struct Options {
   std::int64_t kept_memory_bytes = 256 << 20;
   std::int64_t pod_pids_max = 16'384;
   Duration pod_replace_after = std::chrono::seconds(30);
+
+  std::vector<config::Registry> registries;
+  std::size_t parallel_pulls = 3;
+  std::chrono::seconds pull_stall{60};
+  images::GcOptions image_gc;
 
   // network.load_balancer_mode: auto; data_plane.snat is snat
   bool snat_auto = false;

@@ -229,7 +229,7 @@ void serve_capture(const api::ExchangePtr& x, const node::Node& pods, const view
   const auto asked = read_asked(request);
   if (!asked)
     return x->reply_error(asked.error());
-  const auto pod = find_local_pod(pods, view, request.params.at("namespace"), name, "captures");
+  const auto pod = find_local_pod(pods, view, request.params.at("namespace"), name);
   if (!pod)
     return x->reply_error(pod.error());
   if (!(*pod)->local())

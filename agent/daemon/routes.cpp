@@ -11,21 +11,22 @@
 //   GET    /shoal/v1/trace?from=CLIENT&to=ADDR:PORT[/udp]&sourcePort=N   see inspect_views.h
 //   GET    /shoal/v1/images
 //   POST   /shoal/v1/images?name=REF            body: an OCI or docker archive, streamed
+//   POST   /shoal/v1/images/pull, push          streamed, see image_routes.cpp
 //   DELETE /shoal/v1/images/REF
 //   POST   /shoal/v1/exec/NAMESPACE/POD         upgraded, see agent/stream/frames.h
+//   POST   /api/v1/namespaces/NAMESPACE/pods/POD/attach?container&stdin&stdout&stderr&tty, as exec
 //   POST   /shoal/v1/capture/NAMESPACE/POD      upgraded, as exec
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
+#include "agent/api/relay.h"
 #include "agent/daemon/agent_impl.h"
 #include "agent/daemon/inspect_views.h"
 #include "agent/daemon/pod_io.h"
 #include "agent/daemon/views.h"
-#include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 
 namespace shoal::daemon {
@@ -33,8 +34,6 @@ namespace {
 
 namespace asio = boost::asio;
 namespace json = boost::json;
-
-constexpr std::uint64_t kImageBytesMax = 64ULL << 30;
 
 bool local_only(const api::ExchangePtr& x) {
   if (x->request().peer.local || x->request().peer.organization == pki::kNodesOrganization)
@@ -80,8 +79,12 @@ void Agent::Impl::routes() {
   });
   route("GET", "/shoal/v1/services/{namespace}/{name}", [this](const api::ExchangePtr& x) {
     const auto& params = x->request().params;
-    data_plane ? answer(x, service_view(*data_plane, params.at("namespace"), params.at("name")))
-               : x->reply_error(not_yet());
+    if (!data_plane || !group_drains)
+      return x->reply_error(not_yet());
+    const std::string& ns = params.at("namespace");
+    const std::string& name = params.at("name");
+    answer(x, service_view(*data_plane, ns, name,
+                           group_drains->schedule().status(ns, name, clock.wall())));
   });
   route("GET", "/shoal/v1/dataplane/dump", [this](const api::ExchangePtr& x) {
     if (!data_plane)
@@ -97,25 +100,33 @@ void Agent::Impl::routes() {
   });
   route("GET", "/shoal/v1/flows", [this](const api::ExchangePtr& x) { flows(x); });
   route("GET", "/shoal/v1/trace", [this](const api::ExchangePtr& x) { trace(x); });
-  route("GET", "/shoal/v1/images", [this](const api::ExchangePtr& x) {
-    json::array list;
-    for (const runtime::ImageInfo& image : images->list())
-      list.push_back(image_view(image));
-    x->reply(200, json::object{{"images", std::move(list)}});
-  });
+  route("GET", "/shoal/v1/images",
+        [this](const api::ExchangePtr& x) { x->reply(200, images_view()); });
+  route("POST", "/shoal/v1/images/pull", [this](const api::ExchangePtr& x) { pull_image(x); });
+  route("POST", "/shoal/v1/images/push", [this](const api::ExchangePtr& x) { push_image(x); });
   route(
       "POST", "/shoal/v1/images", [this](const api::ExchangePtr& x) { load_image(x); },
       api::BodyMode::kStreamed);
   route("DELETE", "/shoal/v1/images/*", [this](const api::ExchangePtr& x) { remove_image(x); });
   route("POST", "/shoal/v1/tokens", [this](const api::ExchangePtr& x) { create_token(x); });
-  route("GET", "/api/v1/namespaces/{namespace}/pods/{name}/log", [this](const api::ExchangePtr& x) {
-    pods ? serve_logs(x, *pods, view, loop, clock) : x->reply_error(not_yet());
-  });
-  route("POST", "/shoal/v1/exec/{namespace}/{name}", [this](const api::ExchangePtr& x) {
-    pods ? serve_exec(x, *pods, view, loop, workers) : x->reply_error(not_yet());
-  });
-  route("POST", "/shoal/v1/capture/{namespace}/{name}", [this](const api::ExchangePtr& x) {
-    pods ? serve_capture(x, *pods, view, loop, workers, captures) : x->reply_error(not_yet());
+  // What the host of a pod does, whichever host is asked.
+  const auto pod_route = [&](const char* method, const char* pattern,
+                             std::function<void(const api::ExchangePtr&)> handler) {
+    route(method, pattern, [this, handler = std::move(handler)](const api::ExchangePtr& x) {
+      if (sent_on(x))
+        return;
+      pods ? handler(x) : x->reply_error(not_yet());
+    });
+  };
+  pod_route("GET", "/api/v1/namespaces/{namespace}/pods/{name}/log",
+            [this](const api::ExchangePtr& x) { serve_logs(x, *pods, view, loop, clock); });
+  pod_route("POST", "/shoal/v1/exec/{namespace}/{name}",
+            [this](const api::ExchangePtr& x) { serve_exec(x, *pods, view, loop, workers); });
+  for (const char* method : {"GET", "POST"})
+    pod_route(method, "/api/v1/namespaces/{namespace}/pods/{name}/attach",
+              [this](const api::ExchangePtr& x) { serve_attach(x, *pods, view, loop, workers); });
+  pod_route("POST", "/shoal/v1/capture/{namespace}/{name}", [this](const api::ExchangePtr& x) {
+    serve_capture(x, *pods, view, loop, workers, captures);
   });
   // By its token, not by a certificate: a joining host has none yet.
   server->route(
@@ -127,6 +138,31 @@ void Agent::Impl::routes() {
           Error(Errc::kExists, fmt::format("this host is a member of cluster {} already, as {}",
                                            files.cluster_id, files.node_name)));
     });
+}
+
+// True: the pod that is asked for runs on another host, and that answers, or nobody does.
+bool Agent::Impl::sent_on(const api::ExchangePtr& x) {
+  const auto& params = x->request().params;
+  const std::string& name = params.at("name");
+  const view::ObjectPtr pod = view.get(view::kPods, params.at("namespace"), name);
+  const std::string host = pod ? std::string(view::node_of(*pod)) : std::string();
+  if (host.empty() || host == files.node_name)
+    return false;
+  const std::vector<gossip::Member> members = gossip->members();
+  const auto member = std::ranges::find(members, host, &gossip::Member::name);
+  if (member == members.end() || !member->is_live() || !member->meta.api_address) {
+    x->reply_error(Error(Errc::kUnavailable,
+                         fmt::format("pod {} is on host {}, which is not alive", name, host)));
+  } else if (!x->request().header(api::kRelayedHeader).empty()) {
+    x->reply_error(
+        Error(Errc::kUnavailable, fmt::format("pod {} is not on host {}, but on {}; try again",
+                                              name, files.node_name, host)));
+  } else {
+    const std::filesystem::path pki = options.state_dir / "pki";
+    api::relay(loop, {pki / "node.crt", pki / "node.key", pki / "ca.crt"},
+               {host, member->meta.api_address->ip.to_string(), member->meta.api_address->port}, x);
+  }
+  return true;
 }
 
 void Agent::Impl::flows(const api::ExchangePtr& x) {
@@ -295,57 +331,6 @@ void Agent::Impl::node_join(const api::ExchangePtr& x) {
                  spdlog::info("{} at {} was admitted", name, from);
                  x->reply_bytes(200, "application/json", join_answer_to_json(*admitted));
                });
-}
-
-// The body goes to a temporary file of the state folder on the loop, in small pieces; the load runs
-// on a worker.
-void Agent::Impl::load_image(const api::ExchangePtr& x) {
-  const std::filesystem::path folder = options.state_dir / "uploads";
-  if (auto made = make_dirs(folder, 0700); !made)
-    return x->reply_error(made.error());
-  UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (!fd)
-    return x->reply_error(
-        Error::from_errno(fmt::format("make a temporary file in {}", folder.string())));
-  auto held = std::make_shared<UniqueFd>(std::move(fd));
-  std::optional<std::string> name;
-  if (const std::string_view text = x->request().query_or("name"); !text.empty())
-    name = text;
-  x->body_to_file(held->get(), kImageBytesMax, [this, x, held, name](Result<std::uint64_t> size) {
-    if (!size)
-      return x->reply_error(Error(size.error())
-                                .wrap(fmt::format("receive the image into {}",
-                                                  (options.state_dir / "uploads").string())));
-    asio::post(workers, [this, x, held, name] {
-      ::lseek(held->get(), 0, SEEK_SET);
-      auto loaded = images->load_fd(held->get(), name);
-      asio::post(loop, [x, loaded = std::move(loaded)] {
-        if (!loaded)
-          return x->reply_error(loaded.error());
-        json::array list;
-        for (const runtime::ImageInfo& image : *loaded)
-          list.push_back(image_view(image));
-        x->reply(200, json::object{{"images", std::move(list)}});
-      });
-    });
-  });
-}
-
-void Agent::Impl::remove_image(const api::ExchangePtr& x) {
-  const std::string reference = x->request().params.at("*");
-  asio::post(workers, [this, x, reference] {
-    auto removed = images->remove(reference);
-    asio::post(loop, [x, removed = std::move(removed)] {
-      if (!removed)
-        return x->reply_error(removed.error());
-      json::array untagged;
-      for (const std::string& ref : removed->untagged)
-        untagged.emplace_back(ref);
-      x->reply(200, json::object{{"untagged", std::move(untagged)},
-                                 {"deleted", removed->deleted},
-                                 {"freedBytes", removed->freed_bytes}});
-    });
-  });
 }
 
 }  // namespace shoal::daemon

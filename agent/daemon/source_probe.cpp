@@ -121,16 +121,20 @@ void SourceProbe::probe(const gossip::Member& peer, const std::vector<gossip::Me
     return socket_->send({from, own.port}, peer.meta.gossip_address,
                          gossip_.seal_aside(encode(word)));
   };
-  if (!send(own.ip))
-    return;
+  // The foreign one first: what this host itself does not let out says nothing of the network.
   word.foreign = true;
-  static_cast<void>(send(*foreign));
+  if (!send(*foreign))
+    return;
+  word.foreign = false;
+  static_cast<void>(send(own.ip));
 }
 
 void SourceProbe::on_word(std::string_view text) {
   const auto word = decode_source_word(text);
+  if (!word)
+    return;
   const std::vector<gossip::Member> members = gossip_.members();
-  if (!word || word->sender == gossip_.self().name || member_of(members, word->sender) == nullptr)
+  if (word->sender == gossip_.self().name || member_of(members, word->sender) == nullptr)
     return;
   if (verdicts_.heard(word->sender, word->round, word->foreign, clock_.now()))
     inputs_.changed(word->sender);

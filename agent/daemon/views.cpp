@@ -124,7 +124,8 @@ Result<ServicePortId> parse_service_port_id(std::string_view text) {
 }
 
 Result<json::object> service_view(const apply::DataPlane& data_plane, std::string_view ns,
-                                  std::string_view name) {
+                                  std::string_view name,
+                                  const std::vector<DrainSchedule::Status>& drains) {
   json::array ports;
   for (const std::string& text : data_plane.service_names()) {
     const ServicePortId id = SHOAL_TRY(parse_service_port_id(text));
@@ -136,7 +137,16 @@ Result<json::object> service_view(const apply::DataPlane& data_plane, std::strin
   if (ports.empty())
     return fail(Errc::kNotFound,
                 fmt::format("the data plane of this host has no service {}/{}", ns, name));
-  return json::object{{"namespace", ns}, {"name", name}, {"ports", std::move(ports)}};
+  json::array draining;
+  for (const DrainSchedule::Status& drain : drains)
+    draining.push_back(
+        {{"group", drain.group},
+         {"closesInSeconds", std::chrono::ceil<std::chrono::seconds>(drain.left).count()},
+         {"closed", drain.closed}});
+  return json::object{{"namespace", ns},
+                      {"name", name},
+                      {"ports", std::move(ports)},
+                      {"drains", std::move(draining)}};
 }
 
 Result<json::object> services_view(const apply::DataPlane& data_plane) {
@@ -169,6 +179,7 @@ json::object image_view(const runtime::ImageInfo& image) {
     refs.emplace_back(ref);
   return {{"refs", std::move(refs)},
           {"digest", image.digest},
+          {"repoDigests", json::array(image.repo_digests.begin(), image.repo_digests.end())},
           {"id", image.id},
           {"os", image.os},
           {"architecture", image.architecture},

@@ -3,6 +3,7 @@
 // images. Shapes are part of the CLI's contract (`-o json`); fields are only ever added.
 #pragma once
 
+#include "agent/daemon/drain_schedule.h"
 #include "agent/gossip/net/gossip.h"
 #include "netplane/apply/data_plane.h"
 #include "runtime/image/store.h"
@@ -35,9 +36,12 @@ struct ServicePortId {
 };
 Result<ServicePortId> parse_service_port_id(std::string_view text);
 
-// {"namespace", "name", "ports": [...]}; kNotFound when the data plane has no such service.
+// {"namespace", "name", "ports": [...], "drains": [{"group", "closesInSeconds", "closed"}]};
+// kNotFound when the data plane has no such service. drains: groups of weight 0 with a timeout;
+// closed: connections by this host since that was over (closesInSeconds is 0).
 Result<boost::json::object> service_view(const apply::DataPlane& data_plane, std::string_view ns,
-                                         std::string_view name);
+                                         std::string_view name,
+                                         const std::vector<DrainSchedule::Status>& drains);
 // {"services": [{"namespace", "name", "port_name", "protocol", "clients", "frontends", "backends",
 // "slots", "counters"}]}
 Result<boost::json::object> services_view(const apply::DataPlane& data_plane);

@@ -168,6 +168,7 @@ void Builder::place(Parts::value_type& owned, Part& part) {
   }
   for (std::size_t i = 0; i < part.ports.size(); i++) {
     if (i == places.size()) {
+      changed_->push_back(services.size());  // another's may have gone from there just now
       places.push_back(services.size());
       places_.push_back({&owned, i});
       services.push_back(part.ports[i]);
@@ -238,6 +239,14 @@ void Builder::put_together() {
   std::ranges::set_difference(result_.findings, before, std::inserter(found_, found_.end()));
 }
 
+// Each place once, and none that is no longer there.
+void Builder::tidy_changed() {
+  std::ranges::sort(*changed_);
+  const auto doubles = std::ranges::unique(*changed_);
+  changed_->erase(doubles.begin(), doubles.end());
+  std::erase_if(*changed_, [&](std::size_t at) { return at >= result_.desired.services.size(); });
+}
+
 const Computed& Builder::build(const view::Members& members) {
   take_members(members);
   changed_.reset();
@@ -263,7 +272,9 @@ const Computed& Builder::build(const view::Members& members) {
     changed_.reset();
     keep(ref, std::move(part));
   }
-  if (!changed_)
+  if (changed_)
+    tidy_changed();
+  else
     put_together();
   dirty_.clear();
   all_dirty_ = nodes_dirty_ = false;

@@ -163,9 +163,9 @@ public:
   // Recomputes what is dirty. The reference holds until the next call.
   const Computed& build(const view::Members& members);
   const Computed& last() const { return result_; }
-  // Where in Desired::services the last two builds differ, beside the places that only one of them
-  // has, when nothing else of what the data plane is given does. New services stand at the end, and
-  // the last one takes the place of one that goes.
+  // Where in Desired::services the last two builds may differ, in order, when nothing else of what
+  // the data plane is given does; those that are gone are not named. New services stand at the end,
+  // and the last one takes the place of one that goes.
   const std::optional<std::vector<std::size_t>>& changed() const { return changed_; }
   // What was found since the last time, and still holds.
   std::set<Finding> take_found() { return std::exchange(found_, {}); }
@@ -190,6 +190,7 @@ private:
   void drop_place(std::size_t at);
   void find(const Part& before, const Part& now);
   void put_together();
+  void tidy_changed();
 
   const view::View& view_;
   Inputs inputs_;

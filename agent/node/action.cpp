@@ -3,7 +3,6 @@
 
 #include "agent/node/json_fields.h"
 #include "agent/node/pod_spec.h"
-#include "netplane/base/fs.h"
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -12,8 +11,6 @@ namespace shoal::node {
 namespace {
 
 namespace json = boost::json;
-
-constexpr std::size_t kSpecBytesMax = 4 << 20;
 
 // A number, or the name of one of the container's ports.
 Result<std::uint16_t> port_of(const json::object& action, const std::vector<ContainerPort>& ports,
@@ -58,30 +55,19 @@ Result<Action> read_action(const json::object& handler, const std::vector<Contai
     out.port = SHOAL_TRY(port_of(*tcp, ports, what));
     return out;
   }
+  if (const json::object* grpc = object_at(handler, "grpc")) {
+    out.kind = Action::Kind::kGrpc;
+    out.port = static_cast<std::uint16_t>(number_at(*grpc, "port").value_or(0));
+    out.service = text_at(*grpc, "service");
+    return out;
+  }
   if (const json::object* sleep = object_at(handler, "sleep")) {
     out.kind = Action::Kind::kSleep;
     out.sleep = std::chrono::seconds(number_at(*sleep, "seconds").value_or(0));
     return out;
   }
   return fail(Errc::kUnsupported,
-              fmt::format("{}: only exec, httpGet and tcpSocket are supported yet", what));
-}
-
-Result<std::string> process_of(const std::filesystem::path& bundle,
-                               const std::vector<std::string>& args) {
-  const std::string text = SHOAL_TRY(read_file(bundle / "config.json", kSpecBytesMax));
-  boost::system::error_code error;
-  json::value spec = json::parse(text, error);
-  json::object* process = error || !spec.is_object() || !spec.as_object().if_contains("process")
-                              ? nullptr
-                              : spec.as_object()["process"].if_object();
-  if (!process)
-    return fail(Errc::kCorrupt,
-                fmt::format("{} has no process", (bundle / "config.json").string()));
-  json::array& words = (*process)["args"].emplace_array();
-  for (const std::string& arg : args)
-    words.emplace_back(arg);
-  return json::serialize(*process);
+              fmt::format("{}: only exec, httpGet, tcpSocket and grpc are supported yet", what));
 }
 
 }  // namespace shoal::node

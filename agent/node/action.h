@@ -28,7 +28,7 @@ struct ContainerPort;
 inline constexpr std::size_t kProbeOutputMax = 10 * 1024;  // of a command, as in Kubernetes
 
 struct Action {
-  enum class Kind : std::uint8_t { kExec, kHttp, kTcp, kSleep };
+  enum class Kind : std::uint8_t { kExec, kHttp, kTcp, kGrpc, kSleep };
   Kind kind = Kind::kTcp;
   std::vector<std::string> command;
   std::string host;        // empty: the pod's address
@@ -36,6 +36,7 @@ struct Action {
   bool tls = false;        // the certificate is not looked at
   std::string path;
   std::vector<runtime::HttpHeader> headers;
+  std::string service;  // of kGrpc
   std::chrono::seconds sleep{0};
   bool operator==(const Action&) const = default;
 };
@@ -50,11 +51,13 @@ struct ActionTarget {
   std::filesystem::path shim;    // socket
   std::filesystem::path bundle;  // of the running attempt
   runtime::shim::ContainerRef ref;
+  bool enterable = false;  // ContainerState's
 };
 
 struct ActionResult {
   bool ok = false;
-  std::string message;  // of one that failed, in Kubernetes' words
+  std::string message;   // of one that failed, in Kubernetes' words
+  bool unknown = false;  // it could not be run: of the container that says nothing
 };
 
 class ActionRun {
@@ -71,10 +74,5 @@ public:
 private:
   std::shared_ptr<Run> run_;
 };
-
-// The OCI process object of a container that runs, with other arguments: the same user,
-// environment and limits.
-Result<std::string> process_of(const std::filesystem::path& bundle,
-                               const std::vector<std::string>& args);
 
 }  // namespace shoal::node

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/action.h"
+#include "agent/node/command.h"
 #include "netplane/base/strings.h"
-#include "runtime/sandbox/shim_client.h"
+#include "runtime/probe/grpc_health.h"
 
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -24,6 +26,7 @@ using ErrorCode = boost::system::error_code;
 namespace {
 
 constexpr std::size_t kHeadBytesMax = 4096;
+constexpr int kReadsPerTurn = 64;
 
 std::string seconds_text(std::chrono::milliseconds time) {
   return time.count() % 1000 == 0 ? fmt::format("{}s", time.count() / 1000)
@@ -54,7 +57,7 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
                                : timeout);
     deadline.async_wait([self = shared_from_this()](const ErrorCode& error) {
       if (!error)
-        self->finish({self->action.kind == Action::Kind::kSleep, self->late()});
+        self->expired();
     });
     switch (action.kind) {
     case Action::Kind::kSleep:
@@ -63,8 +66,17 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
       return begin_command();
     case Action::Kind::kHttp:
     case Action::Kind::kTcp:
+    case Action::Kind::kGrpc:
       return resolve();
     }
+  }
+
+  void expired() {
+    if (grpc) {
+      grpc->expired();
+      return grpc_verdict();
+    }
+    finish({action.kind == Action::Kind::kSleep, late()});
   }
 
   void finish(ActionResult result) {
@@ -106,6 +118,8 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
                          url());
     if (action.kind == Action::Kind::kTcp)
       return fmt::format("dial tcp {}: i/o timeout", host_and_port());
+    if (action.kind == Action::Kind::kGrpc)
+      return runtime::grpc_connect_timeout(host_and_port(), timeout);
     std::string words;
     for (const std::string& word : action.command)
       words += (words.empty() ? "" : " ") + word;
@@ -115,6 +129,8 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
   void failed(std::string why) {
     if (action.kind == Action::Kind::kHttp)
       why = fmt::format("Get \"{}\": {}", url(), why);
+    if (action.kind == Action::Kind::kGrpc)
+      why = runtime::grpc_connect_failure(host_and_port(), why);
     finish({false, std::move(why)});
   }
 
@@ -150,6 +166,8 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
           fmt::format("dial tcp {}: connect: {}", host_and_port(), to_lower(error.message())));
     if (action.kind == Action::Kind::kTcp)
       return finish({true, ""});
+    if (action.kind == Action::Kind::kGrpc)
+      return begin_grpc();
     auto made = runtime::http_probe_request(host(), action.port, action.path, action.headers);
     if (!made)
       return failed(made.error().message());
@@ -202,21 +220,66 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
             : ActionResult{false, fmt::format("HTTP probe failed with statuscode: {}", *status)});
   }
 
+  void begin_grpc() {
+    auto made = runtime::GrpcHealthCall::make(host_and_port(), action.service, timeout);
+    if (!made)
+      return failed(made.error().message());
+    grpc.emplace(std::move(*made));
+    write_grpc();
+    read_grpc();
+  }
+
+  // One write at a time; what comes to be said meanwhile goes with the next.
+  void write_grpc() {
+    if (writing)
+      return;
+    request = grpc->take_output();
+    if (grpc->verdict())
+      return grpc_verdict();
+    if (request.empty())
+      return;
+    writing = true;
+    // What the server says of an end of its own comes by the reads.
+    asio::async_write(*socket, asio::buffer(request),
+                      [self = shared_from_this()](const ErrorCode& e, std::size_t) {
+                        self->writing = false;
+                        if (!e && self->done)
+                          self->write_grpc();
+                      });
+  }
+
+  void read_grpc() {
+    socket->async_read_some(
+        asio::buffer(buffer), [self = shared_from_this()](const ErrorCode& e, std::size_t n) {
+          if (!self->done)
+            return;
+          self->grpc->receive({self->buffer, n});
+          if (e)
+            self->grpc->ended(e == asio::error::eof ? "EOF" : to_lower(e.message()));
+          if (self->grpc->verdict())
+            return self->grpc_verdict();
+          self->write_grpc();
+          if (self->done)
+            self->read_grpc();
+        });
+  }
+
+  void grpc_verdict() {
+    const runtime::GrpcVerdict verdict = *grpc->verdict();
+    finish({verdict.serving, verdict.message});
+  }
+
   // ---- a command in the container
 
   void begin_command() {
     if (auto begun = start_command(); !begun)
       // Not from within the constructor.
       asio::post(loop, [self = shared_from_this(), why = begun.error().message()] {
-        self->finish({false, why});
+        self->finish({false, why, true});
       });
   }
 
   Result<> start_command() {
-    runtime::shim::ExecRequest exec;
-    exec.ref = target.ref;
-    exec.process = SHOAL_TRY(process_of(target.bundle, action.command));
-    exec.timeout_ms = static_cast<std::uint32_t>(timeout.count());
     int fds[2];
     if (::pipe2(fds, O_CLOEXEC) != 0)
       return fail_errno("make a pipe");
@@ -226,8 +289,9 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
     if (!null_fd)
       return fail_errno("open /dev/null");
     ::fcntl(read_end.get(), F_SETFL, O_NONBLOCK);
-    session.emplace(SHOAL_TRY(runtime::ExecSession::start(target.shim, exec, null_fd.get(),
-                                                          write_end.get(), write_end.get())));
+    session.emplace(SHOAL_TRY(
+        node::start_command(target, {.args = action.command, .timeout = timeout},
+                            std::array{null_fd.get(), write_end.get(), write_end.get()})));
     output.assign(read_end.release());
     ended.assign(::dup(session->fd()));
     read_output();
@@ -239,13 +303,17 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
     return {};
   }
 
-  // The first part is kept, the rest read and dropped: a full pipe would hold the command up.
+  // The first part is kept, the rest read and dropped: a full pipe would hold the command up. A
+  // bounded part a turn, however fast the command writes. False at the end.
   bool take_output() {
-    ssize_t n;
-    while ((n = ::read(output.native_handle(), buffer, sizeof(buffer))) > 0)
+    for (int i = 0; i < kReadsPerTurn; i++) {
+      const ssize_t n = ::read(output.native_handle(), buffer, sizeof(buffer));
+      if (n <= 0)
+        return n < 0 && (errno == EAGAIN || errno == EINTR);
       text.append(buffer, std::min(static_cast<std::size_t>(n),
                                    kProbeOutputMax - std::min(kProbeOutputMax, text.size())));
-    return n < 0 && (errno == EAGAIN || errno == EINTR);
+    }
+    return true;
   }
 
   void read_output() {
@@ -259,9 +327,9 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
   void command_ended() {
     auto result = session->poll();
     if (!result)
-      return finish({false, result.error().message()});
+      return finish({false, result.error().message(), true});
     if (!*result)
-      return finish({false, "the shim ended the session"});
+      return finish({false, "the shim ended the session", true});
     take_output();
     if ((*result)->timed_out)
       return finish({false, late()});
@@ -277,6 +345,8 @@ struct ActionRun::Run : std::enable_shared_from_this<Run> {
   tcp::resolver resolver;
   std::unique_ptr<tcp::socket> socket;
   std::unique_ptr<asio::ssl::stream<tcp::socket&>> tls;
+  std::optional<runtime::GrpcHealthCall> grpc;
+  bool writing = false;  // of grpc's output
   std::optional<runtime::ExecSession> session;
   asio::posix::stream_descriptor output;
   asio::posix::stream_descriptor ended;

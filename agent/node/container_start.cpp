@@ -2,11 +2,13 @@
 #include "agent/node/container_start.h"
 
 #include "agent/node/pod_etc.h"
+#include "agent/node/pod_volumes.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "runtime/log/log_reader.h"
 #include "runtime/rootfs/rootfs.h"
 #include "runtime/spec/container_config.h"
+#include "runtime/spec/exec_plan.h"
 #include "runtime/spec/host_devices.h"
 #include "runtime/spec/signal_name.h"
 #include "runtime/spec/user.h"
@@ -17,6 +19,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unordered_map>
 
 namespace shoal::node {
 namespace {
@@ -41,17 +44,9 @@ StartFailure failure(std::string reason, Error error) {
   return {{std::move(reason), error.message()}, error.code()};
 }
 
-// Images come from the host's store: `shoal image load`. Pulling from registries is not there yet.
-StartFailure image_failure(const ContainerSpec& container, const Error& error) {
-  if (error.code() != Errc::kNotFound)
-    return failure("CreateContainerError", error);
-  const bool never = container.pull == PullPolicy::kNever;
-  return {{never ? "ErrImageNeverPull" : "ErrImagePull",
-           fmt::format(
-               "{}; load it on this host: shoal image load ARCHIVE (pulling from registries is not "
-               "supported yet)",
-               error.message())},
-          error.code()};
+// It was here a moment ago: whoever asked has seen to that.
+StartFailure image_failure(const Error& error) {
+  return failure(error.code() == Errc::kNotFound ? "ErrImagePull" : "CreateContainerError", error);
 }
 
 Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env,
@@ -66,10 +61,9 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
   const auto host = read_file("/etc/resolv.conf", 65536);
   SHOAL_TRY(
       write_file_atomic(etc / "resolv.conf", resolv_conf(request.pod, host.value_or("")), 0644));
-  return std::vector<runtime::BindMount>{
-      {(etc / "hosts").string(), "/etc/hosts", false},
-      {(etc / "hostname").string(), "/etc/hostname", false},
-      {(etc / "resolv.conf").string(), "/etc/resolv.conf", false}};
+  return std::vector<runtime::BindMount>{{(etc / "hosts").string(), "/etc/hosts"},
+                                         {(etc / "hostname").string(), "/etc/hostname"},
+                                         {(etc / "resolv.conf").string(), "/etc/resolv.conf"}};
 }
 
 // Anybody in the container may write into it.
@@ -128,38 +122,81 @@ Result<> set_privileges(const runtime::SandboxEnv& env, const ContainerSpec& con
   return {};
 }
 
-Result<std::string> make_spec(const runtime::SandboxEnv& env, const StartRequest& request,
-                              const runtime::ImageConfig& image, const fs::path& rootfs,
-                              const std::string& id) {
+// Its volumes, and the managed files where no volume takes their place; outer ones first, so that
+// none hides another that lies below it.
+Result<std::vector<runtime::BindMount>> all_mounts(const runtime::SandboxEnv& env,
+                                                   const StartRequest& request,
+                                                   const FindVariable& variable) {
+  const ContainerSpec& container = request.pod.containers[request.container];
+  const ContainerRef ref{container.name, request.attempt};
+  auto mounts = container_mounts(env, request.pod, container, ref, variable);
+  if (!mounts)  // reported as what it is: a matter of the pod's configuration
+    return fail(std::move(mounts).error().with_code(Errc::kNotFound));
+  auto managed = SHOAL_TRY(write_etc(env, request));
+  managed.push_back({message_file(env, request.pod.uid, ref).string(), container.termination_log});
+  for (runtime::BindMount& mount : managed)
+    if (std::ranges::find(*mounts, fs::path(mount.destination).lexically_normal().string(),
+                          &runtime::BindMount::destination) == mounts->end())
+      mounts->push_back(std::move(mount));
+  std::ranges::stable_sort(*mounts, {}, [](const runtime::BindMount& mount) {
+    return std::ranges::count(mount.destination, '/');
+  });
+  return mounts;
+}
+
+// The container's spec, and what its further processes are.
+struct Specs {
+  std::string container;
+  std::optional<runtime::shim::ExecPlan> exec;
+};
+
+Result<Specs> make_specs(const runtime::SandboxEnv& env, const StartRequest& request,
+                         const runtime::ImageConfig& image, const fs::path& rootfs,
+                         const std::string& id) {
   const ContainerSpec& container = request.pod.containers[request.container];
   runtime::ContainerConfig config;
   config.rootfs = rootfs.string();
   config.rootfs_read_only = container.read_only_rootfs;
+  std::unordered_map<std::string, std::string> variables;
+  for (const std::string& entry : request.env)
+    variables.insert_or_assign(entry.substr(0, entry.find('=')), entry.substr(entry.find('=') + 1));
+  const auto known = [&](const std::string& name) {
+    const auto at = variables.find(name);
+    return at == variables.end() ? nullptr : &at->second;
+  };
   const auto expanded = [&](std::vector<std::string> texts) {
     for (std::string& text : texts)
-      text = expand(text, request.env);
+      text = expand(text, known);
     return texts;
   };
   config.args = SHOAL_TRY(runtime::process_args(
       image.entrypoint, image.cmd, expanded(container.command), expanded(container.args)));
   std::vector<std::string> env_own = {"HOSTNAME=" + request.pod.hostname};
   env_own.insert(env_own.end(), request.env.begin(), request.env.end());
-  config.env = runtime::merge_env(image.env, env_own);
+  std::vector<std::string> env_image = image.env;
+  if (container.tty)  // what a terminal is driven by; the image may know better
+    env_image.insert(env_image.begin(), "TERM=xterm");
+  config.env = runtime::merge_env(env_image, env_own);
   config.cwd = !container.working_dir.empty() ? container.working_dir
                : image.working_dir.empty()    ? "/"
                                               : image.working_dir;
+  config.terminal = container.tty;
   config.user = SHOAL_TRY(user_of(request.pod, container, image, rootfs));
-  config.mounts = SHOAL_TRY(write_etc(env, request));
-  config.mounts.push_back(
-      {message_file(env, request.pod.uid, {container.name, request.attempt}).string(),
-       container.termination_log, false});
+  config.mounts = SHOAL_TRY(all_mounts(env, request, known));
   SHOAL_TRY(set_privileges(env, container, config));
   config.nofile_hard = request.nofile_hard;
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
   config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;
   config.resources = container.limits;
   config.oom_score_adj = request.oom_score_adj;
-  return runtime::oci_spec(config);
+  Specs specs{SHOAL_TRY(runtime::oci_spec(config)), std::nullopt};
+  const std::string passwd = SHOAL_TRY(runtime::read_rootfs_file(rootfs, "/etc/passwd"));
+  // A seccomp profile may hold what the OCI runtime alone understands: it runs the commands then.
+  if (auto plan = runtime::exec_plan(config, runtime::home_of(config.user.uid, passwd))) {
+    runtime::name_cgroups(env.cgroups, config.cgroups_path, *plan);
+    specs.exec = std::move(*plan);
+  }
+  return specs;
 }
 
 }  // namespace
@@ -191,11 +228,11 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
   };
   auto image = images.acquire(container.image, image_holder(uid, ref));
   if (!image)
-    return fail_with(image_failure(container, image.error()));
+    return fail_with(image_failure(image.error()));
   auto rootfs = runtime::mount_rootfs(rootfs_dir(env, uid, id), image->layers);
   if (!rootfs)
     return fail_with(failure("CreateContainerError", rootfs.error()));
-  auto spec = make_spec(env, request, image->info.config, *rootfs, id);
+  auto spec = make_specs(env, request, image->info.config, *rootfs, id);
   if (!spec)
     return fail_with(
         failure(spec.error().code() == Errc::kPermission || spec.error().code() == Errc::kNotFound
@@ -210,7 +247,9 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
   if (made && ref.attempt > 0)  // this attempt's and `--previous`
     made = runtime::drop_old_logs(logs, ref.attempt - 1);
   if (made)
-    made = write_file_atomic(bundle / "config.json", *spec, 0600);
+    made = write_file_atomic(bundle / "config.json", spec->container, 0600);
+  if (made && spec->exec)
+    made = write_file_atomic(bundle / runtime::shim::kExecPlanName, encode(*spec->exec), 0600);
   if (made && !image->info.config.stop_signal.empty())
     made = write_file_atomic(bundle / kStopSignalFile, image->info.config.stop_signal, 0600);
   if (made)
@@ -223,10 +262,13 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
   create.log_dir = logs.string();
   create.termination_log = message_file(env, uid, ref).string();
   create.termination_from_log = container.termination_from_log;
+  create.open_stdin = container.open_stdin;
+  create.stdin_once = container.stdin_once;
+  create.terminal = container.tty;
   auto state = runtime::ShimClient(env.socket(uid)).create(create);
   if (!state)
     return fail_with(failure("RunContainerError", state.error()));
-  return Started{std::move(*state), image->info.id};
+  return Started{std::move(*state), image->image_id};
 }
 
 Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& images,
@@ -235,6 +277,7 @@ Result<> clean_container(const runtime::SandboxEnv& env, runtime::ImageStore& im
   auto removed = runtime::ShimClient(env.socket(uid)).remove(ref);
   if (!removed && removed.error().code() != Errc::kNotFound)
     return removed;
+  SHOAL_TRY(release_mounts(env, uid, ref));
   SHOAL_TRY(runtime::remove_rootfs(rootfs_dir(env, uid, id)));
   std::error_code ignored;
   fs::remove_all(bundle_dir(env, uid, ref), ignored);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/api/writer.h"
+#include "agent/images/puller.h"
 #include "agent/view/view.h"
 #include "netplane/apply/data_plane.h"
 #include "netplane/ipam/pod_leases.h"
@@ -29,6 +30,7 @@ struct Context {
   apply::DataPlane& data_plane;  // loop thread only
   ipam::PodLeases& leases;       // worker threads
   runtime::ImageStore& images;   // any thread
+  images::ImagePuller& puller;   // loop thread only
   runtime::SandboxEnv sandboxes;
   std::string node_name;
   std::function<std::vector<IpAddress>()> host_ips;  // of this host, IPv4 first

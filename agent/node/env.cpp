@@ -10,6 +10,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unordered_map>
 
 namespace shoal::node {
 namespace {
@@ -36,6 +37,120 @@ std::optional<std::string> subscript(const json::object& pod, std::string_view p
   }
   return std::nullopt;
 }
+
+struct Referred {
+  std::string_view resource;
+  std::string_view kind;
+  std::string_view lower;
+};
+Referred referred(bool secret) {
+  return secret ? Referred{"secrets", "Secret", "secret"}
+                : Referred{"configmaps", "ConfigMap", "configmap"};
+}
+
+// Of a Secret's data, in plain.
+std::string plain(const json::value& value, bool secret) {
+  const std::string_view text = value.is_string() ? std::string_view(value.get_string()) : "";
+  return secret ? parse_base64(text).value_or("") : std::string(text);
+}
+
+// An environment is text: what else there is would reach a runtime's error message.
+bool is_value(std::string_view text) {
+  return is_utf8(text) && text.find('\0') == std::string_view::npos;
+}
+std::string no_text(const Referred& what, std::string_view ns, std::string_view name,
+                    std::string_view key) {
+  return fmt::format("key {} in {} {}/{} holds a NUL byte or is no UTF-8, and cannot be a "
+                     "variable; mount it as a file",
+                     printable(key), what.kind, ns, name);
+}
+
+// Nothing: it is missing, and may be.
+std::expected<std::optional<std::string>, std::string>
+key_value(const PodSpec& spec, const EnvFacts& facts, const EnvSource& source) {
+  const bool secret = source.kind == EnvSource::Kind::kSecret;
+  const Referred what = referred(secret);
+  const store::ObjectPtr object = facts.find(what.resource, source.name);
+  if (!object && source.optional)
+    return std::nullopt;
+  if (!object)
+    return Problem(fmt::format("{} \"{}\" not found", what.lower, source.name));
+  const json::object* data = object_at(object->body, "data");
+  const json::value* value = data ? data->if_contains(source.key) : nullptr;
+  if (!value && source.optional)
+    return std::nullopt;
+  if (!value)
+    return Problem(fmt::format("couldn't find key {} in {} {}/{}", source.key, what.kind, spec.ns,
+                               source.name));
+  std::string text = plain(*value, secret);
+  if (!is_value(text))
+    return Problem(no_text(what, spec.ns, source.name, source.key));
+  return text;
+}
+
+// Variables in the order in which they were set last, each once.
+class Variables {
+public:
+  void put(std::string name, std::string value) {
+    const auto [at, fresh] = by_name_.try_emplace(name, entries_.size());
+    if (!fresh) {
+      entries_[at->second].reset();
+      at->second = entries_.size();
+    }
+    entries_.emplace_back(std::pair(std::move(name), std::move(value)));
+  }
+  const std::string* find(const std::string& name) const {
+    const auto at = by_name_.find(name);
+    return at == by_name_.end() ? nullptr : &entries_[at->second]->second;
+  }
+  std::vector<std::string> take() && {
+    std::vector<std::string> out;
+    for (auto& entry : entries_)
+      if (entry)
+        out.push_back(std::move(entry->first) + "=" + entry->second);
+    return out;
+  }
+
+private:
+  std::vector<std::optional<std::pair<std::string, std::string>>> entries_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+};
+
+std::string variable_name(std::string_view text) {
+  std::string out;
+  for (const char c : text)
+    out += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c == '-' ? '_' : c;
+  return out;
+}
+
+std::optional<EnvSource> read_source(const json::object& from) {
+  using Kind = EnvSource::Kind;
+  EnvSource out;
+  if (const json::object* field = object_at(from, "fieldRef")) {
+    out.kind = Kind::kField;
+    out.key = text_at(*field, "fieldPath");
+  } else if (const json::object* resource = object_at(from, "resourceFieldRef")) {
+    out.kind = Kind::kResource;
+    out.key = text_at(*resource, "resource");
+    out.container = text_at(*resource, "containerName");
+    if (const json::value* divisor = resource->if_contains("divisor"))
+      out.divisor =
+          divisor->is_string() ? std::string(divisor->get_string()) : json::serialize(*divisor);
+  } else {
+    const json::object* map = object_at(from, "configMapKeyRef");
+    const json::object* secret = object_at(from, "secretKeyRef");
+    const json::object* ref = map ? map : secret;
+    if (!ref)
+      return std::nullopt;
+    out.kind = map ? Kind::kConfigMap : Kind::kSecret;
+    out.name = text_at(*ref, "name");
+    out.key = text_at(*ref, "key");
+    out.optional = flag_at(*ref, "optional");
+  }
+  return out;
+}
+
+}  // namespace
 
 std::string field_value(const PodSpec& spec, const EnvFacts& facts, std::string_view path) {
   if (path == "spec.nodeName")
@@ -82,84 +197,6 @@ std::string resource_value(const PodSpec& spec, std::size_t own, const EnvFacts&
   divisor = std::max<std::int64_t>(divisor, 1);
   return std::to_string(value / divisor + (value % divisor != 0));
 }
-
-struct Referred {
-  std::string_view resource;
-  std::string_view kind;
-  std::string_view lower;
-};
-Referred referred(bool secret) {
-  return secret ? Referred{"secrets", "Secret", "secret"}
-                : Referred{"configmaps", "ConfigMap", "configmap"};
-}
-
-// Of a Secret's data, in plain.
-std::string plain(const json::value& value, bool secret) {
-  const std::string_view text = value.is_string() ? std::string_view(value.get_string()) : "";
-  return secret ? parse_base64(text).value_or("") : std::string(text);
-}
-
-// Nothing: it is missing, and may be.
-std::expected<std::optional<std::string>, std::string>
-key_value(const PodSpec& spec, const EnvFacts& facts, const EnvSource& source) {
-  const bool secret = source.kind == EnvSource::Kind::kSecret;
-  const Referred what = referred(secret);
-  const store::ObjectPtr object = facts.find(what.resource, source.name);
-  if (!object && source.optional)
-    return std::nullopt;
-  if (!object)
-    return Problem(fmt::format("{} \"{}\" not found", what.lower, source.name));
-  const json::object* data = object_at(object->body, "data");
-  const json::value* value = data ? data->if_contains(source.key) : nullptr;
-  if (!value && source.optional)
-    return std::nullopt;
-  if (!value)
-    return Problem(fmt::format("couldn't find key {} in {} {}/{}", source.key, what.kind, spec.ns,
-                               source.name));
-  return plain(*value, secret);
-}
-
-void put(std::vector<std::string>& env, std::string_view name, std::string_view value) {
-  const std::string prefix = fmt::format("{}=", name);
-  std::erase_if(env, [&](const std::string& entry) { return entry.starts_with(prefix); });
-  env.push_back(fmt::format("{}{}", prefix, value));
-}
-
-std::string variable_name(std::string_view text) {
-  std::string out;
-  for (const char c : text)
-    out += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c == '-' ? '_' : c;
-  return out;
-}
-
-std::optional<EnvSource> read_source(const json::object& from) {
-  using Kind = EnvSource::Kind;
-  EnvSource out;
-  if (const json::object* field = object_at(from, "fieldRef")) {
-    out.kind = Kind::kField;
-    out.key = text_at(*field, "fieldPath");
-  } else if (const json::object* resource = object_at(from, "resourceFieldRef")) {
-    out.kind = Kind::kResource;
-    out.key = text_at(*resource, "resource");
-    out.container = text_at(*resource, "containerName");
-    if (const json::value* divisor = resource->if_contains("divisor"))
-      out.divisor =
-          divisor->is_string() ? std::string(divisor->get_string()) : json::serialize(*divisor);
-  } else {
-    const json::object* map = object_at(from, "configMapKeyRef");
-    const json::object* secret = object_at(from, "secretKeyRef");
-    const json::object* ref = map ? map : secret;
-    if (!ref)
-      return std::nullopt;
-    out.kind = map ? Kind::kConfigMap : Kind::kSecret;
-    out.name = text_at(*ref, "name");
-    out.key = text_at(*ref, "key");
-    out.optional = flag_at(*ref, "optional");
-  }
-  return out;
-}
-
-}  // namespace
 
 std::vector<EnvVar> read_env(const json::object& container) {
   std::vector<EnvVar> out;
@@ -230,11 +267,13 @@ std::vector<std::string> service_env(const store::Object& service) {
 std::expected<std::vector<std::string>, std::string>
 container_env(const PodSpec& pod, std::size_t index, const EnvFacts& facts) {
   const ContainerSpec& container = pod.containers[index];
-  std::vector<std::string> env;
+  Variables env;
   if (pod.service_links)
     for (const store::ObjectPtr& service : facts.services)
-      for (const std::string& entry : service_env(*service))
-        env.push_back(entry);
+      for (const std::string& entry : service_env(*service)) {
+        const std::size_t equals = entry.find('=');
+        env.put(entry.substr(0, equals), entry.substr(equals + 1));
+      }
   for (const EnvFrom& from : container.env_from) {
     const Referred what = referred(from.secret);
     const store::ObjectPtr object = facts.find(what.resource, from.name);
@@ -242,24 +281,27 @@ container_env(const PodSpec& pod, std::size_t index, const EnvFacts& facts) {
       continue;
     if (!object)
       return Problem(fmt::format("{} \"{}\" not found", what.lower, from.name));
-    const json::object* data = object_at(object->body, "data");
-    for (std::size_t i = 0; data && i < data->size(); i++) {
-      const auto& [key, value] = *(data->begin() + static_cast<std::ptrdiff_t>(i));
-      put(env, from.prefix + std::string(key), plain(value, from.secret));
-    }
+    if (const json::object* data = object_at(object->body, "data"))
+      for (const auto& [key, value] : *data) {
+        std::string text = plain(value, from.secret);
+        if (!is_value(text))
+          return Problem(no_text(what, pod.ns, from.name, key));
+        env.put(from.prefix + std::string(key), std::move(text));
+      }
   }
+  const auto known = [&](const std::string& name) { return env.find(name); };
   for (const EnvVar& variable : container.env) {
     if (!variable.from) {
       // A value may name what is there before it.
-      put(env, variable.name, expand(variable.value, env));
+      env.put(variable.name, expand(variable.value, known));
       continue;
     }
     switch (variable.from->kind) {
     case EnvSource::Kind::kField:
-      put(env, variable.name, field_value(pod, facts, variable.from->key));
+      env.put(variable.name, field_value(pod, facts, variable.from->key));
       break;
     case EnvSource::Kind::kResource:
-      put(env, variable.name, resource_value(pod, index, facts, *variable.from));
+      env.put(variable.name, resource_value(pod, index, facts, *variable.from));
       break;
     case EnvSource::Kind::kConfigMap:
     case EnvSource::Kind::kSecret: {
@@ -267,12 +309,12 @@ container_env(const PodSpec& pod, std::size_t index, const EnvFacts& facts) {
       if (!value)
         return Problem(std::move(value.error()));
       if (*value)
-        put(env, variable.name, **value);
+        env.put(variable.name, std::move(**value));
       break;
     }
     }
   }
-  return env;
+  return std::move(env).take();
 }
 
 }  // namespace shoal::node

@@ -36,6 +36,12 @@ struct EnvFacts {
 std::expected<std::vector<std::string>, std::string>
 container_env(const PodSpec& pod, std::size_t container, const EnvFacts& facts);
 
+// One field of the pod as text: "metadata.name", "metadata.labels['app']", ...
+std::string field_value(const PodSpec& pod, const EnvFacts& facts, std::string_view path);
+// A container's resource in units of the source's divisor; own: of which, where it names none.
+std::string resource_value(const PodSpec& pod, std::size_t own, const EnvFacts& facts,
+                           const EnvSource& source);
+
 // Kubernetes' variables of a Service that has a cluster IP: {NAME}_SERVICE_HOST, _SERVICE_PORT, and
 // those of Docker's links.
 std::vector<std::string> service_env(const store::Object& service);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/node.h"
 
+#include "agent/api/selector.h"
 #include "agent/view/facts.h"
 
 #include <boost/asio/post.hpp>
@@ -11,8 +12,22 @@
 namespace shoal::node {
 
 namespace asio = boost::asio;
+namespace json = boost::json;
 
-Node::Node(Context context) : context_(std::move(context)) {
+namespace {
+
+bool identity_changed(const store::Change& change) {
+  const auto differs = [&](std::string_view path) {
+    const json::object* now = api::find_object(change.object->body, path);
+    const json::object* before = api::find_object(change.before->body, path);
+    return (now == nullptr) != (before == nullptr) || (now && *now != *before);
+  };
+  return change.before && (differs("metadata.labels") || differs("metadata.annotations"));
+}
+
+}  // namespace
+
+Node::Node(Context context) : context_(std::move(context)), claims_(context_) {
   // Workers say that something changed; the whole list is the node's to know.
   auto told = std::move(context_.local_pods_changed);
   context_.local_pods_changed = [this, told](std::vector<model::LocalPod>) { told(local_pods()); };
@@ -26,8 +41,12 @@ Node::~Node() {
 
 void Node::start() {
   changes_ = context_.view.subscribe([this](const store::Change& change) {
-    if (change.object->resource == view::kPods)
+    const std::string& resource = change.object->resource;
+    if (resource == view::kPods)
       on_pod(change);
+    else if (resource == view::kConfigMaps || resource == view::kSecrets ||
+             resource == view::kClaims)
+      on_source(change);
     else
       check_settled();
   });
@@ -58,6 +77,18 @@ std::vector<model::LocalPod> Node::local_pods() const {
   return pods;
 }
 
+std::set<std::string> Node::images() const {
+  std::set<std::string> out;
+  for (const auto& [uid, worker] : workers_) {
+    for (const ContainerSpec& container : worker->spec().containers)
+      out.insert(container.image);
+    for (const ContainerSeen& container : worker->seen().containers)
+      out.insert(container.image_id);
+  }
+  out.erase("");
+  return out;
+}
+
 const PodWorker* Node::find(std::string_view ns, std::string_view name) const {
   for (const auto& [uid, worker] : workers_)
     if (worker->spec().ns == ns && worker->spec().name == name)
@@ -78,6 +109,23 @@ void Node::on_pod(const store::Change& change) {
       unwanted(pod.uid);
     else
       want(pod);
+    if (const auto it = workers_.find(pod.uid); it != workers_.end() && identity_changed(change))
+      it->second->source_changed(view::kPods, pod.name);
+  });
+}
+
+// What pods' volumes are made of.
+void Node::on_source(const store::Change& change) {
+  asio::post(context_.loop, [this, alive = alive_, change] {
+    if (!*alive)
+      return;
+    const store::Object& object = *change.object;
+    for (const auto& [uid, worker] : workers_)
+      if (worker->spec().ns == object.ns)
+        worker->source_changed(object.resource, object.name);
+    if (object.resource == view::kClaims)
+      claims_.on_claim(change);
+    check_settled();
   });
 }
 
@@ -125,6 +173,7 @@ void Node::worker_done(const std::string& uid) {
   const PodSpec spec = it->second->spec();
   workers_.erase(it);
   context_.local_pods_changed({});
+  claims_.look();
   remove_object(spec);
 }
 
@@ -170,6 +219,7 @@ void Node::check_settled() {
   }
   settled_ = true;
   sweep();
+  claims_.start();
   context_.settled();
 }
 

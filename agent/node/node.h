@@ -8,6 +8,7 @@
 // loop thread.
 #pragma once
 
+#include "agent/node/claim_sweep.h"
 #include "agent/node/context.h"
 #include "agent/node/pod_worker.h"
 
@@ -37,10 +38,15 @@ public:
   std::size_t pods() const { return workers_.size(); }
   // The worker of a pod, for logs and exec; null when it is not here.
   const PodWorker* find(std::string_view ns, std::string_view name) const;
+  // Every pod that is to run here is known, and what belongs to none is gone.
+  bool settled() const { return settled_; }
+  // What the pods of this host name: references, and what their containers ran ("repo@sha256:...").
+  std::set<std::string> images() const;
   const runtime::SandboxEnv& sandboxes() const { return context_.sandboxes; }
 
 private:
   void on_pod(const store::Change& change);
+  void on_source(const store::Change& change);
   void want(const store::Object& pod);
   void unwanted(const std::string& uid);
   void worker_done(const std::string& uid);
@@ -52,6 +58,7 @@ private:
   void after(std::chrono::milliseconds delay, std::function<void()> run);
 
   Context context_;
+  ClaimSweep claims_;
   store::Subscription changes_;
   std::map<std::string, std::shared_ptr<PodWorker>> workers_;  // by uid
   std::set<std::string> refused_;                              // uids whose spec could not be read

@@ -34,8 +34,13 @@ void PodWorker::adopted(Result<TakenUp> result) {
     if (const auto image = result->image_ids.find(spec_.containers[i].name);
         image != result->image_ids.end())
       seen_.containers[i].image_id = image->second;
-  if (result->sandbox)
+  if (result->sandbox) {
     take_sandbox(std::move(*result->sandbox), std::move(*result->events));
+    // They were set up before it was started. What their files show may have changed since.
+    seen_.volumes_due = false;
+    seen_.volumes_stale = !spec_.volumes.empty();
+    measure_volumes();
+  }
   for (const ContainerState& state : result->states)
     take_state(state);
   // What ran under an earlier agent was perhaps ready. Nothing is said of it before a probe has
@@ -114,6 +119,8 @@ void PodWorker::attach(const std::vector<ipam::Lease>& leases) {
 
 void PodWorker::start_one(std::size_t index) {
   ContainerSeen& seen = seen_.containers[index];
+  if (!image_ready(index))
+    return report();
   if (!seen.waiting)
     seen.waiting = default_waiting(spec_);
   report();
@@ -148,8 +155,13 @@ void PodWorker::start_one(std::size_t index) {
 void PodWorker::start_failed(std::size_t index, const Waiting& why) {
   ContainerSeen& container = seen_.containers[index];
   const std::string shown = why.reason == "CreateContainerConfigError" ? "Error: " : "";
-  if (!container.waiting || container.waiting->message != why.message)
-    event("Warning", "Failed", shown + why.message);
+  if (!container.waiting || container.waiting->message != why.message) {
+    const bool name = why.reason == "InvalidImageName";
+    const bool never = why.reason == "ErrImageNeverPull";
+    event("Warning", name ? "InspectFailed" : never ? why.reason : "Failed", shown + why.message);
+    if (name || never)
+      event("Warning", "Failed", "Error: " + why.reason);
+  }
   plan_retry(container, why, context_.clock.now());
 }
 

@@ -15,23 +15,6 @@ bool alive(const ContainerSeen& container) {
   return container.current && container.current->phase != ContainerPhase::kExited;
 }
 
-// As Go prints durations: "10s", "1m20s", "5m0s", "1.5s".
-std::string go_duration(std::chrono::milliseconds duration) {
-  const std::int64_t ms = duration.count();
-  if (ms < 1000)
-    return fmt::format("{}ms", ms);
-  std::string seconds = fmt::format("{}", ms / 1000 % 60);
-  if (ms % 1000 != 0) {
-    seconds += fmt::format(".{:03}", ms % 1000);
-    seconds.resize(seconds.find_last_not_of('0') + 1);
-  }
-  const std::int64_t minutes = ms / 60'000;
-  if (minutes == 0)
-    return seconds + "s";
-  return minutes < 60 ? fmt::format("{}m{}s", minutes, seconds)
-                      : fmt::format("{}h{}m{}s", minutes / 60, minutes % 60, seconds);
-}
-
 Step wait_until(std::optional<MonoTime> until) { return {StepKind::kWait, 0, until}; }
 
 void sooner(std::optional<MonoTime>& until, MonoTime candidate) {
@@ -112,9 +95,10 @@ Step container_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
       continue;
     if (role == Role::kMain && ended(container) && !restarts(spec.restart, *container.current))
       continue;  // the others still run
-    if (now >= container.not_before)
+    if (!container.pulling && now >= container.not_before)
       return {StepKind::kStartContainer, i, {}};
-    sooner(until, container.not_before);
+    if (!container.pulling)
+      sooner(until, container.not_before);
     if (role != Role::kMain && !past_init)
       break;
   }
@@ -126,14 +110,39 @@ Step wanted_step(const PodSpec& spec, const PodSeen& seen, MonoTime now) {
     return wait_until(seen.retry_at);
   if (finished(spec, seen))
     return finish_step(spec, seen);
+  const bool volumes_wait = now < seen.volumes_not_before;
+  if (seen.volumes_due)
+    return volumes_wait ? wait_until(seen.volumes_not_before)
+                        : Step{StepKind::kSetUpVolumes, 0, {}};
   if (!seen.sandbox)
     return {StepKind::kStartSandbox, 0, {}};
   if (!seen.network)
     return {StepKind::kAttachNetwork, 0, {}};
-  return container_step(spec, seen, now);
+  if (seen.volumes_stale && !volumes_wait)
+    return {StepKind::kSetUpVolumes, 0, {}};
+  Step step = container_step(spec, seen, now);
+  if (step.kind == StepKind::kWait && seen.volumes_stale)
+    sooner(step.until, seen.volumes_not_before);
+  return step;
 }
 
 }  // namespace
+
+std::string go_duration(std::chrono::milliseconds duration) {
+  const std::int64_t ms = duration.count();
+  if (ms < 1000)
+    return fmt::format("{}ms", ms);
+  std::string seconds = fmt::format("{}", ms / 1000 % 60);
+  if (ms % 1000 != 0) {
+    seconds += fmt::format(".{:03}", ms % 1000);
+    seconds.resize(seconds.find_last_not_of('0') + 1);
+  }
+  const std::int64_t minutes = ms / 60'000;
+  if (minutes == 0)
+    return seconds + "s";
+  return minutes < 60 ? fmt::format("{}m{}s", minutes, seconds)
+                      : fmt::format("{}h{}m{}s", minutes / 60, minutes % 60, seconds);
+}
 
 std::chrono::seconds grace_left(std::chrono::seconds grace, Duration waited) {
   const auto left = grace - std::chrono::duration_cast<std::chrono::seconds>(waited);
@@ -212,15 +221,14 @@ void plan_restart(const PodSpec& spec, std::size_t container, ContainerSeen& see
 }
 
 void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now) {
-  const bool no_image = why.reason == "ErrImagePull" || why.reason == "ErrImageNeverPull";
-  // kubelet says ErrImagePull once and then that it waits.
-  const bool again = seen.waiting && (seen.waiting->reason == "ErrImagePull" ||
-                                      seen.waiting->reason == "ImagePullBackOff");
-  if (why.reason == "ErrImagePull" && again)
-    why.reason = "ImagePullBackOff";
+  // What is missing may come at any moment, and is no crash.
+  const bool missing = why.reason == "ErrImagePull" || why.reason == "ErrImageNeverPull" ||
+                       why.reason == "CreateContainerConfigError";
+  // A name does not change any more.
+  const bool hopeless = why.reason == "InvalidImageName";
   seen.waiting = std::move(why);
-  if (no_image) {
-    seen.not_before = now + kImageRetry;
+  if (missing || hopeless) {
+    seen.not_before = now + (hopeless ? kBackoffMax : kImageRetry);
     return;
   }
   seen.backoff = seen.backoff.count()

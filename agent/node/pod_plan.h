@@ -41,7 +41,11 @@ inline constexpr std::chrono::seconds kDrainMax{10};
 inline constexpr std::chrono::milliseconds kDrainSettle{100};
 inline constexpr std::chrono::seconds kGraceMin{2};
 
+// Of volumes that cannot be set up, doubling; what is missing is looked at again when it comes.
+inline constexpr std::chrono::seconds kVolumeRetryMax{16};
+
 inline constexpr std::string_view kDeadlineExceeded = "DeadlineExceeded";
+inline constexpr std::string_view kEvicted = "Evicted";
 
 struct Waiting {
   std::string reason;  // "ContainerCreating", "CrashLoopBackOff", "ErrImageNeverPull", ...
@@ -54,6 +58,7 @@ struct ContainerSeen {
   std::optional<runtime::shim::ContainerState> previous;  // the one before it, when it has ended
   std::uint32_t next_attempt = 0;
   std::uint32_t restarts = 0;
+  bool pulling = false;              // its image; it is not started before that has ended
   bool stop_sent = false;            // to the attempt that runs
   std::optional<Waiting> condemned;  // that attempt is to end, and why: a probe or a hook failed
   bool in_hook = false;              // its postStart hook is under way: those behind it wait
@@ -73,6 +78,9 @@ struct PodSeen {
   bool sandbox = false;
   std::uint64_t sandbox_id = 0;  // of the living one
   bool network = false;
+  bool volumes_due = false;    // to be set up before anything is started
+  bool volumes_stale = false;  // what their files show may have changed
+  MonoTime volumes_not_before{};
   bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
   std::vector<model::PodAddress>
       addresses;  // IPv4 first; generation 0: not known to be its own yet
@@ -88,6 +96,7 @@ struct PodSeen {
 
 enum class StepKind : std::uint8_t {
   kAdopt,
+  kSetUpVolumes,  // or bring their files up to date
   kStartSandbox,
   kAttachNetwork,
   kCleanContainer,  // remove what is left of an ended attempt
@@ -132,6 +141,9 @@ std::string pod_text(const PodSpec& spec);
 bool restarts(RestartPolicy policy, const runtime::shim::ContainerState& ended);
 // When, and with which backoff the next time.
 void plan_restart(const PodSpec& spec, std::size_t container, ContainerSeen& seen, MonoTime now);
+
+// As Go prints durations: "10s", "1m20s", "5m0s", "1.5s".
+std::string go_duration(std::chrono::milliseconds duration);
 
 // A start that failed: when the next try is, and what is shown meanwhile.
 void plan_retry(ContainerSeen& seen, Waiting why, MonoTime now);

@@ -12,9 +12,9 @@ constexpr std::chrono::seconds kTellAgain{60};  // of a failure that goes on
 }  // namespace
 
 ActionTarget PodWorker::target_of(std::size_t index) const {
-  const runtime::shim::ContainerRef& ref = seen_.containers[index].current->ref;
+  const ContainerState& state = *seen_.containers[index].current;
   return {seen_.addresses.front().ip, context_.sandboxes.socket(spec_.uid),
-          bundle_dir(context_.sandboxes, spec_.uid, ref), ref};
+          bundle_dir(context_.sandboxes, spec_.uid, state.ref), state.ref, state.enterable};
 }
 
 std::unique_ptr<Prober>

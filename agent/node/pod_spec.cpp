@@ -90,6 +90,7 @@ void read_groups(const json::object& security, PodSpec& out) {
     out.fs_group = static_cast<std::uint32_t>(*group);
     out.supplemental_groups.push_back(*out.fs_group);
   }
+  out.fs_group_on_root_mismatch = text_at(security, "fsGroupChangePolicy") == "OnRootMismatch";
   out.image_groups = text_at(security, "supplementalGroupsPolicy") != "Strict";
 }
 
@@ -108,6 +109,9 @@ Result<ContainerSpec> read_container(const json::object& container,
     return fail(Errc::kInvalid, "a container needs a name that is a DNS label, and an image");
   out.pull = read_pull_policy(text_at(container, "imagePullPolicy"));
   out.working_dir = text_at(container, "workingDir");
+  out.open_stdin = flag_at(container, "stdin");
+  out.stdin_once = flag_at(container, "stdinOnce");
+  out.tty = flag_at(container, "tty");
   out.env = read_env(container);
   out.env_from = read_env_from(container);
   out.command = texts_at(container, "command");
@@ -133,6 +137,7 @@ Result<ContainerSpec> read_container(const json::object& container,
   out.liveness = SHOAL_TRY(read_probe(container, "livenessProbe", out.ports));
   out.readiness = SHOAL_TRY(read_probe(container, "readinessProbe", out.ports));
   out.limits = SHOAL_TRY(read_limits(container));
+  out.mounts = read_mounts(container);
   if (pod_security)
     read_security(*pod_security, out);
   if (const json::object* security = object_at(container, "securityContext"))
@@ -199,7 +204,8 @@ RestartPolicy PodSpec::restart_of(std::size_t container) const {
   return restart;
 }
 
-std::string expand(std::string_view text, const std::vector<std::string>& env) {
+std::string expand(std::string_view text,
+                   const std::function<const std::string*(const std::string& name)>& find) {
   std::string out;
   while (!text.empty()) {
     const std::size_t close = text.find(')');
@@ -207,12 +213,8 @@ std::string expand(std::string_view text, const std::vector<std::string>& env) {
       out += '$';
       text.remove_prefix(2);
     } else if (text.starts_with("$(") && close != std::string_view::npos) {
-      const std::string name = std::string(text.substr(2, close - 2)) + "=";
-      const auto entry = std::find_if(env.rbegin(), env.rend(), [&](const std::string& candidate) {
-        return candidate.starts_with(name);
-      });
-      out += entry == env.rend() ? text.substr(0, close + 1)
-                                 : std::string_view(*entry).substr(name.size());
+      const std::string* value = find(std::string(text.substr(2, close - 2)));
+      out += value ? std::string_view(*value) : text.substr(0, close + 1);
       text.remove_prefix(close + 1);
     } else {
       out += text.front();
@@ -233,6 +235,10 @@ Result<PodSpec> read_pod(const store::Object& pod) {
     return fail(Errc::kInvalid, fmt::format("pod {} has no metadata or no spec", out.full_name()));
   out.deleting = metadata->contains("deletionTimestamp");
   out.service_links = !spec->contains("enableServiceLinks") || flag_at(*spec, "enableServiceLinks");
+  if (const json::array* secrets = array_at(*spec, "imagePullSecrets"))
+    for (const json::value& entry : *secrets)
+      if (const json::object* secret = entry.if_object())
+        out.pull_secrets.push_back(text_at(*secret, "name"));
   out.hostname = text_at(*spec, "hostname");
   if (out.hostname.empty())
     out.hostname = pod.name.substr(0, 63);
@@ -254,6 +260,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   out.backoff_max = backoff.max.value_or(std::max(out.backoff_max, out.backoff_first));
   if (const json::object* security = object_at(*spec, "securityContext"))
     read_groups(*security, out);
+  out.volumes = SHOAL_TRY_WRAP(read_volumes(*spec), fmt::format("pod {}", out.full_name()));
   const json::array* containers = array_at(*spec, "containers");
   if (!containers || containers->empty())
     return fail(Errc::kInvalid, fmt::format("pod {} has no containers", out.full_name()));

@@ -5,11 +5,13 @@
 #pragma once
 
 #include "agent/node/action.h"
+#include "agent/node/volume_spec.h"
 #include "agent/store/replica.h"
 #include "netplane/base/result.h"
 #include "runtime/spec/container_config.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -77,6 +79,9 @@ struct ContainerSpec {
   std::vector<EnvVar> env;
   std::vector<EnvFrom> env_from;  // before env
   std::string working_dir;        // empty: the image's
+  bool open_stdin = false;        // else /dev/null
+  bool stdin_once = false;        // closed when the first who is attached ends it
+  bool tty = false;
   std::vector<ContainerPort> ports;
   std::optional<Action> post_start;
   std::optional<Action> pre_stop;
@@ -96,6 +101,7 @@ struct ContainerSpec {
   bool privileged = false;
   bool seccomp = true;
   std::string seccomp_profile;  // of the host, below its seccomp folder; empty: the default one
+  std::vector<VolumeMount> mounts;
   bool operator==(const ContainerSpec&) const = default;
 };
 
@@ -127,10 +133,13 @@ struct PodSpec {
   std::chrono::milliseconds backoff_first = kBackoffFirst;
   std::chrono::milliseconds backoff_max = kBackoffMax;
   std::optional<std::chrono::seconds> active_deadline;
-  bool deleting = false;                           // metadata.deletionTimestamp is set
+  bool deleting = false;  // metadata.deletionTimestamp is set
+  std::vector<VolumeSpec> volumes;
   std::optional<std::uint32_t> fs_group;           // owns the volumes
+  bool fs_group_on_root_mismatch = false;          // those of claims only when the root has another
   std::vector<std::uint32_t> supplemental_groups;  // of every process, fs_group among them
   bool service_links = true;                       // variables of the namespace's Services
+  std::vector<std::string> pull_secrets;           // names of Secrets with logins for registries
   bool image_groups = true;               // and those that the image's /etc/group gives its user
   std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;
@@ -143,9 +152,9 @@ struct PodSpec {
 
 Result<PodSpec> read_pod(const store::Object& pod);
 
-// Kubernetes' $(NAME) in command, args and env values: replaced from `env` ("K=V"; the last one of
-// a name counts).
+// Kubernetes' $(NAME) in command, args and env values: replaced by what `find` has for the name.
 // $$(NAME) is a literal $(NAME), and a name that is not known stays as it is.
-std::string expand(std::string_view text, const std::vector<std::string>& env);
+std::string expand(std::string_view text,
+                   const std::function<const std::string*(const std::string& name)>& find);
 
 }  // namespace shoal::node

@@ -6,6 +6,7 @@
 #include "agent/api/time_text.h"
 #include "agent/node/pod_plan.h"
 #include "agent/node/pod_resources.h"
+#include "netplane/base/strings.h"
 
 #include <boost/json.hpp>
 
@@ -30,19 +31,8 @@ constexpr std::size_t kPodMessagesBytesMax = 12 * 1024;  // of all containers, a
 std::string readable(std::string_view text, std::size_t max) {
   std::string out;
   while (!text.empty() && out.size() < max) {
-    const auto lead = static_cast<unsigned char>(text[0]);
-    const std::size_t length = lead < 0x80   ? 1
-                               : lead < 0xc2 ? 0
-                               : lead < 0xe0 ? 2
-                               : lead < 0xf0 ? 3
-                               : lead < 0xf5 ? 4
-                                             : 0;
-    const auto goes_on = [&](std::size_t i) {
-      return (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80;
-    };
-    bool good = length > 0 && length <= text.size() && out.size() + length <= max;
-    for (std::size_t i = 1; good && i < length; ++i)
-      good = goes_on(i);
+    const std::size_t length = utf8_char(text);
+    const bool good = length > 0 && out.size() + length <= max;
     if (good)
       out += text.substr(0, length);
     else
@@ -76,7 +66,7 @@ json::object state_of(const PodSpec& spec, std::size_t index, const ContainerSee
   const Waiting why = seen.waiting.value_or(default_waiting(spec));
   json::object waiting{{"reason", why.reason}};
   if (!why.message.empty())
-    waiting["message"] = why.message;
+    waiting["message"] = readable(why.message, kPodMessagesBytesMax);
   return {{"waiting", std::move(waiting)}};
 }
 
@@ -302,9 +292,9 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
 void restore_status(const PodSpec& spec, const json::object& status, PodSeen& seen) {
   if (const auto started = api::parse_time(api::find_string(status, "startTime")))
     seen.started = *started;
-  if (api::find_string(status, "reason") == kDeadlineExceeded)
-    seen.failure =
-        Waiting{std::string(kDeadlineExceeded), std::string(api::find_string(status, "message"))};
+  for (const std::string_view over : {kDeadlineExceeded, kEvicted})
+    if (api::find_string(status, "reason") == over)
+      seen.failure = Waiting{std::string(over), std::string(api::find_string(status, "message"))};
   seen.addresses.clear();
   if (const json::array* ips = api::find_array(status, "podIPs"))
     for (const json::value& value : *ips)

@@ -11,10 +11,13 @@ namespace asio = boost::asio;
 namespace json = boost::json;
 
 PodWorker::PodWorker(Context& context, PodSpec spec, std::function<void()> done)
-    : context_(context), spec_(std::move(spec)), done_(std::move(done)), timer_(context.loop) {
+    : context_(context), spec_(std::move(spec)), done_(std::move(done)), timer_(context.loop),
+      measure_timer_(context.loop) {
   seen_.started = context_.clock.wall();
+  seen_.volumes_due = !spec_.volumes.empty();
   seen_.containers.resize(spec_.containers.size());
   probers_.resize(spec_.containers.size());
+  images_.resize(spec_.containers.size());
   condemned_grace_.resize(spec_.containers.size());
 }
 
@@ -53,13 +56,17 @@ void PodWorker::shorten_drain() {
 void PodWorker::abandon() {
   abandoned_ = true;
   timer_.cancel();
+  measure_timer_.cancel();
   events_ready_.reset();
   probers_.clear();
+  drop_pulls();
 }
 
 void PodWorker::poke() {
   if (busy_ || abandoned_)
     return;
+  if (!wanted() || node::finished(spec_, seen_))
+    drop_pulls();
   // Steps that are done at once are followed by the next; a bound keeps a bug from starving the
   // loop.
   constexpr int kStepsMax = 64;
@@ -88,6 +95,8 @@ void PodWorker::run(const Step& step) {
   switch (step.kind) {
   case StepKind::kAdopt:
     return adopt();
+  case StepKind::kSetUpVolumes:
+    return set_up_volumes();
   case StepKind::kStartSandbox:
     return start_sandbox();
   case StepKind::kAttachNetwork:

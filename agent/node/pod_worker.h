@@ -7,6 +7,7 @@
 #include "agent/node/container_start.h"
 #include "agent/node/context.h"
 #include "agent/node/env.h"
+#include "agent/node/image_policy.h"
 #include "agent/node/pod_plan.h"
 #include "agent/node/prober.h"
 #include "agent/node/take_up.h"
@@ -29,6 +30,12 @@ struct ContainerProbers {
   MonoTime told_at{};
 };
 
+struct ContainerImage {
+  PullSeen seen;
+  images::ImagePuller::TicketPtr ticket;  // while it is being pulled
+  MonoTime began{};
+};
+
 class PodWorker : public std::enable_shared_from_this<PodWorker> {
 public:
   // done: the pod is gone from this host; the worker may be dropped. A spec that has a uid only is
@@ -39,7 +46,9 @@ public:
   void start() { poke(); }
   void update(PodSpec spec);  // the object changed
   void look_at_drain();       // Context::drained may have a new answer
-  void gone();                // the object is no more, or no longer this host's
+  // An object that volumes may be made of has changed, or ("pods") the pod's labels or annotations.
+  void source_changed(std::string_view resource, std::string_view name);
+  void gone();  // the object is no more, or no longer this host's
   // Nothing runs or is reported any more; the pod itself goes on.
   void abandon();
 
@@ -60,12 +69,21 @@ private:
 
   void adopt();
   void adopted(Result<TakenUp> result);
+  void set_up_volumes();
+  void volumes_set_up(bool fresh, const Result<>& result);
+  void measure_volumes();
+  void volumes_measured(const Result<std::string>& overfull);
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
   void attach(const std::vector<ipam::Lease>& leases);
   void start_one(std::size_t index);
   void start_failed(std::size_t index, const Waiting& why);
+  bool image_ready(std::size_t index);
+  std::vector<std::string> pull_secrets();
+  void begin_pull(std::size_t index);
+  void pull_ended(std::size_t index, Result<images::PullResult> result);
+  void drop_pulls();
   EnvFacts env_facts() const;
   void clean_one(std::size_t index);
   void free_sandbox();
@@ -118,13 +136,18 @@ private:
   bool drained_ = false;
   bool taking_up_ = false;  // a living sandbox, as far as its network: nothing is reported before
   std::chrono::seconds retry_{0};
+  std::chrono::seconds volume_retry_{0};
+  std::string volume_problem_;  // that was told last
+  MonoTime measure_began_{};
   boost::asio::steady_timer timer_;
+  boost::asio::steady_timer measure_timer_;
 
   UniqueFd netns_;
   std::optional<runtime::ShimEvents> events_;
   std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;
   std::optional<model::LocalPod> local_;
   std::vector<ContainerProbers> probers_;
+  std::vector<ContainerImage> images_;
   std::vector<std::chrono::seconds> condemned_grace_;  // of those that are
   std::optional<boost::json::object> reported_;        // to the cluster, by this agent
   std::optional<boost::json::object> noted_;           // on disk, for the next one

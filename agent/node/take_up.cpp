@@ -64,14 +64,14 @@ Result<TakenUp> take_up(const runtime::SandboxEnv& env, runtime::ImageStore& ima
   } else {
     if (sandbox.error().code() != Errc::kNotFound)
       return fail(std::move(sandbox).error());
-    SHOAL_TRY(teardown_pod(env, images, pod.uid, runtime::Sweep::kKeepLogs));
+    SHOAL_TRY(teardown_pod(env, images, pod.uid, runtime::Sweep::kKeepVolumes));
   }
   found.status = read_status(env, pod.uid);
   for (const ContainerSpec& container : pod.containers)
     SHOAL_TRY(add_records(env.log_dir(pod.uid, container.name), live, now, found.states));
   for (ContainerState& state : live) {
     if (const auto image = images.held_by(image_holder(pod.uid, state.ref)))
-      found.image_ids[state.ref.name] = image->id;
+      found.image_ids[state.ref.name] = *image;
     found.states.push_back(std::move(state));
   }
   std::ranges::stable_sort(found.states, {}, &ContainerState::ref);

@@ -41,6 +41,7 @@ inline constexpr std::string_view kEndpoints = "endpoints";
 inline constexpr std::string_view kEvents = "events";
 inline constexpr std::string_view kConfigMaps = "configmaps";
 inline constexpr std::string_view kSecrets = "secrets";
+inline constexpr std::string_view kClaims = "persistentvolumeclaims";
 
 // Names an object, whether or not it exists.
 struct Ref {

@@ -123,11 +123,11 @@ metadata: {name: bad}
 spec:
   hostNetwork: true                 #! spec.hostNetwork: Shoal does not act on
   ephemeralContainers: [{name: i, image: a}]  #! spec.ephemeralContainers: Shoal does not act on
-  volumes: [{name: v, emptyDir: {}}]     #! spec.volumes: Shoal does not act on
+  volumes: [{name: v, csi: {driver: x}}]  #! spec.volumes[0].csi: Shoal does not act on
   containers:
   - name: a
     image: a
-    stdin: true  #! spec.containers[0].stdin: Shoal does not act on
+    resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}]  #! spec.containers[0].resizePolicy: Shoal does not act on
 """,
     "a Service's fields that Shoal does not act on": """
 apiVersion: v1
@@ -236,6 +236,19 @@ class Manifests(unittest.TestCase):
         # The store's own first writes are over when its host is ready.
         wait_for("h1 to be settled", lambda: cls.cluster.status("h1")["settled"])
 
+    def setUp(self):
+        self.wait_quiet()
+
+    def wait_quiet(self):
+        """Until nothing follows any more from what was written: controllers make and delete objects of Services."""
+        seen = []
+
+        def look():
+            seen.append(self.cluster.status("h1")["revision"])
+            return len(seen) >= 5 and len(set(seen[-5:])) == 1
+
+        wait_for("the store to be quiet", look, 30, 0.2)
+
     def apply(self, text):
         self.file.write_text(text, encoding="utf-8")
         return self.cluster.shoal("h1", "apply", "-f", self.file, check=False)
@@ -275,6 +288,7 @@ class Manifests(unittest.TestCase):
     def test_bad_weights_leave_the_good_ones_in_place(self):
         self.addCleanup(self.cluster.shoal, "h1", "delete", "service", "split", "--ignore-not-found")
         self.assertEqual(self.apply(weighted("version=blue:1", "split")).returncode, 0)
+        self.wait_quiet()
         self.refused(weighted("version=blue:-1", "split"), [(6, ["weight -1"])])
         kept = self.cluster.get("service", "split")["metadata"]["annotations"]["shoal.dev/weights"]
         self.assertEqual(kept, "version=blue:1")

@@ -70,7 +70,7 @@ class BadKeys(OneSick):
         self.cluster.start_daemon("h2")
         for host, other in (("h1", "198.18.0.12"), ("h2", "198.18.0.11")):
             wait_for(f"{host} to say so", lambda h=host, o=other: any(
-                "wrong cluster key" in line and f"from {o}:7946" in line and "shoal token create" in line
+                "wrong cluster key" in line and f" {o}:7946" in line and "shoal token create" in line
                 for line in self.cluster.log_tail(h).splitlines()), 15, on_timeout=lambda h=host: self.cluster.log_tail(h))
         self.cluster.wait_members("h1", {"h1"})
         self.still_serves()  # pods and the data plane need no gossip

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""shoal capture: what a pod sends and receives is in the file, whichever way the packets came.
+"""shoal capture: what a pod sends and receives is in the file, whichever way the packets came; and what the host of a pod
+has to do, any host answers for: capture, exec, logs.
 
    client c1 ---+--- LAN ---+--- h1: shoald, pods of web
                             +--- h2: shoald, pods of web
@@ -31,6 +32,25 @@ CAPTURES_MAX = 8
 SYN, ACK = 0x02, 0x10
 PCAP_NANOSECONDS, ETHERNET = 0xA1B23C4D, 1
 NS_PER_S = 1_000_000_000
+# Runs a command at a terminal of 33 lines of 111, and types a word once it has shown that.
+AT_A_TERMINAL = """
+import fcntl, os, pty, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+    os.execv(sys.argv[1], sys.argv[1:])
+seen, typed = b"", False
+while True:
+    try:
+        more = os.read(terminal, 4096)
+    except OSError:
+        break
+    seen += more
+    if b"33 111" in seen and not typed:
+        typed = os.write(terminal, b"hello\\r") > 0
+sys.stdout.buffer.write(seen)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
 
 def packets(data):
@@ -157,19 +177,68 @@ class Capture(unittest.TestCase):
         self.assertTrue(all(ip in (p[0], p[2]) for p in packets(data)))
 
     def test_what_cannot_be_captured_is_refused_by_name(self):
-        host, pod, _, far = self.pods()
-        name = far["metadata"]["name"]
-        for arguments, words in (([name, "-w", "-"], f"runs on host {far['spec']['nodeName']}"),
-                                 (["no-such-pod", "-w", "-"], "not found")):
-            done = self.cluster.shoal(host, "capture", *arguments, check=False)
-            self.assertNotEqual(done.returncode, 0)
-            self.assertEqual(done.stdout, "")
-            self.assertIn(words, done.stderr)
+        host, pod, _, _ = self.pods()
+        done = self.cluster.shoal(host, "capture", "no-such-pod", "-w", "-", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("not found", done.stderr)
         # A terminal gets no packets.
         done = self.cluster.run(host, "python3", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)", SHOAL,
                                 "capture", pod["metadata"]["name"], check=False)
         self.assertEqual(done.returncode, 2)
         self.assertIn("| tcpdump -nr -", done.stdout)
+
+    def test_any_host_answers_for_a_pod(self):
+        host, pod, near, far = self.pods()
+        other, name = far["spec"]["nodeName"], pod["metadata"]["name"]
+        done = self.cluster.shoal(other, "exec", "-i", name, "--", "sh", "-c", "cat; echo bad >&2; exit 3", check=False,
+                                  input="in\n")
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("in\n", "bad\n", 3))
+        large = self.cluster.shoal(other, "exec", name, "--", "sh", "-c", "yes | head -c 3000000")
+        self.assertEqual(len(large.stdout), 3_000_000)
+        for asked in (host, other):
+            # A command that ends while it is still sent something, and one that says more than it is sent.
+            ended = self.cluster.run(asked, "sh", "-c", 'yes | "$@"', "sh", SHOAL, "exec", "-i", name, "--", "sh", "-c",
+                                     "head -n 1; exit 5", check=False)
+            self.assertEqual((ended.stdout, ended.stderr, ended.returncode), ("y\n", "", 5), asked)
+            more = self.cluster.run(asked, "sh", "-c", 'seq 1 200000 | "$@" | wc -l', "sh", SHOAL, "exec", "-i", name, "--",
+                                    "sed", "p;p;p;p;p;p;p;p;p;p;p;p;p;p;p;p;p;p;p")
+            self.assertEqual(more.stdout.strip(), "4000000", asked)
+        self.assertEqual(self.cluster.shoal(other, "logs", name).stdout, self.cluster.shoal(host, "logs", name).stdout)
+        capture = Capturing(self.cluster, other, "far", name, "-w", "-", "--port", "8080")
+        self.ask_until(pod, self.from_pod(near))
+        capture.signal("INT")
+        said, data = capture.end()
+        self.assertEqual(capture.process.returncode, 0, said)
+        self.assertIn(self.cluster.pod_ip(pod), {p[0] for p in packets(data)})
+        # The command ends with who asked for it, across hosts too.
+        sleeper = self.cluster.popen(other, "timeout", "-s", "KILL", "1", SHOAL, "exec", name, "--", "sleep", "4711")
+        sleeper.wait(timeout=60)
+        wait_for("the command to end", lambda: "sleep 4711" not in self.cluster.shoal(host, "exec", name, "--",
+                                                                                       "ps").stdout, 10)
+        self.cluster.kill_daemon(host)
+        done = self.cluster.shoal(other, "exec", name, "--", "true", check=False)
+        self.cluster.start_daemon(host)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(f"host {host} (", done.stderr)
+        wait_for("the host to answer again", lambda: self.cluster.shoal(other, "exec", name, "--", "true",
+                                                                        check=False).returncode == 0, 30)
+
+    def test_who_has_nothing_to_say_is_waited_for(self):
+        _, pod, _, far = self.pods()
+        following = self.cluster.popen(far["spec"]["nodeName"], "timeout", "12", SHOAL, "logs", "-f", "--tail", "0",
+                                       pod["metadata"]["name"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, err = following.communicate(timeout=60)
+        self.assertEqual((out, err, following.returncode), ("", "", 124))
+
+    def test_a_command_has_a_terminal(self):
+        host, pod, _, far = self.pods()
+        for asked in (host, far["spec"]["nodeName"]):
+            shown = self.cluster.run(asked, "python3", "-c", AT_A_TERMINAL, SHOAL, "exec", "-it", pod["metadata"]["name"], "--",
+                                     "sh", "-c", "tty; stty size; read word; echo got $word; exit 7", check=False)
+            self.assertRegex(shown.stdout, r"/dev/pts/\d+\n33 111\n")
+            self.assertIn("got hello", shown.stdout)
+            self.assertEqual(shown.returncode, 7, shown.stderr)
 
     def test_a_client_that_is_killed_gives_its_place_back(self):
         host, pod, _, _ = self.pods()

@@ -62,7 +62,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: client
-    image: shoal.dev/demo/client:latest
+    image: shoal.dev/demo/client:1
     command: [/bin/busybox, sleep, "86400"]
 """
 

@@ -17,7 +17,7 @@ from shoal_lab import cluster as lab  # noqa: E402
 from shoal_lab.cluster import Cluster, wait_for  # noqa: E402
 from shoal_lab.shells import ShellCluster  # noqa: E402
 
-IMAGE = "shoal.dev/demo/client:latest"
+IMAGE = "shoal.dev/demo/client:1"
 
 
 def pod(name, script, context=None, pod_context=None, resources=None, namespace="default", restart="Never"):

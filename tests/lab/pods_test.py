@@ -17,9 +17,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects  # noqa: E402
-from shoal_lab.cluster import SHOAL, Cluster, wait_for  # noqa: E402
+from shoal_lab.cluster import BUILD, ROOT, SHOAL, Cluster, wait_for  # noqa: E402
 
 IMAGE = "shoal.dev/demo/web:blue"
+GRPC_IMAGE = "shoal.dev/test/grpc-health:1"
 
 
 def container(name, script, **more):
@@ -272,6 +273,65 @@ class ProbingContainer(PodTest):
         self.assertEqual(asked, "x\n")
 
 
+class GrpcProbes(PodTest):
+    """sig-node Probing container, gRPC: the status that is answered is what a file says."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with tempfile.TemporaryDirectory(prefix="shoal-lab.") as folder:
+            archive = Path(folder) / "grpc.tar"
+            subprocess.run([str(ROOT / "tests/images/build"), "--grpc", str(BUILD / "tests/images/grpc-health"), str(archive)],
+                           check=True, capture_output=True)
+            cls.cluster.load_image(archive)
+
+    @staticmethod
+    def server(**probes):
+        return {"name": "run", "image": GRPC_IMAGE,
+                "command": ["sh", "-c", "echo 1 >/tmp/status; exec grpc-health 5000 /tmp/status"], **probes}
+
+    def say(self, name, script):
+        self.cluster.shoal("h1", "exec", name, "--", "sh", "-c", script)
+
+    def wait_told(self, name, text):
+        wait_for(f"an event of {name}: {text}", lambda: text in self.events(name, "Unhealthy"), 20,
+                 on_timeout=lambda: str(self.events(name, "Unhealthy")) + self.cluster.log_tail("h1"))
+
+    def test_should_be_restarted_with_a_grpc_liveness_probe(self):
+        self.make("dies", self.server(livenessProbe=probe(grpc={"port": 5000, "service": "web"}, initialDelaySeconds=1)))
+        self.wait_phase("dies", "Running")
+        self.say("dies", "echo 2 >/tmp/status")
+        self.wait_pod("dies", "a restart", lambda p: self.status(p, "run")["restartCount"] >= 1)
+        self.wait_told("dies", 'Liveness probe failed: service unhealthy (responded with "NOT_SERVING")')
+        # What it writes at its start is what it says: it stays.
+        self.wait_pod("dies", "readiness", lambda p: self.status(p, "run")["ready"])
+
+    def test_should_not_be_restarted_with_a_grpc_liveness_probe(self):
+        self.make("lives", self.server(livenessProbe=probe(grpc={"port": 5000}, initialDelaySeconds=1),
+                                       readinessProbe=probe(grpc={"port": 5000})))
+        self.wait_pod("lives", "readiness", lambda p: self.status(p, "run")["ready"])
+        self.say("lives", "echo 1 >/tmp/status")
+        self.make("later", container("run", "sleep 3"), restartPolicy="Never")
+        self.wait_phase("later", "Succeeded")
+        self.assertEqual(self.status(self.pod("lives"), "run")["restartCount"], 0)
+        # It may be asked whether it is ready before it listens.
+        self.assertEqual([e for e in self.events("lives", "Unhealthy") if not e.startswith("Readiness")], [])
+
+    def test_failures_are_told_in_kubernetes_words(self):
+        self.make("quiet", self.server(readinessProbe=probe(grpc={"port": 5000})))
+        self.wait_pod("quiet", "readiness", lambda p: self.status(p, "run")["ready"])
+        self.say("quiet", "rm /tmp/status")
+        self.wait_told("quiet", "Readiness probe failed: timeout: health rpc did not complete within 1s")
+        self.wait_pod("quiet", "the end of it", lambda p: not self.status(p, "run")["ready"])
+        self.make("other", self.server(readinessProbe=probe(grpc={"port": 5000, "service": "shop"})))
+        self.wait_told("other", "Readiness probe failed: error: health rpc probe failed: rpc error: code = NotFound "
+                                "desc = unknown service")
+        self.make("closed", self.server(readinessProbe=probe(grpc={"port": 5001})))
+        ip = self.wait_phase("closed", "Running")["status"]["podIP"]
+        self.wait_told("closed", f'Readiness probe failed: error: failed to connect service at "{ip}:5001": '
+                                 f"dial tcp {ip}:5001: connect: connection refused")
+
+
 class Backoff(PodTest):
     """sig-node Container Runtime, restarts; what a pod says itself of how long they wait."""
 
@@ -327,6 +387,7 @@ class Lifecycle(PodTest):
         self.addCleanup(follow.kill)
         self.delete("prestop")
         self.assertEqual([follow.stdout.readline() for _ in range(2)], ["told\n", "hooked\n"])
+        self.assertEqual(follow.wait(timeout=20), 0)  # ends with the container
 
     def test_should_execute_prestop_http_hook_properly(self):
         self.make("hooked", {"name": "web", "image": IMAGE})

@@ -77,7 +77,7 @@ spec:
   terminationGracePeriodSeconds: {grace}
   containers:
   - name: main
-    image: shoal.dev/demo/client:latest
+    image: shoal.dev/demo/client:1
     command: [/bin/busybox, sh, -c, {json.dumps(script)}]
 """
 
@@ -95,7 +95,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: main
-        image: shoal.dev/demo/client:latest
+        image: shoal.dev/demo/client:1
         command: [/bin/busybox, sleep, "1000"]
 """
 

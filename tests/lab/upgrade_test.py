@@ -64,7 +64,7 @@ spec:
     spec:
       containers:
       - name: dns
-        image: shoal.dev/test/netprobe:latest
+        image: shoal.dev/test/netprobe:1
         command: [/bin/netprobe, serve, "udp:5353"]
 ---
 apiVersion: v1

@@ -286,10 +286,10 @@ template <std::size_t... I>
 bool get_any(std::uint8_t type, std::string_view body, std::vector<Message>& out,
              std::index_sequence<I...>) {
   bool ok = true;  // an unknown type is skipped
-  ((std::variant_alternative_t<I, Message>::kType == type
-        ? (ok = get_message<std::variant_alternative_t<I, Message>>(body, out), true)
-        : false) ||
-   ...);
+  (void)((std::variant_alternative_t<I, Message>::kType == type
+              ? (ok = get_message<std::variant_alternative_t<I, Message>>(body, out), true)
+              : false) ||
+         ...);
   return ok;
 }
 

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kPortTriesMax = 16;  // for a port that is free on both UDP and TCP
 constexpr std::chrono::seconds kWrongKeyReport{60};
+constexpr std::chrono::seconds kWrongKeyGather{2};  // longer than a round of what is sent aside
 constexpr char kAside = '\xff';           // no wire version: it is no packet of the protocol
 constexpr std::size_t kStrangersMax = 4;  // named in one report
 
@@ -27,7 +28,8 @@ constexpr std::size_t kStrangersMax = 4;  // named in one report
 
 struct Gossip::Impl : std::enable_shared_from_this<Impl> {
   Impl(boost::asio::io_context& context, Config c, const Clock& a_clock, Random& a_random)
-      : io(context), config(std::move(c)), clock(a_clock), random(a_random), timer(context) {}
+      : io(context), config(std::move(c)), clock(a_clock), random(a_random), timer(context),
+        stranger_timer(context) {}
 
   Result<> start();
   Result<> bind();
@@ -41,6 +43,7 @@ struct Gossip::Impl : std::enable_shared_from_this<Impl> {
   void arm();
   void on_timer();
   void note_stranger(const SocketAddress& from);
+  void report_strangers();
 
   void on_sealed_datagram(const SocketAddress& from, std::string_view bytes);
 
@@ -72,6 +75,8 @@ struct Gossip::Impl : std::enable_shared_from_this<Impl> {
   std::set<SocketAddress> strangers;  // since the last report
   std::uint64_t strange_packets = 0;
   MonoTime next_stranger_report;
+  boost::asio::steady_timer stranger_timer;
+  bool stranger_report_due = false;
 };
 
 // ---------------------------------------------------------------------------- the core's inputs
@@ -151,6 +156,7 @@ void Gossip::Impl::close() {
   if (std::exchange(stopped, true))
     return;
   timer.cancel();
+  stranger_timer.cancel();
   if (udp)
     udp->close();
   if (streams)
@@ -181,22 +187,34 @@ void Gossip::Impl::on_sealed_datagram(const SocketAddress& from, std::string_vie
 }
 
 // Said once a minute, however often it happens: it is a mistake to mend or somebody else's noise.
+// A host also sends from addresses that are not its own (kAside), and those first as well as not:
+// a little later both have been seen.
 void Gossip::Impl::note_stranger(const SocketAddress& from) {
   ++strange_packets;
   if (strangers.size() < kStrangersMax)
     strangers.insert(from);
-  if (clock.now() < next_stranger_report)
+  if (stopped || stranger_report_due || clock.now() < next_stranger_report)
     return;
+  stranger_report_due = true;
+  stranger_timer.expires_after(kWrongKeyGather);
+  stranger_timer.async_wait([this, self = shared_from_this()](const boost::system::error_code& ec) {
+    if (!ec && !stopped)
+      report_strangers();
+  });
+}
+
+void Gossip::Impl::report_strangers() {
+  stranger_report_due = false;
   next_stranger_report = clock.now() + kWrongKeyReport;
   std::string who;
   for (const SocketAddress& address : strangers)
     who += (who.empty() ? "" : ", ") + address.to_string();
   spdlog::warn(
       "gossip: wrong cluster key: {} packets from {} are sealed under a key or for a cluster id "
-      "that "
-      "this host does not know. If that host belongs to this cluster and `shoal members` on others "
-      "shows it alive, this host's pki/gossip.key is the wrong one, otherwise that host's: put the "
-      "file back from a backup, or let that one join again with a new token (`shoal token create`)",
+      "that this host does not know. If that host belongs to this cluster and `shoal members` on "
+      "others shows it alive, this host's pki/gossip.key is the wrong one, otherwise that host's: "
+      "put the file back from a backup, or let that one join again with a new token (`shoal token "
+      "create`)",
       strange_packets, who);
   strangers.clear();
   strange_packets = 0;

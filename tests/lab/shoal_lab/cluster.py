@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from .lab import exec_argv
+
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("SHOAL_BUILD_DIR", ROOT / "build/release"))
 SHOALD = BUILD / "agent/shoald"
@@ -94,7 +96,7 @@ class Cluster:
         self.down()
 
     def argv(self, host, *command):
-        return [str(LAB), "exec", "--name", self.name, host, "--", *map(str, command)]
+        return exec_argv(self.name, host, command)
 
     def run(self, host, *command, check=True, timeout=60, **options):
         done = subprocess.run(self.argv(host, *command), capture_output=True, text=True, timeout=timeout, **options)

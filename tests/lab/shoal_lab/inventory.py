@@ -56,6 +56,9 @@ for line in read("/proc/mounts").splitlines():
     words = line.split()
     if words[2] in ("cgroup", "cgroup2"):
         out["cgroups"] += [[os.path.basename(p)[4:], p] for p in glob.glob(words[1] + "/shoal.slice/pod-*")]
+# What an OCI runtime left on the file system that a hybrid layout's cgroup2 tree is mounted on.
+out["beneath"] = subprocess.run(["unshare", "--mount", "sh", "-c", "for i in 1 2 3 4; do umount -l /sys/fs/cgroup/unified; "
+    "done 2>/dev/null; ls /sys/fs/cgroup/unified"], capture_output=True, text=True).stdout.split()
 links = json.loads(subprocess.run(["ip", "-j", "link", "show", "group", "7563372"], capture_output=True, text=True).stdout or "[]")
 out["links"] = sorted(entry["ifname"] for entry in links if entry)
 out["routes"] = sorted(line.split()[0] for line in
@@ -100,6 +103,7 @@ def differences(seen, running, kept=()):
     for what in ("links", "routes", "netns"):
         if len(seen[what]) != len(running):
             wrong.append(f"{what}: there is {seen[what]}, should be one for each of {len(running)} pods")
+    expect("files beneath the cgroup2 tree", seen["beneath"], [])
     wrong += [f"cgroup {path}" for uid, path in seen["cgroups"] if uid not in running]
     wrong += [f"process {pid} in {uid}/{leaf}" for uid, leaf, pid in seen["loose"]
               if uid not in running or leaf.rpartition("-")[0] not in running[uid]]

@@ -15,13 +15,22 @@ ROOT = Path(__file__).resolve().parents[3]
 LAB = ROOT / "scripts/lab"
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from lablib import cgroups, state, syscalls  # noqa: E402
+from lablib import cgroups, enter, state, syscalls  # noqa: E402
 
 _numbers = itertools.count(1)
 
 
 class LabFailure(Exception):
     pass
+
+
+def exec_argv(name, node, command):
+    """scripts/lab exec without an interpreter to start; if the command cannot run, it says so when it is run."""
+    command = list(map(str, command))
+    try:
+        return enter.argv(name, node, command)
+    except state.LabError:
+        return [str(LAB), "exec", "--name", name, node, "--", *command]
 
 
 class Lab:

@@ -31,7 +31,7 @@ uuid=$(cat /proc/sys/kernel/random/uuid)
 echo "$uuid" | tr -d - >etc/machine-id
 echo machine >etc/hostname
 cp {ROOT}/agent/daemon/systemd/shoald.service {ROOT}/agent/daemon/systemd/shoal.slice usr/lib/systemd/system/
-touch usr/sbin/shoald usr/bin/shoal usr/libexec/shoal/shoal-shim
+touch usr/sbin/shoald usr/bin/shoal usr/bin/shoal-cp usr/libexec/shoal/shoal-shim
 """
 
 
@@ -52,6 +52,7 @@ class Machine:
 
     def boot(self):
         binds = [f"--bind-ro={cluster.SHOALD}:/usr/sbin/shoald", f"--bind-ro={cluster.SHOAL}:/usr/bin/shoal",
+                 f"--bind-ro={cluster.SHOAL}-cp:/usr/bin/shoal-cp",
                  f"--bind-ro={cluster.SHIM}:/usr/libexec/shoal/shoal-shim",
                  f"--bind={FOLDER}/state:/var/lib/shoal", "--bind=/sys/fs/bpf"]
         self.nspawn = self.lab.popen(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .cluster import LOADGEN, ROOT, build_image
 
-CLIENT_IMAGE = "shoal.dev/demo/client:latest"
+CLIENT_IMAGE = "shoal.dev/demo/client:1"
 
 
 def load_images(cluster, folder, versions=("blue",), client=True):

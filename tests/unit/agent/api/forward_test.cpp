@@ -3,8 +3,7 @@
 // FakeStore]
 #include "agent/api/txn_forward.h"
 
-#include "agent/pki/pki.h"
-#include "tests/unit/agent/api/server_fixture.h"
+#include "tests/unit/agent/api/tls_fixture.h"
 
 namespace shoal::api {
 namespace {
@@ -12,14 +11,9 @@ namespace {
 using store::Event;
 using store::TxnResult;
 
-class ForwardTest : public ServerFixture {
+class ForwardTest : public TlsFixture {
 protected:
   ForwardTest() {
-    ca_ = *pki::make_ca("test", now_, random_);
-    write(ca_, "ca", ca_.cert, "");
-    node("h1", ca_);
-    node("h2", ca_);
-    options_.tls = TlsOptions{"127.0.0.1", 0, dir_ / "h1.crt", dir_ / "h1.key", dir_ / "ca.crt"};
     prepare_ = [this](Server& server) {
       serve_store(server, store_, [](const Peer& peer) {
         return peer.organization == pki::kNodesOrganization && peer.common_name != "banned";
@@ -28,19 +22,6 @@ protected:
           "POST", "/open", [](ExchangePtr x) { x->reply_text(200, "anyone"); }, BodyMode::kBuffered,
           Access::kAnonymous);
     };
-  }
-  void write(const pki::KeyPair&, const std::string& name, std::string_view cert,
-             std::string_view key) {
-    ASSERT_TRUE(write_file_atomic(dir_ / (name + ".crt"), cert));
-    ASSERT_TRUE(write_file_atomic(dir_ / (name + ".key"), key));
-  }
-  void node(const std::string& name, const pki::KeyPair& ca) {
-    const auto request = pki::make_request(name);
-    ASSERT_TRUE(request);
-    const auto cert = pki::sign_request(ca, request->csr, {name, {*IpAddress::parse("127.0.0.1")}},
-                                        now_, random_);
-    ASSERT_TRUE(cert) << cert.error().message();
-    write(ca, name, *cert, request->key);
   }
   std::unique_ptr<TxnForwarder> forwarder(const std::string& who, std::string host = "h1") {
     return make_https_forwarder(
@@ -55,8 +36,6 @@ protected:
     return std::move(*answer);
   }
 
-  SystemClock now_;
-  pki::KeyPair ca_;
   std::uint16_t port_ = 0;
 };
 
@@ -86,6 +65,18 @@ TEST_F(ForwardTest, ManyAtOnceAreAllAnswered) {
     });
   EXPECT_TRUE(loop_.run_until([&] { return done == 60; }));
   EXPECT_EQ(store_.commits, 61U);
+}
+
+TEST_F(ForwardTest, AHostThatWasStartedAnewGetsANewConnection) {
+  start();
+  const auto remote = forwarder("h2");
+  ASSERT_TRUE(forward(*remote, {{{"/a", 0}}, {{"/a", "1"}}}));
+  options_.tls->port = server_->tls_port();
+  server_.reset();
+  start();
+  const auto again = forward(*remote, {{{"/b", 0}}, {{"/b", "2"}}});
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_TRUE(again->committed);
 }
 
 TEST_F(ForwardTest, TheWriterGoesThroughIt) {

@@ -48,6 +48,26 @@ TEST(SchemaPod, InitContainersAndSidecars) {
             "spec.containers[0].name: Duplicate value: \"a\"");
 }
 
+TEST(SchemaPod, GrpcProbes) {
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"grpc":{"port":5000}},
+      "readinessProbe":{"grpc":{"port":5000,"service":"shop.Cart"}})"),
+            "");
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"grpc":{"port":70000}})"),
+            "spec.containers[0].livenessProbe.grpc.port: Invalid value: 70000: must be between 1 "
+            "and 65535, inclusive");
+  EXPECT_NE(of_container(R"(,"livenessProbe":{"grpc":{"port":"named"}})"), "");
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"grpc":{"service":"x"}})"),
+            "spec.containers[0].livenessProbe.grpc.port: Required value");
+  EXPECT_EQ(of_container(R"(,"livenessProbe":{"grpc":{"port":1},"tcpSocket":{"port":1}})"),
+            "spec.containers[0].livenessProbe.grpc: Forbidden: may not specify more than 1 handler "
+            "type");
+}
+
+TEST(SchemaPod, StreamsOfAContainer) {
+  EXPECT_EQ(of_container(R"(,"stdin":true,"stdinOnce":true,"tty":true)"), "");
+  EXPECT_NE(of_container(R"(,"stdin":"yes")"), "");
+}
+
 TEST(SchemaPod, ProbesAndHooks) {
   EXPECT_EQ(of_container(R"(,"livenessProbe":{"exec":{"command":["x"]},
       "terminationGracePeriodSeconds":3},"readinessProbe":{"httpGet":{"port":1,"scheme":"HTTPS",
@@ -61,9 +81,9 @@ TEST(SchemaPod, ProbesAndHooks) {
             "must not be set for readinessProbes");
   EXPECT_EQ(of_container(R"(,"startupProbe":{"exec":{}})"),
             "spec.containers[0].startupProbe.exec.command: Required value");
-  EXPECT_EQ(of_container(R"(,"startupProbe":{"grpc":{"port":1}})"),
-            "spec.containers[0].startupProbe.grpc: Unsupported value: Shoal does not act on "
-            "\"grpc\" yet");
+  EXPECT_EQ(of_container(R"(,"lifecycle":{"postStart":{"tcpSocket":{"port":1}}})"),
+            "spec.containers[0].lifecycle.postStart.tcpSocket: Unsupported value: Shoal does not "
+            "act on \"tcpSocket\" yet");
   EXPECT_EQ(of_container(R"(,"lifecycle":{"postStart":{}})"),
             "spec.containers[0].lifecycle.postStart: Required value: must specify a handler type: "
             "exec, httpGet or sleep");

@@ -134,7 +134,7 @@ TEST(SchemaTest, RefusalsNameTheField) {
        R"(422 Invalid: Pod "web" is invalid: spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//8080")"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","readinessProbe":{"periodSeconds":0}}]}})",
-       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].readinessProbe.periodSeconds: Invalid value: 0: must be greater than 0, spec.containers[0].readinessProbe: Required value: must specify a handler type: exec, httpGet or tcpSocket])"},
+       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].readinessProbe.periodSeconds: Invalid value: 0: must be greater than 0, spec.containers[0].readinessProbe: Required value: must specify a handler type: exec, httpGet, tcpSocket or grpc])"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","resources":{"limits":{"cpu":"lots"}}}]}})",
        R"(400 BadRequest: Pod in version "v1" cannot be handled as a Pod: strict decoding error: spec.containers[0].resources.limits.cpu: "lots" is not a quantity: a number with a suffix such as m, k, M, G, Ki, Mi or Gi is expected)"},
@@ -148,14 +148,15 @@ TEST(SchemaTest, RefusalsNameTheField) {
 
 TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
   const Case cases[] = {
-      {kPodText, R"({"spec":{"volumes":[{"name":"data"}]}})",
-       R"(422 Invalid: Pod "web" is invalid: spec.volumes: Unsupported value: Shoal does not act on "volumes" yet)"},
+      {kPodText, R"({"spec":{"volumes":[{"name":"data","csi":{"driver":"x"}}]}})",
+       R"(422 Invalid: Pod "web" is invalid: spec.volumes[0].csi: Unsupported value: Shoal does not act on "csi" yet)"},
       {kPodText, R"({"spec":{"hostNetwork":true}})",
        R"(422 Invalid: Pod "web" is invalid: spec.hostNetwork: Unsupported value: Shoal does not act on "hostNetwork" yet)"},
       {kPodText, R"({"spec":{"schedulerName":"other"}})",
        R"(422 Invalid: Pod "web" is invalid: spec.schedulerName: Unsupported value: Shoal does not act on other values of "schedulerName" than default-scheduler yet)"},
-      {kPodText, R"({"spec":{"containers":[{"name":"a","image":"x","stdin":true,"tty":true}]}})",
-       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].stdin: Unsupported value: Shoal does not act on "stdin" yet, spec.containers[0].tty: Unsupported value: Shoal does not act on "tty" yet])"},
+      {kPodText,
+       R"({"spec":{"containers":[{"name":"a","image":"x","resizePolicy":[{}],"volumeDevices":[{}]}]}})",
+       R"(422 Invalid: Pod "web" is invalid: [spec.containers[0].resizePolicy: Unsupported value: Shoal does not act on "resizePolicy" yet, spec.containers[0].volumeDevices: Unsupported value: Shoal does not act on "volumeDevices" yet])"},
       {kPodText,
        R"({"spec":{"containers":[{"name":"a","image":"x","env":[{"name":"K","valueFrom":{"fileKeyRef":{"key":"x"}}}]}]}})",
        R"(422 Invalid: Pod "web" is invalid: spec.containers[0].env[0].valueFrom.fileKeyRef: Unsupported value: Shoal does not act on "fileKeyRef" yet)"},

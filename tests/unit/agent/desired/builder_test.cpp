@@ -127,13 +127,11 @@ void expect_changed(const Builder& builder, const Computed& before, const Comput
   if (!builder.changed())
     return;
   model::Desired patched = before.desired;
-  const std::size_t shorter = std::min(patched.services.size(), now.desired.services.size());
   patched.services.resize(now.desired.services.size());
-  for (std::size_t at = shorter; at < patched.services.size(); at++)
+  for (const std::size_t at : *builder.changed()) {
+    ASSERT_LT(at, patched.services.size());
     patched.services[at] = now.desired.services[at];
-  for (const std::size_t at : *builder.changed())
-    if (at < patched.services.size())
-      patched.services[at] = now.desired.services[at];
+  }
   ASSERT_EQ(patched, now.desired);
   ASSERT_EQ(before.health_checks, now.health_checks);
 }
@@ -142,6 +140,34 @@ void expect_changed(const Builder& builder, const Computed& before, const Comput
 Computed in_order(Computed computed) {
   std::ranges::sort(computed.desired.services);
   return computed;
+}
+
+// A place that one service leaves and another takes, between two builds, is a changed one.
+TEST(Builder, APlaceThatIsTakenAgainHasChanged) {
+  const auto service = [](const char* name, int last) {
+    return fakes::json_object(fmt::format(
+        R"({{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{}"}},
+            "spec":{{"type":"ClusterIP","clusterIP":"10.96.0.{}","selector":{{"app":"a"}},
+                     "ports":[{{"port":80}}]}}}})",
+        name, last));
+  };
+  fakes::TestView test;
+  const view::Members members;
+  Builder builder(test.view, {"h1", {}, {}, {}});
+  const auto subscription =
+      test.view.subscribe([&](const view::Change& change) { builder.on_change(change); });
+  test.put(service("a", 1));
+  test.put(service("b", 2));
+  builder.build(members);
+  test.put(service("c", 3));
+  builder.build(members);
+  const Computed before = builder.last();
+  test.remove(view::kServices, "default", "a");
+  test.put(service("d", 4));
+  const Computed& now = builder.build(members);
+  ASSERT_TRUE(builder.changed());
+  EXPECT_EQ(*builder.changed(), (std::vector<std::size_t>{0, 2}));
+  expect_changed(builder, before, now);
 }
 
 TEST(Builder, SaysWhatTheWholeComputationSays) {

@@ -125,6 +125,33 @@ TEST_F(EnvTest, KeysOfConfigMapsAndSecrets) {
   EXPECT_EQ(key("secretKeyRef", "s", "x", true), Texts{});
 }
 
+TEST_F(EnvTest, WhatIsNoTextIsRefusedWithoutShowingIt) {
+  objects["secrets/s"] =
+      object("s", fmt::format(R"({{"data":{{"bin":"{}","nul":"{}","ok":"{}"}}}})",
+                              base64("hunter\xff"), base64(std::string("a\0b", 3)), base64("ü")));
+  const auto key = [&](std::string_view of) {
+    return env(fmt::format(
+        R"("env":[{{"name":"X","valueFrom":{{"secretKeyRef":{{"name":"s","key":"{}"}}}}}}])", of));
+  };
+  EXPECT_EQ(key("ok"), Texts{"X=ü"});
+  EXPECT_EQ(key("bin"), Texts{"!key bin in Secret shop/s holds a NUL byte or is no UTF-8, and "
+                              "cannot be a variable; mount it as a file"});
+  EXPECT_EQ(key("nul")[0].substr(0, 8), "!key nul");
+  EXPECT_EQ(env(R"("envFrom":[{"secretRef":{"name":"s"}}])")[0].substr(0, 8), "!key bin");
+}
+
+TEST_F(EnvTest, ManyKeysCostNoMoreThanTheyAre) {
+  json::object data;
+  for (int i = 0; i < 100'000; i++)
+    data[fmt::format("k{}", i)] = "v";
+  auto map = std::make_shared<store::Object>();
+  map->body["data"] = std::move(data);
+  objects["configmaps/c"] = map;
+  EXPECT_EQ(
+      env(R"("envFrom":[{"configMapRef":{"name":"c"}},{"configMapRef":{"name":"c"}}])").size(),
+      100'000U);
+}
+
 // "should be consumable via the environment"
 TEST_F(EnvTest, AllKeysOfAnObjectComeFirst) {
   objects["configmaps/c"] = object("c", R"({"data":{"A":"1","B":"2"}})");

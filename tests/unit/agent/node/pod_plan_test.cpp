@@ -149,6 +149,8 @@ TEST(NextStep, AlwaysComesToRest) {
       state.adopted = (start & 1) != 0;
       state.sandbox = (start & 2) != 0;
       state.network = (start & 4) != 0;
+      state.volumes_due = !state.sandbox;
+      state.volumes_stale = state.sandbox;
       state.containers.resize(1);
       if ((start & 8) != 0)
         state.containers[0].current = (start & 16) != 0 ? running() : exited(1);
@@ -161,6 +163,9 @@ TEST(NextStep, AlwaysComesToRest) {
         switch (step.kind) {
         case StepKind::kAdopt:
           state.adopted = true;
+          break;
+        case StepKind::kSetUpVolumes:
+          state.volumes_due = state.volumes_stale = false;
           break;
         case StepKind::kStartSandbox:
           state.sandbox = true;
@@ -271,11 +276,6 @@ TEST(PlanRetry, AMissingImageIsLookedForSoon) {
   plan_retry(container, {"ErrImagePull", "not here"}, at(0));
   EXPECT_EQ(*container.waiting, (Waiting{"ErrImagePull", "not here"}));
   EXPECT_EQ(container.not_before, at(2));
-  plan_retry(container, {"ErrImagePull", "not here"}, at(10));
-  EXPECT_EQ(container.waiting->reason, "ImagePullBackOff");
-  EXPECT_EQ(container.not_before, at(12));
-  plan_retry(container, {"ErrImagePull", "not here"}, at(20));
-  EXPECT_EQ(container.waiting->reason, "ImagePullBackOff");
   ContainerSeen never;
   plan_retry(never, {"ErrImageNeverPull", ""}, at(0));
   plan_retry(never, {"ErrImageNeverPull", ""}, at(0));
@@ -294,6 +294,56 @@ std::string ready_of(const json::object& status) {
     if (condition.at("type") == "Ready")
       return std::string(condition.at("status").as_string());
   return "-";
+}
+
+TEST(NextStep, VolumesComeBeforeAnythingIsStarted) {
+  const PodSpec spec = pod();
+  PodSeen state = seen({std::nullopt});
+  state.sandbox = state.network = false;
+  state.volumes_due = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)).kind, StepKind::kSetUpVolumes);
+  state.volumes_not_before = at(2);  // something was missing
+  EXPECT_EQ(next_step(spec, state, true, at(1)), wait(at(2)));
+  EXPECT_EQ(next_step(spec, state, false, at(1)).kind, StepKind::kTeardown);
+  EXPECT_EQ(next_step(spec, state, true, at(2)).kind, StepKind::kSetUpVolumes);
+  state.volumes_due = false;
+  EXPECT_EQ(next_step(spec, state, true, at(2)).kind, StepKind::kStartSandbox);
+}
+
+TEST(NextStep, StaleVolumesOfARunningPodHoldNothingUp) {
+  const PodSpec spec = pod();
+  PodSeen state = seen({running()});
+  state.volumes_stale = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)).kind, StepKind::kSetUpVolumes);
+  state.volumes_not_before = at(5);
+  EXPECT_EQ(next_step(spec, state, true, at(0)), wait(at(5)));
+  state.containers[0].current = exited(1);
+  state.containers[0].cleaned = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)).kind, StepKind::kStartContainer);
+  state.network = false;
+  EXPECT_EQ(next_step(spec, state, true, at(9)).kind, StepKind::kAttachNetwork);
+}
+
+TEST(NextStep, AFinishedPodNeedsNoVolumes) {
+  const PodSpec spec = pod(RestartPolicy::kNever);
+  PodSeen state = seen({exited(0)});
+  state.sandbox = false;
+  state.volumes_due = true;
+  EXPECT_EQ(next_step(spec, state, true, at(0)).kind, StepKind::kFree);
+}
+
+TEST(PodStatus, AnEvictionIsRemembered) {
+  const PodSpec spec = pod();
+  PodSeen state = seen({exited(137)});
+  state.freed = true;
+  state.failure = Waiting{std::string(kEvicted), "too much"};
+  const json::object status = status_of(spec, state);
+  EXPECT_EQ(shown_at(status, "/phase"), "Failed");
+  EXPECT_EQ(shown_at(status, "/reason"), "Evicted");
+  PodSeen after = seen({exited(137)});
+  restore_status(spec, status, after);
+  ASSERT_TRUE(after.failure);
+  EXPECT_EQ(*after.failure, *state.failure);
 }
 
 TEST(PodStatus, OfARunningPod) {

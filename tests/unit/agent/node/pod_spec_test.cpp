@@ -3,6 +3,7 @@
 
 #include <boost/json.hpp>
 #include <gtest/gtest.h>
+#include <map>
 
 namespace shoal::node {
 namespace {
@@ -46,7 +47,7 @@ TEST(ReadPod, TakesWhatIsGiven) {
   const auto spec =
       read(R"({"hostname":"h","restartPolicy":"OnFailure","terminationGracePeriodSeconds":5,
     "containers":[{"name":"c","image":"i:1","imagePullPolicy":"Never","command":["/x"],"args":["a","b"],
-    "workingDir":"/srv","env":[{"name":"A","value":"1"},{"name":"B"}],
+    "workingDir":"/srv","stdin":true,"stdinOnce":true,"tty":true,"env":[{"name":"A","value":"1"},{"name":"B"}],
     "resources":{"limits":{"cpu":"250m","memory":"64Mi"},"requests":{"cpu":"0.1"}}}]})");
   ASSERT_TRUE(spec) << spec.error().message();
   EXPECT_EQ(spec->hostname, "h");
@@ -54,6 +55,7 @@ TEST(ReadPod, TakesWhatIsGiven) {
   EXPECT_EQ(spec->grace, std::chrono::seconds(5));
   const ContainerSpec& c = spec->containers[0];
   EXPECT_EQ(c.pull, PullPolicy::kNever);
+  EXPECT_TRUE(c.open_stdin && c.stdin_once && c.tty);
   EXPECT_EQ(c.command, Texts{"/x"});
   EXPECT_EQ(c.args, (Texts{"a", "b"}));
   EXPECT_EQ(c.env, (std::vector<EnvVar>{{"A", "1", {}}, {"B", "", {}}}));
@@ -75,7 +77,11 @@ TEST(ReadPod, ADeletionBringsItsOwnGrace) {
 }
 
 TEST(ReadPod, ExpandsVariables) {
-  const Texts env{"A=1", "B=2", "A=3"};
+  const std::map<std::string, std::string> env{{"A", "3"}, {"B", "2"}};
+  const auto find = [&](const std::string& name) {
+    const auto at = env.find(name);
+    return at == env.end() ? nullptr : &at->second;
+  };
   for (const auto& [text, wanted] :
        std::vector<std::pair<std::string, std::string>>{{"", ""},
                                                         {"plain", "plain"},
@@ -87,7 +93,7 @@ TEST(ReadPod, ExpandsVariables) {
                                                         {"$(A", "$(A"},
                                                         {"$A $", "$A $"},
                                                         {"$()", "$()"}})
-    EXPECT_EQ(expand(text, env), wanted) << text;
+    EXPECT_EQ(expand(text, find), wanted) << text;
 }
 
 TEST(ReadPod, TakesEveryProbeAndHandler) {
