@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 namespace shoal::api {
@@ -52,6 +53,7 @@ public:
     error_code ignored;
     socket_.close(ignored);
   }
+  bool peer_closed() override { return api::peer_closed(socket_.native_handle()); }
   const Peer& peer() const override { return peer_; }
 
 private:
@@ -97,6 +99,7 @@ public:
     error_code ignored;
     stream_.lowest_layer().close(ignored);
   }
+  bool peer_closed() override { return api::peer_closed(stream_.lowest_layer().native_handle()); }
   const Peer& peer() const override { return peer_; }
 
 private:
@@ -116,6 +119,11 @@ private:
 };
 
 }  // namespace
+
+bool peer_closed(int socket) {
+  pollfd look{socket, POLLRDHUP, 0};
+  return socket < 0 || (::poll(&look, 1, 0) > 0 && look.revents != 0);
+}
 
 void keep_alive(int socket) {
   const auto set = [socket](int level, int option, int value) {

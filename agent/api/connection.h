@@ -28,6 +28,8 @@ public:
                      Done done) = 0;  // all of them; they stay valid until done
   virtual void shutdown_write() = 0;
   virtual void close() = 0;
+  // Whether the peer sends no more, whatever is still to be read.
+  virtual bool peer_closed() = 0;
   virtual const Peer& peer() const = 0;
 };
 
@@ -39,6 +41,7 @@ std::shared_ptr<Connection> make_connection(boost::asio::ip::tcp::socket socket,
 // after by the kernel. There is no TCP_USER_TIMEOUT: a peer that lives and does not read would be
 // taken for a dead one.
 void keep_alive(int socket);
+bool peer_closed(int socket);  // as Connection::peer_closed
 
 // TLS 1.3; certificates are those of the cluster's CA.
 Result<std::shared_ptr<boost::asio::ssl::context>>

@@ -66,6 +66,7 @@ public:
     });
   }
   void shutdown_write() override { session_->connection_->shutdown_write(); }
+  void on_gone(std::function<void()> run) override { session_->watch(std::move(run)); }
   void end() override {
     ended_ = true;
     session_->drain();

@@ -147,6 +147,10 @@ private:
   // ---- an upgraded connection
   void join(RawStreamPtr raw) {
     raw_ = std::move(raw);
+    raw_->on_gone([weak = weak_from_this()] {
+      if (const auto self = weak.lock())
+        self->abort();
+    });
     to_host();
     if (buffer_.size() == 0)
       return to_client();
@@ -198,6 +202,13 @@ private:
     x_.reset();
     if (const RawStreamPtr raw = std::exchange(raw_, nullptr))
       raw->close();
+  }
+  // The client has gone and the host does not read: it would not get to see the end of what was
+  // sent to it.
+  void abort() {
+    error_code ignored;
+    tcp().socket().set_option(asio::socket_base::linger(true, 0), ignored);
+    close();
   }
   beast::tcp_stream& tcp() { return beast::get_lowest_layer(stream_); }
 

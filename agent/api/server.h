@@ -98,6 +98,9 @@ public:
   virtual void read(std::function<void(Result<std::string_view>)> done) = 0;
   virtual void write(std::string bytes, std::function<void(Result<>)> done) = 0;
   virtual void shutdown_write() = 0;
+  // Runs once when the peer sends no more, while nobody reads: looked at every second, since what
+  // it had sent before may stay unread for as long as who should take it does not. Empty: stop.
+  virtual void on_gone(std::function<void()> run) = 0;
   // After everything was written: the peer gets to see it, whatever it still sends. A pending read
   // fails, and nothing else of this is to be called any more.
   virtual void end() = 0;

@@ -21,6 +21,7 @@ namespace {
 // How long a connection that is to be closed is read from, so that the peer gets to see the answer:
 // closing it with unread bytes would take the answer back.
 constexpr std::chrono::milliseconds kDrainTime{2'000};
+constexpr std::chrono::milliseconds kWatchInterval{1'000};
 constexpr std::uint64_t kStreamedBytesMax = 64ULL << 30;  // body_to_file has the real bound
 
 }  // namespace
@@ -44,6 +45,7 @@ void Session::close() {
   if (phase_ == Phase::kClosed)
     return;
   phase_ = Phase::kClosed;
+  raw_gone_ = nullptr;
   disarm();
   deadline_.cancel();
   connection_->close();
@@ -60,6 +62,25 @@ void Session::arm(std::chrono::milliseconds after) {
     const auto self = weak.lock();
     if (!error && self && self->deadline_token_ == token)
       self->close();
+  });
+}
+
+void Session::watch(std::function<void()> run) {
+  const bool armed = raw_gone_ != nullptr;
+  raw_gone_ = std::move(run);
+  if (armed || !raw_gone_)
+    return;
+  // A raw stream has no other deadline.
+  deadline_.expires_after(kWatchInterval);
+  deadline_.async_wait([weak = weak_from_this()](error_code error) {
+    const auto self = weak.lock();
+    if (error || !self || self->phase_ != Phase::kRaw || !self->raw_gone_)
+      return;
+    // While somebody reads, he is told.
+    auto gone = std::exchange(self->raw_gone_, nullptr);
+    if (!self->raw_waiting_ && self->connection_->peer_closed())
+      return gone();
+    self->watch(std::move(gone));
   });
 }
 

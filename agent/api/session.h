@@ -95,6 +95,7 @@ private:
   void finish(bool keep_alive);
   void drain();
   void peer_gone();
+  void watch(std::function<void()> run);  // RawStream::on_gone
   void arm(std::chrono::milliseconds after);
   void disarm() { ++deadline_token_; }
 
@@ -127,6 +128,7 @@ private:
   // Raw streams: who waits for bytes.
   std::string raw_read_;
   std::function<void(Result<std::string_view>)> raw_waiting_;
+  std::function<void()> raw_gone_;
 };
 
 }  // namespace shoal::api

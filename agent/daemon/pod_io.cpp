@@ -171,6 +171,11 @@ public:
     if (!with_input && terminal_ == Begun::Terminal::kNone)
       in_.close(ignored_);
     read_input();  // also to see that the peer goes
+    raw_->on_gone([weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (self && !self->closed_)
+        self->finish();
+    });
     wait_for_end();
     pump();
   }

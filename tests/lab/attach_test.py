@@ -229,6 +229,28 @@ class Attach(unittest.TestCase):
         self.assertIn("detached from container main, which runs on", said)
         self.assertEqual(slow.returncode, 1)
 
+    def test_who_goes_while_nothing_takes_his_input_leaves_his_place(self):
+        hosts = self.make("deaf", "exec sleep 1000", stdin=True)
+        typing = 'echo $$ >"$1"; shift; exec "$@" </dev/zero'
+
+        def begin(i):
+            return self.cluster.popen(hosts[i % 2], "sh", "-c", typing, "sh", f"/run/deaf{i}.pid", SHOAL, "attach", "-i", "deaf",
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def all_taken():
+            # Who looks takes a place for a while: one that found none tries again.
+            looked = self.cluster.run(hosts[1], "timeout", "1", SHOAL, "attach", "deaf", check=False)
+            gone = [i for i, process in enumerate(begun) if process.poll() is not None]
+            for i in gone:
+                begun[i] = begin(i)
+            return not gone and "16 are attached to this pod" in looked.stderr
+        for _ in range(2):
+            begun = [begin(i) for i in range(16)]
+            wait_for("all places to be taken", all_taken, 30)
+            for i, process in enumerate(begun):
+                self.cluster.run(hosts[i % 2], "sh", "-c", f"kill -KILL $(cat /run/deaf{i}.pid)")
+                process.wait(timeout=20)
+
     def test_stdin_once_ends_with_the_first_input(self):
         here, there = self.make("once", "cat; echo over; sleep 1000", stdin=True, stdinOnce=True)
         first = self.attach(there, "-i", "once")
