@@ -4,6 +4,7 @@
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "runtime/rootfs/mountinfo.h"
+#include "runtime/rootfs/remove_tree.h"
 #include "runtime/sandbox/mounts.h"
 #include "runtime/volume/folder.h"
 #include "runtime/volume/host_path.h"
@@ -241,7 +242,7 @@ Result<> release_mounts(const runtime::SandboxEnv& env, const std::string& uid,
     return {};
   SHOAL_TRY(runtime::leave_peers_below(dir));
   SHOAL_TRY(runtime::unmount_below(dir));
-  return runtime::remove_unmounted(dir);
+  return runtime::remove_tree(dir);
 }
 
 Result<std::string> find_overfull(const runtime::SandboxEnv& env, const PodSpec& pod) {

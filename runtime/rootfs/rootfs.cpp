@@ -4,16 +4,19 @@
 #include "netplane/base/fs.h"
 #include "netplane/base/unique_fd.h"
 #include "runtime/rootfs/mountinfo.h"
+#include "runtime/rootfs/remove_tree.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <optional>
 #include <set>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <system_error>
 #include <unistd.h>
 
@@ -35,6 +38,15 @@ Result<std::vector<MountEntry>> overlay_mounts() {
   return mounts;
 }
 
+bool is_overlay_mount(const fs::path& path) {
+  struct statx is{};
+  struct statfs fs{};
+  return ::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &is) ==
+             0 &&
+         (is.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0 && ::statfs(path.c_str(), &fs) == 0 &&
+         fs.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 // The kernel shows mount points without symlinks.
 Result<fs::path> real_path(const fs::path& path) {
   std::error_code ec;
@@ -45,10 +57,7 @@ Result<fs::path> real_path(const fs::path& path) {
 }
 
 Result<> empty_folder(const fs::path& path, mode_t mode) {
-  std::error_code ec;
-  fs::remove_all(path, ec);
-  if (ec)
-    return fail_errno(ec.value(), fmt::format("empty {}", path.string()));
+  SHOAL_TRY(remove_tree(path));
   SHOAL_TRY(make_dirs(path, mode));
   // A umask must not decide what a container's user may enter.
   if (::chmod(path.c_str(), mode) != 0)
@@ -168,9 +177,7 @@ Result<fs::path> mount_rootfs(const fs::path& dir, std::span<const fs::path> lay
     SHOAL_TRY(make_dirs(dir, 0711));
     const fs::path real = SHOAL_TRY(real_path(dir));
     const Overlay overlay{layers, real / "upper", real / "work", rootfs_of(real)};
-    const std::vector<MountEntry> mounts = SHOAL_TRY(overlay_mounts());
-    if (std::ranges::find(mounts, overlay.target.string(), &MountEntry::mount_point) !=
-        mounts.end())
+    if (is_overlay_mount(overlay.target))
       return overlay.target;
     SHOAL_TRY(empty_folder(overlay.upper, 0755));
     SHOAL_TRY(empty_folder(overlay.work, 0700));
@@ -187,15 +194,11 @@ Result<fs::path> mount_rootfs(const fs::path& dir, std::span<const fs::path> lay
 
 Result<> remove_rootfs(const fs::path& dir) {
   SHOAL_TRY_WRAP(unmount_all(rootfs_of(dir)), fmt::format("remove rootfs in {}", dir.string()));
-  std::error_code ec;
-  // Not remove_all: should the place still be a mount, nothing in it may be touched.
+  // Not remove_tree: should the place still be a mount, nothing in it may be touched.
   if (::rmdir(rootfs_of(dir).c_str()) != 0 && errno != ENOENT)
     return fail_errno(fmt::format("delete {}", rootfs_of(dir).string()));
-  for (const char* part : {"upper", "work"}) {
-    fs::remove_all(dir / part, ec);
-    if (ec)
-      return fail_errno(ec.value(), fmt::format("delete {}", (dir / part).string()));
-  }
+  for (const char* part : {"upper", "work"})
+    SHOAL_TRY(remove_tree(dir / part));
   return {};
 }
 

@@ -104,11 +104,11 @@ Result<> wait_until_empty(const fs::path& group) {
 }
 
 // Depth first. A group whose last process has just been killed may stay busy for a moment.
-Result<> remove_tree(const fs::path& group, int depth,
-                     std::chrono::steady_clock::time_point deadline) {
+Result<> remove_group_tree(const fs::path& group, int depth,
+                           std::chrono::steady_clock::time_point deadline) {
   if (depth < kCgroupDepthMax)
     for (const std::string& name : child_dirs(group))
-      SHOAL_TRY(remove_tree(group / name, depth + 1, deadline));
+      SHOAL_TRY(remove_group_tree(group / name, depth + 1, deadline));
   while (::rmdir(group.c_str()) != 0 && errno != ENOENT) {
     if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline)
       return fail_errno(fmt::format("remove cgroup {}", group.string()));
@@ -284,7 +284,7 @@ Result<> remove_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup
     roots.push_back(tree.v2);
   Result<> first;
   for (const fs::path& root : roots)
-    if (auto removed = remove_tree(root / pod_cgroup, 0, deadline); !removed && first)
+    if (auto removed = remove_group_tree(root / pod_cgroup, 0, deadline); !removed && first)
       first = std::move(removed);
   return first;
 }

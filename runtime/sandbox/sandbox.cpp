@@ -3,6 +3,7 @@
 
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
+#include "runtime/rootfs/remove_tree.h"
 #include "runtime/sandbox/mounts.h"
 
 #include <algorithm>
@@ -82,13 +83,13 @@ Result<> kill_recorded(const fs::path& run_dir) {
 
 Result<> remove_data(const fs::path& path, Sweep what) {
   if (what == Sweep::kAll)
-    return remove_unmounted(path);
+    return remove_tree(path);
   std::error_code error;
   for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error))
     if (const fs::path name = at->path().filename();
         name != "logs" && name != "status.json" &&
         (name != "volumes" || what != Sweep::kKeepVolumes))
-      SHOAL_TRY(remove_unmounted(at->path()));
+      SHOAL_TRY(remove_tree(at->path()));
   return {};
 }
 
@@ -186,14 +187,13 @@ Result<> sweep_sandbox(const SandboxEnv& env, const std::string& uid, Sweep what
   note(kill_pod_cgroup(env.cgroups, group));
   note(kill_recorded(env.pod_run_dir(uid)));
   note(leave_peers_below(env.pod_run_dir(uid) / "parts"));
-  note(unmount_below(env.pod_run_dir(uid)));
-  note(unmount_below(env.pod_data_dir(uid),
-                     what == Sweep::kKeepVolumes ? env.volumes_dir(uid) : fs::path()));
+  const std::array folders{env.pod_run_dir(uid), env.pod_data_dir(uid)};
+  note(unmount_below(folders, what == Sweep::kKeepVolumes ? env.volumes_dir(uid) : fs::path()));
   note(remove_pod_cgroup(env.cgroups, group));
   // The record of processes goes last, and only when they are gone.
   note(remove_data(env.pod_data_dir(uid), what));
   if (first)
-    note(remove_unmounted(env.pod_run_dir(uid)));
+    note(remove_tree(env.pod_run_dir(uid)));
   if (!first)
     return fail(std::move(first).error().wrap(fmt::format("sweep pod {}", uid)));
   return {};

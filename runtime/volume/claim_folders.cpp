@@ -4,6 +4,7 @@
 #include "netplane/base/fs.h"
 #include "netplane/base/strings.h"
 #include "netplane/base/unique_fd.h"
+#include "runtime/rootfs/remove_tree.h"
 #include "runtime/sandbox/mounts.h"
 #include "runtime/volume/folder.h"
 
@@ -103,7 +104,7 @@ Result<std::vector<ClaimFolder>> list_claim_folders(const fs::path& dir) {
 Result<> remove_claim_folder(const fs::path& dir, const ClaimFolder& claim) {
   const fs::path path = claim_path(dir, claim);
   SHOAL_TRY(unmount_below(path));
-  SHOAL_TRY(remove_unmounted(path));
+  SHOAL_TRY(remove_tree(path));
   for (const std::string_view suffix : {kDeleted, kRevision})  // by the last it is found
     if (const fs::path file = beside(dir, claim, suffix);
         ::unlink(file.c_str()) != 0 && errno != ENOENT)
