@@ -5,6 +5,12 @@
 #include <csignal>
 
 namespace shoal::node {
+namespace {
+
+constexpr std::chrono::milliseconds kNamespacePoll{5};
+constexpr std::chrono::milliseconds kNamespaceGoesMax{1000};
+
+}  // namespace
 
 // ---- taking it down
 
@@ -30,16 +36,38 @@ void PodWorker::take_down(runtime::Sweep what, std::function<void()> done) {
     seen_.network = false;
     netns_.reset();
     local_.reset();
-    if (auto detached = context_.data_plane.detach_pod(spec_.uid, *ips); !detached)
-      return step_failed(detached.error(), "FailedKillPod");
-    const auto release = [&context = context_, uid = spec_.uid] {
-      return context.leases.release_owner(uid);
-    };
-    on_worker(release, [this, done](Result<bool> released) {
-      if (!released)
-        return step_failed(released.error(), "FailedKillPod");
-      done();
+    detach(std::move(*ips), context_.clock.now() + kNamespaceGoesMax, std::move(done));
+  });
+}
+
+// until: from then on the device is deleted, whoever keeps its namespace.
+void PodWorker::detach(std::vector<IpAddress> ips, MonoTime until, std::function<void()> done) {
+  using Detach = apply::DataPlane::Detach;
+  const auto gone = context_.data_plane.detach_pod(
+      spec_.uid, ips, context_.clock.now() < until ? Detach::kWithItsNamespace : Detach::kNow);
+  if (!gone)
+    return step_failed(gone.error(), "FailedKillPod");
+  if (!*gone) {
+    busy_ = true;
+    timer_.expires_after(kNamespacePoll);
+    timer_.async_wait([weak = weak_from_this(), ips = std::move(ips), until,
+                       done = std::move(done)](const boost::system::error_code& error) {
+      const auto self = weak.lock();
+      if (error || !self)
+        return;
+      self->busy_ = false;
+      self->detach(ips, until, done);
+      self->poke();
     });
+    return;
+  }
+  const auto release = [&context = context_, uid = spec_.uid] {
+    return context.leases.release_owner(uid);
+  };
+  on_worker(release, [this, done = std::move(done)](Result<bool> released) {
+    if (!released)
+      return step_failed(released.error(), "FailedKillPod");
+    done();
   });
 }
 

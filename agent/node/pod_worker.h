@@ -99,6 +99,7 @@ private:
   void stop_again();
   void teardown();
   void take_down(runtime::Sweep what, std::function<void()> done);
+  void detach(std::vector<IpAddress> ips, MonoTime until, std::function<void()> done);
   void finished();
 
   void watch_events();

@@ -43,7 +43,8 @@ public:
   ApplyReport apply(const model::Desired& desired, bool prune_allowed,
                     std::optional<std::span<const std::size_t>> changed) override;
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
-  Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
+  Result<bool> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips,
+                          Detach how) override;
   // Frees what has had its grace, and counts the flow table bit by bit.
   bool tick() override;
   AuditReport audit() override;
@@ -117,12 +118,13 @@ private:
 
   plan::Actual actual_;
   plan::Overlay overlay_actual_;
-  std::optional<model::HostEntry> host_;           // what shoal_config holds
-  bool stack_backends_ = false;                    // some backend is or was no pod
-  bool snat_ = false;                              // some host is reached by SNAT, or was
-  MonoTime snat_seen_{};                           // that one was, last
-  std::map<IpAddress, model::PodEntry> pods_;      // what shoal_pods holds
-  std::map<IpAddress, model::PodEntry> attached_;  // by this process: not pruned
+  std::optional<model::HostEntry> host_;            // what shoal_config holds
+  bool stack_backends_ = false;                     // some backend is or was no pod
+  bool snat_ = false;                               // some host is reached by SNAT, or was
+  MonoTime snat_seen_{};                            // that one was, last
+  std::map<IpAddress, model::PodEntry> pods_;       // what shoal_pods holds
+  std::map<IpAddress, model::PodEntry> attached_;   // by this process: not pruned
+  std::map<std::string, std::uint32_t> detaching_;  // devices that are going, and their indices
 
   std::optional<model::Desired> desired_;  // of the last apply
   bool prune_allowed_ = false;

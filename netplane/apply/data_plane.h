@@ -82,8 +82,13 @@ public:
   // made is gone again. The pod's wiring stays until detach_pod, also when no desired state names
   // it.
   virtual Result<model::LocalPod> attach_pod(const PodAttachment& attachment) = 0;
-  // What is gone already is fine; goes on past errors and returns the first.
-  virtual Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) = 0;
+  // Of a pod whose processes have ended, and with them, soon, its network namespace and its device.
+  // False: that is under way; call again in some milliseconds. The kernel takes many such down at
+  // once, while to delete a device, as kNow does, takes it some 20 ms, in which nobody else may
+  // change one. What is gone already is fine; goes on past errors and returns the first.
+  enum class Detach : std::uint8_t { kWithItsNamespace, kNow };
+  virtual Result<bool> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips,
+                                  Detach how) = 0;
 
   // To be called a few times a second: repeats gratuitous ARP, and does a bit of what waits for its
   // time (about a millisecond). True: the uplinks, their addresses or MTUs are not what they were,

@@ -74,7 +74,8 @@ Result<model::LocalPod> BpfDataPlane::attach_pod(const PodAttachment& attachment
   return wired_pod(attachment, link);
 }
 
-Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
+Result<bool> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips,
+                                      Detach how) {
   const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, links_.pod_mtu);
   const std::string what = fmt::format("detach pod {} ({})", uid, text_of(ips));
   Result<> first;
@@ -83,11 +84,17 @@ Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddr
       first = std::unexpected<Error>(std::move(done).error().wrap(what));
   };
 
+  const std::uint32_t index = SHOAL_TRY_WRAP(kernel_.rtnl->link_index(spec.host_link), what);
+  std::uint32_t& device = detaching_[spec.host_link];
+  if (index != 0)
+    device = index;
   for (const IpAddress& ip : ips) {
     // The address may be another pod's by now: its entry names that one's MAC.
     const auto held = pods_.find(ip);
     if (held == pods_.end() || held->second.host_mac != spec.host_mac)
       continue;
+    if (device == 0)
+      device = held->second.ifindex;
     Result<> done = kernel_.maps->delete_pod(ip);
     if (done) {
       pods_.erase(held);
@@ -95,10 +102,17 @@ Result<> BpfDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddr
     }
     keep_first(std::move(done));
   }
-  if (const Result<kernel::Link> link = kernel_.rtnl->link(spec.host_link))
-    keep_first(kernel_.programs->detach_pod(link->index));
-  keep_first(kernel::detach_pod(*kernel_.rtnl, spec.host_link));
-  return first;
+  if (index != 0 && how == Detach::kNow)
+    keep_first(kernel::detach_pod(*kernel_.rtnl, spec.host_link));
+  const bool gone = index == 0 || how == Detach::kNow;
+  // Not before: to take programs off a living device costs the kernel a grace period each.
+  if (gone && device != 0)
+    keep_first(kernel_.programs->forget_pod(device));
+  if (gone)
+    detaching_.erase(spec.host_link);
+  if (!first)
+    return fail(std::move(first).error());
+  return gone;
 }
 
 }  // namespace shoal::apply

@@ -40,6 +40,7 @@ public:
   }
   Result<> attach_pod(std::uint32_t ifindex) override { return loader_->attach_pod(ifindex); }
   Result<> detach_pod(std::uint32_t ifindex) override { return loader_->detach_pod(ifindex); }
+  Result<> forget_pod(std::uint32_t ifindex) override { return loader_->forget_pod(ifindex); }
   Result<bool> attached_before() const override {
     return !SHOAL_TRY(loader_->attached_interfaces()).empty();
   }

@@ -29,6 +29,7 @@ public:
                                const kernel::Link& overlay) = 0;
   virtual Result<> attach_pod(std::uint32_t host_ifindex) = 0;
   virtual Result<> detach_pod(std::uint32_t host_ifindex) = 0;
+  virtual Result<> forget_pod(std::uint32_t host_ifindex) = 0;  // of a device that is going or gone
   // Programs of an earlier agent are at work somewhere.
   virtual Result<bool> attached_before() const = 0;
   // Sweeps what earlier agents left; to be called when everything of ours is attached.

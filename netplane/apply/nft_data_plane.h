@@ -44,7 +44,8 @@ public:
   ApplyReport apply(const model::Desired& desired, bool prune_allowed,
                     std::optional<std::span<const std::size_t>> changed) override;
   Result<model::LocalPod> attach_pod(const PodAttachment& attachment) override;
-  Result<> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) override;
+  Result<bool> detach_pod(std::string_view uid, const std::vector<IpAddress>& ips,
+                          Detach how) override;
   // Also forgets UDP flows to backends that are gone.
   bool tick() override;
   AuditReport audit() override;

@@ -112,18 +112,25 @@ Result<model::LocalPod> NftDataPlane::attach_pod(const PodAttachment& attachment
   return wired_pod(attachment, link);
 }
 
-Result<> NftDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips) {
+Result<bool> NftDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddress>& ips,
+                                      Detach how) {
   const kernel::PodNetSpec spec = kernel::make_pod_net_spec(uid, ips, links_.pod_mtu);
+  const std::string what = fmt::format("detach pod {}", uid);
+  const std::uint32_t device = SHOAL_TRY_WRAP(kernel_.rtnl->link_index(spec.host_link), what);
   // An address that leads to another pod by now is that one's.
-  const Result<kernel::Link> link = kernel_.rtnl->link(spec.host_link);
   model::NftChange change;
   for (const auto family : {IpFamily::kV4, IpFamily::kV6}) {
+    const auto held = [&](const IpAddress& ip) {
+      return ip.family() == family && (attached_.contains(ip) || actual_.held.pods.contains(ip));
+    };
+    if (std::ranges::none_of(ips, held))
+      continue;
     const auto routes = kernel_.rtnl->routes(family);
     for (const IpAddress& ip : ips) {
-      if (ip.family() != family || !routes)
+      if (!held(ip) || !routes)
         continue;
       const bool others = std::ranges::any_of(*routes, [&](const kernel::Route& route) {
-        return route.destination == IpPrefix::host(ip) && (!link || route.link != link->index);
+        return route.destination == IpPrefix::host(ip) && route.link != device;
       });
       if (others)
         continue;
@@ -138,12 +145,12 @@ Result<> NftDataPlane::detach_pod(std::string_view uid, const std::vector<IpAddr
     if (first)
       actual_.note(change);
   }
-  Result<> gone = kernel::detach_pod(*kernel_.rtnl, spec.host_link);
-  if (first)
-    first = std::move(gone);
+  if (device != 0 && how == Detach::kNow)
+    if (Result<> gone = kernel::detach_pod(*kernel_.rtnl, spec.host_link); first)
+      first = std::move(gone);
   if (!first)
-    return fail(std::move(first).error().wrap(fmt::format("detach pod {}", uid)));
-  return {};
+    return fail(std::move(first).error().wrap(what));
+  return device == 0 || how == Detach::kNow;
 }
 
 // --- Audit

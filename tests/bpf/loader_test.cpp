@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loading, attaching, restarting, and every fallback, on devices of this namespace.
+#include "netplane/kernel/bpf/links.h"
 #include "tests/bpf/host.h"
 
 #include <bpf/bpf.h>
@@ -34,6 +35,15 @@ int filters(const std::string& device) {
   return n;
 }
 
+std::uint32_t id_of(int prog_fd) {
+  bpf_prog_info info{};
+  __u32 bytes = sizeof(info);
+  EXPECT_EQ(bpf_obj_get_info_by_fd(prog_fd, &info, &bytes), 0);
+  return info.id;
+}
+
+kernel::Links links_of(Host& host) { return {host.root() / "links", host.loader().features().tcx}; }
+
 TEST(LoaderTest, RestartsSwapProgramsAndLeaveNothingDouble) {
   Host host;
   const std::uint32_t veth = make_veth("va");
@@ -48,17 +58,10 @@ TEST(LoaderTest, RestartsSwapProgramsAndLeaveNothingDouble) {
     EXPECT_EQ(pins(host), first);
   }
   ASSERT_EQ(first.size(), 2U);  // egress, ingress
-  if (host.loader().features().tcx) {
-    // The link runs the newest program.
-    bpf_link_info info{};
-    __u32 bytes = sizeof(info);
-    UniqueFd link(bpf_obj_get((host.root() / "links" / first[1]).c_str()));
-    ASSERT_EQ(bpf_obj_get_info_by_fd(link.get(), &info, &bytes), 0);
-    bpf_prog_info prog{};
-    bytes = sizeof(prog);
-    ASSERT_EQ(bpf_obj_get_info_by_fd(host.program("shoal_pod"), &prog, &bytes), 0);
-    EXPECT_EQ(info.prog_id, prog.id);
-  }
+  for (const auto& [pin, program] : *links_of(host).hooked())
+    EXPECT_EQ(program,
+              id_of(host.program(pin.ends_with("-ingress") ? "shoal_pod" : "shoal_pod_out")))
+        << pin;
   ASSERT_TRUE(host.loader().detach_pod(veth));
   ASSERT_TRUE(host.loader().detach_pod(veth));
   EXPECT_THAT(pins(host), testing::IsEmpty());
@@ -131,12 +134,12 @@ TEST(LoaderTest, ClsactFiltersDoWhereThereIsNoTcxAndTheModeCanChange) {
   no_tcx.tcx = false;
   Host host("clsact", no_tcx);
   EXPECT_FALSE(host.loader().features().tcx);
-  ASSERT_TRUE(host.loader().attach_pod(veth));
-  ASSERT_TRUE(host.loader().attach_pod(veth));
+  ASSERT_TRUE(host.loader().attach_uplink(veth));
+  ASSERT_TRUE(host.loader().attach_uplink(veth));
   EXPECT_EQ(filters("vd"), 1);
   EXPECT_EQ(pins(host).size(), 2U);
   host.reopen();
-  ASSERT_TRUE(host.loader().attach_pod(veth));
+  ASSERT_TRUE(host.loader().attach_uplink(veth));
   EXPECT_EQ(filters("vd"), 1);
   // The same root, opened by an agent that may use TCX.
   kernel::LoaderOptions newer = host.options();
@@ -144,18 +147,47 @@ TEST(LoaderTest, ClsactFiltersDoWhereThereIsNoTcxAndTheModeCanChange) {
   auto loader = kernel::Loader::open(newer);
   ASSERT_TRUE(loader) << loader.error().message();
   if ((*loader)->features().tcx) {
-    ASSERT_TRUE((*loader)->attach_pod(veth));
+    ASSERT_TRUE((*loader)->attach_uplink(veth));
     EXPECT_EQ(filters("vd"), 0);
     EXPECT_THAT(pins(host), testing::UnorderedElementsAre(fmt::format("tcx-{}-ingress", veth),
                                                           fmt::format("tcx-{}-egress", veth)));
   }
   // And back.
-  ASSERT_TRUE(host.loader().attach_pod(veth));
+  ASSERT_TRUE(host.loader().attach_uplink(veth));
   EXPECT_EQ(filters("vd"), 1);
   EXPECT_THAT(pins(host), testing::UnorderedElementsAre(fmt::format("tc-{}-ingress", veth),
                                                         fmt::format("tc-{}-egress", veth)));
-  ASSERT_TRUE(host.loader().detach_pod(veth));
+  ASSERT_TRUE(host.loader().detach_uplink(veth));
   EXPECT_EQ(filters("vd"), 0);
+}
+
+// TCX hooks would cost the kernel grace periods when the device goes.
+TEST(LoaderTest, PodsHaveFiltersAlsoWhereThereIsTcx) {
+  Host host;
+  const std::uint32_t veth = make_veth("ve");
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  EXPECT_EQ(filters("ve"), 1);
+  const auto filter_pins = testing::UnorderedElementsAre(fmt::format("tc-{}-ingress", veth),
+                                                         fmt::format("tc-{}-egress", veth));
+  EXPECT_THAT(pins(host), filter_pins);
+  ASSERT_TRUE(host.loader().detach_pod(veth));
+  EXPECT_THAT(pins(host), testing::IsEmpty());
+  if (host.loader().features().tcx) {
+    // An earlier build's links.
+    kernel::Links links = links_of(host);
+    ASSERT_TRUE(links.attach_tc(veth, kernel::TcSide::kIngress, host.program("shoal_pod_out")));
+    ASSERT_TRUE(host.loader().attach_pod(veth));
+    EXPECT_EQ(filters("ve"), 0);
+    EXPECT_THAT(pins(host), testing::UnorderedElementsAre(fmt::format("tcx-{}-ingress", veth),
+                                                          fmt::format("tc-{}-egress", veth)));
+    EXPECT_EQ(links.hooked()->back().program_id, id_of(host.program("shoal_pod")));
+  }
+  // Forgotten once it is gone, and before.
+  ASSERT_TRUE(host.loader().attach_pod(veth));
+  sh("ip link del ve");
+  ASSERT_TRUE(host.loader().forget_pod(veth));
+  ASSERT_TRUE(host.loader().forget_pod(veth));
+  EXPECT_THAT(pins(host), testing::IsEmpty());
 }
 
 TEST(LoaderTest, EveryFallbackLoads) {
@@ -181,13 +213,6 @@ std::uint32_t xdp_of(std::uint32_t ifindex) {
   opts.sz = sizeof(opts);
   EXPECT_EQ(bpf_xdp_query(static_cast<int>(ifindex), XDP_FLAGS_DRV_MODE, &opts), 0);
   return opts.drv_prog_id;
-}
-
-std::uint32_t id_of(int prog_fd) {
-  bpf_prog_info info{};
-  __u32 bytes = sizeof(info);
-  EXPECT_EQ(bpf_obj_get_info_by_fd(prog_fd, &info, &bytes), 0);
-  return info.id;
 }
 
 TEST(LoaderXdpTest, ARestartSwapsTheProgramAndItIsOnOneDeviceOnly) {

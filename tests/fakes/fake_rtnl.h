@@ -85,6 +85,10 @@ public:
         return link;
     return fail(Errc::kNotFound, fmt::format("link {}: there is none", name));
   }
+  Result<std::uint32_t> link_index(std::string_view name) override {
+    const auto found = link(name);
+    return found ? found->index : 0;
+  }
   Result<kernel::Link> link(std::uint32_t index) override {
     if (const kernel::Link* found = find(index))
       return *found;

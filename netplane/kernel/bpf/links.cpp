@@ -141,6 +141,14 @@ Result<> Links::attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
   return remove_link(tcx_pin(ifindex, side));
 }
 
+Result<> Links::attach_pod_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
+  const std::string what = fmt::format("attach to {} of interface {}", to_string(side), ifindex);
+  if (tcx_ && SHOAL_TRY_WRAP(swap_link(tcx_pin(ifindex, side), ifindex, prog_fd), what))
+    return {};
+  SHOAL_TRY_WRAP(attach_filter(ifindex, side, prog_fd), what);
+  return tcx_ ? Result<>() : remove_link(tcx_pin(ifindex, side));
+}
+
 Result<> Links::attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd) {
   const std::filesystem::path pin = tcx_pin(ifindex, side);
   if (SHOAL_TRY(swap_link(pin, ifindex, prog_fd)))
@@ -226,6 +234,13 @@ Result<> Links::detach_filter(std::uint32_t ifindex, TcSide side) {
 Result<> Links::detach_tc(std::uint32_t ifindex, TcSide side) {
   SHOAL_TRY(remove_link(tcx_pin(ifindex, side)));
   return detach_filter(ifindex, side);
+}
+
+Result<> Links::forget_tc(std::uint32_t ifindex, TcSide side) {
+  for (const std::filesystem::path& pin : {tcx_pin(ifindex, side), filter_pin(ifindex, side)})
+    if (auto removed = remove_pin(pin); !removed && removed.error().code() != Errc::kNotFound)
+      return removed;
+  return {};
 }
 
 Result<> Links::attach_cgroup(std::string_view hook, bpf_attach_type type, int cgroup_fd,

@@ -45,7 +45,13 @@ public:
   Links(std::filesystem::path folder, bool tcx) : folder_(std::move(folder)), tcx_(tcx) {}
 
   Result<> attach_tc(std::uint32_t ifindex, TcSide side, int prog_fd);
+  // To a pod's device, by a filter also where there is TCX: when a device goes, the kernel waits
+  // for a grace period a TCX hook, some 12 ms, and nobody else may change any device meanwhile. A
+  // link of an earlier build stays one.
+  Result<> attach_pod_tc(std::uint32_t ifindex, TcSide side, int prog_fd);
   Result<> detach_tc(std::uint32_t ifindex, TcSide side);
+  // Of a device that is going or gone, with which its programs go: no more than their pins.
+  Result<> forget_tc(std::uint32_t ifindex, TcSide side);
   // kConflict: somebody else's program is there. kUnsupported: the driver has no XDP of its own, or
   // not for this device as it is set up.
   Result<> attach_xdp(std::uint32_t ifindex, int prog_fd);

@@ -515,15 +515,20 @@ Result<> Loader::detach_cgroup() {
 }
 
 Result<> Loader::attach_pod(std::uint32_t ifindex) {
-  SHOAL_TRY(impl_->links.attach_tc(ifindex, TcSide::kEgress,
-                                   bpf_program__fd(impl_->pod->progs.shoal_pod_out)));
-  return impl_->links.attach_tc(ifindex, TcSide::kIngress,
-                                bpf_program__fd(impl_->pod->progs.shoal_pod));
+  SHOAL_TRY(impl_->links.attach_pod_tc(ifindex, TcSide::kEgress,
+                                       bpf_program__fd(impl_->pod->progs.shoal_pod_out)));
+  return impl_->links.attach_pod_tc(ifindex, TcSide::kIngress,
+                                    bpf_program__fd(impl_->pod->progs.shoal_pod));
 }
 
 Result<> Loader::detach_pod(std::uint32_t ifindex) {
   SHOAL_TRY(impl_->links.detach_tc(ifindex, TcSide::kEgress));
   return impl_->links.detach_tc(ifindex, TcSide::kIngress);
+}
+
+Result<> Loader::forget_pod(std::uint32_t ifindex) {
+  SHOAL_TRY(impl_->links.forget_tc(ifindex, TcSide::kEgress));
+  return impl_->links.forget_tc(ifindex, TcSide::kIngress);
 }
 
 Result<> Loader::attach_uplink(std::uint32_t ifindex) {

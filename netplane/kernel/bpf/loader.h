@@ -76,10 +76,11 @@ public:
   // addresses.
   Result<> attach_cgroup(const std::filesystem::path& cgroup);
   Result<> detach_cgroup();
-  // Both sides of the host's end of a pod's veth. Going with the device is fine; detach_pod then
-  // sweeps the pin.
+  // Both sides of the host's end of a pod's veth. Going with the device is fine; forget_pod, which
+  // waits for nobody, then sweeps the pins.
   Result<> attach_pod(std::uint32_t ifindex);
   Result<> detach_pod(std::uint32_t ifindex);
+  Result<> forget_pod(std::uint32_t ifindex);
   // Both sides of a device towards the LAN. Reads the device's MAC address, which ARP replies then
   // carry: call again when it has changed.
   Result<> attach_uplink(std::uint32_t ifindex);

@@ -14,6 +14,7 @@
 #include <net/if_arp.h>
 #include <netlink/errno.h>
 #include <netlink/route/link.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 // Newer than what <net/if.h> has; <linux/if.h> cannot be included beside it.
@@ -109,6 +110,17 @@ Result<Link> KernelRtnl::link(std::string_view name) {
 }
 
 Result<Link> KernelRtnl::link(std::uint32_t index) { return find_link(index, {}); }
+
+Result<std::uint32_t> KernelRtnl::link_index(std::string_view name) {
+  SHOAL_TRY(check_name(name));
+  ifreq request{};
+  name.copy(request.ifr_name, sizeof(request.ifr_name) - 1);
+  if (::ioctl(socket_.fd(), SIOCGIFINDEX, &request) == 0)
+    return static_cast<std::uint32_t>(request.ifr_ifindex);
+  if (errno == ENODEV)
+    return 0U;
+  return fail_errno(fmt::format("look for link {}", name));
+}
 
 Result<Link> KernelRtnl::create_veth(const VethSpec& spec) {
   SHOAL_TRY(check_name(spec.name));

@@ -20,6 +20,7 @@ public:
 
   Result<std::vector<Link>> links() override;
   Result<Link> link(std::string_view name) override;
+  Result<std::uint32_t> link_index(std::string_view name) override;
   Result<Link> link(std::uint32_t index) override;
   Result<Link> create_veth(const VethSpec& spec) override;
   Result<Link> create_vxlan(const VxlanSpec& spec) override;

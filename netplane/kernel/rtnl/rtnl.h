@@ -143,6 +143,8 @@ public:
   virtual Result<std::vector<Link>> links() = 0;  // by index
   virtual Result<Link> link(std::string_view name) = 0;
   virtual Result<Link> link(std::uint32_t index) = 0;
+  // Its index, 0 when there is none. Waits for nobody who is changing devices, as link() does.
+  virtual Result<std::uint32_t> link_index(std::string_view name) = 0;
   virtual Result<Link>
   create_veth(const VethSpec& spec) = 0;  // this end; kExists when either name is taken
   virtual Result<Link> create_vxlan(const VxlanSpec& spec) = 0;

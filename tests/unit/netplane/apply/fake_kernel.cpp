@@ -25,6 +25,10 @@ public:
         return link;
     return fail(Errc::kNotFound, fmt::format("no link {}", name));
   }
+  Result<std::uint32_t> link_index(std::string_view name) override {
+    const auto found = link(name);
+    return found ? found->index : 0;
+  }
   Result<kernel::Link> link(std::uint32_t index) override {
     const auto at = net().links.find(index);
     if (at == net().links.end())
@@ -180,6 +184,10 @@ public:
     return {};
   }
   Result<> detach_pod(std::uint32_t ifindex) override {
+    host_.attached_pods.erase(ifindex);
+    return {};
+  }
+  Result<> forget_pod(std::uint32_t ifindex) override {
     host_.attached_pods.erase(ifindex);
     return {};
   }

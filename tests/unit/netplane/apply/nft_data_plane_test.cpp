@@ -160,9 +160,9 @@ TEST_F(NftDataPlaneTest, APodIsWiredAndTakenApart) {
   EXPECT_THAT(sh("ping -c1 -W2 10.244.1.2"), testing::HasSubstr(" 0% packet loss"));
   apply();  // not named yet, and kept
   EXPECT_THAT(*plane_->dump(), testing::HasSubstr("pod 10.244.1.2"));
-  EXPECT_TRUE(plane_->detach_pod("uid-a", {ip("10.244.1.2")}));
+  EXPECT_TRUE(plane_->detach_pod("uid-a", {ip("10.244.1.2")}, DataPlane::Detach::kNow));
   EXPECT_THAT(*plane_->dump(), testing::Not(testing::HasSubstr("pod 10.244.1.2")));
-  EXPECT_TRUE(plane_->detach_pod("uid-a", {ip("10.244.1.2")}));
+  EXPECT_TRUE(plane_->detach_pod("uid-a", {ip("10.244.1.2")}, DataPlane::Detach::kNow));
 }
 
 TEST_F(NftDataPlaneTest, WhatItCannotTellItSaysByName) {

@@ -398,10 +398,32 @@ TEST_F(DataPlaneScenario, PodsComeAndGo) {
   apply(desired);
   EXPECT_TRUE(host_->maps().pods.contains(pod.addresses[0].ip));
   EXPECT_TRUE(plane_->attach_pod(pod).has_value());
-  ASSERT_TRUE(plane_->detach_pod(pod.uid, {pod.addresses[0].ip}).has_value());
+  ASSERT_TRUE(
+      plane_->detach_pod(pod.uid, {pod.addresses[0].ip}, DataPlane::Detach::kNow).has_value());
   EXPECT_FALSE(host_->maps().pods.contains(pod.addresses[0].ip));
   EXPECT_THAT(host_->network(), testing::Not(testing::HasSubstr(kernel::pod_link_name("uid-1"))));
-  EXPECT_TRUE(plane_->detach_pod(pod.uid, {pod.addresses[0].ip}).has_value());
+  EXPECT_TRUE(
+      plane_->detach_pod(pod.uid, {pod.addresses[0].ip}, DataPlane::Detach::kNow).has_value());
+}
+
+// As the kernel takes a pod's device down with its network namespace: in its own time.
+TEST_F(DataPlaneScenario, APodsDeviceMayGoWithItsNamespace) {
+  apply(cluster());
+  const PodAttachment pod{
+      "default/web-1", "uid-1", host_->new_pod_netns(), {{ip("10.244.1.5"), 7}}};
+  ASSERT_TRUE(plane_->attach_pod(pod).has_value());
+  const auto detach = [&] {
+    return plane_->detach_pod(pod.uid, {pod.addresses[0].ip}, DataPlane::Detach::kWithItsNamespace);
+  };
+  for (int i = 0; i < 2; ++i) {
+    const auto gone = detach();
+    ASSERT_TRUE(gone.has_value());
+    EXPECT_FALSE(*gone);
+    EXPECT_FALSE(host_->maps().pods.contains(pod.addresses[0].ip));
+  }
+  host_->delete_link(kernel::pod_link_name("uid-1"));
+  EXPECT_TRUE(detach().value());
+  EXPECT_TRUE(detach().value());
 }
 
 TEST_F(DataPlaneScenario, APodThatIsGoneLeavesNoEntry) {
@@ -435,7 +457,8 @@ TEST_F(DataPlaneScenario, AnAddressOfAnotherPodIsLeftAlone) {
       "default/b", "uid-2", host_->new_pod_netns(), {{ip("10.244.1.5"), 2}}};
   ASSERT_TRUE(plane_->attach_pod(old_pod).has_value());
   ASSERT_TRUE(plane_->attach_pod(new_pod).has_value());
-  ASSERT_TRUE(plane_->detach_pod("uid-1", {old_pod.addresses[0].ip}).has_value());
+  ASSERT_TRUE(
+      plane_->detach_pod("uid-1", {old_pod.addresses[0].ip}, DataPlane::Detach::kNow).has_value());
   EXPECT_EQ(host_->maps().pods.at(new_pod.addresses[0].ip).generation, 2);
 }
 
@@ -510,7 +533,8 @@ TEST_F(DataPlaneScenario, APodHasAnEntryForEachOfItsAddresses) {
   open(true);
   apply(desired);
   EXPECT_TRUE(host_->maps().pods.contains(pod.addresses[1].ip));
-  ASSERT_TRUE(plane_->detach_pod("uid-1", {ip("10.244.1.5"), ip("fd10:244:0:1::5")}));
+  ASSERT_TRUE(plane_->detach_pod("uid-1", {ip("10.244.1.5"), ip("fd10:244:0:1::5")},
+                                 DataPlane::Detach::kNow));
   EXPECT_THAT(host_->maps().pods, testing::IsEmpty());
   EXPECT_THAT(host_->network(), testing::Not(testing::HasSubstr("fd10:244:0:1::5")));
 }
