@@ -13,7 +13,7 @@ namespace shoal::daemon {
 
 inline constexpr std::chrono::seconds kHeapLookFirst{3};
 inline constexpr std::chrono::seconds kHeapLookMax{300};
-inline constexpr std::size_t kHeapSlackBytesMin = 16 << 20;  // less is left where it is
+inline constexpr std::size_t kHeapSlackBytesMin = 4 << 20;  // less is left where it is
 
 class HeapKeeper {
 public:

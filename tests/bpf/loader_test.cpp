@@ -58,7 +58,9 @@ TEST(LoaderTest, RestartsSwapProgramsAndLeaveNothingDouble) {
     EXPECT_EQ(pins(host), first);
   }
   ASSERT_EQ(first.size(), 2U);  // egress, ingress
-  for (const auto& [pin, program] : *links_of(host).hooked())
+  const auto hooked = links_of(host).hooked();
+  ASSERT_TRUE(hooked);
+  for (const auto& [pin, program] : *hooked)
     EXPECT_EQ(program,
               id_of(host.program(pin.ends_with("-ingress") ? "shoal_pod" : "shoal_pod_out")))
         << pin;
@@ -180,7 +182,9 @@ TEST(LoaderTest, PodsHaveFiltersAlsoWhereThereIsTcx) {
     EXPECT_EQ(filters("ve"), 0);
     EXPECT_THAT(pins(host), testing::UnorderedElementsAre(fmt::format("tcx-{}-ingress", veth),
                                                           fmt::format("tc-{}-egress", veth)));
-    EXPECT_EQ(links.hooked()->back().program_id, id_of(host.program("shoal_pod")));
+    const auto hooked = links.hooked();
+    ASSERT_TRUE(hooked);
+    EXPECT_EQ(hooked->back().program_id, id_of(host.program("shoal_pod")));
   }
   // Forgotten once it is gone, and before.
   ASSERT_TRUE(host.loader().attach_pod(veth));

@@ -145,6 +145,8 @@ Result<> Links::attach_pod_tc(std::uint32_t ifindex, TcSide side, int prog_fd) {
   const std::string what = fmt::format("attach to {} of interface {}", to_string(side), ifindex);
   if (tcx_ && SHOAL_TRY_WRAP(swap_link(tcx_pin(ifindex, side), ifindex, prog_fd), what))
     return {};
+  if (filter_runs(ifindex, side, prog_fd))
+    return {};
   SHOAL_TRY_WRAP(attach_filter(ifindex, side, prog_fd), what);
   return tcx_ ? Result<>() : remove_link(tcx_pin(ifindex, side));
 }
@@ -207,14 +209,34 @@ Result<> Links::detach_xdp_but(std::uint32_t ifindex) {
 
 Result<> Links::attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) const {
   bpf_tc_hook hook = hook_of(ifindex, side);
-  if (int rc = bpf_tc_hook_create(&hook); rc != 0 && rc != -EEXIST)
-    return fail_errno(-rc, "create a clsact qdisc");
-  bpf_tc_opts opts = filter_opts();
-  opts.prog_fd = prog_fd;
-  opts.flags = BPF_TC_F_REPLACE;
-  if (int rc = bpf_tc_attach(&hook, &opts); rc != 0)
+  const auto attach = [&] {
+    bpf_tc_opts opts = filter_opts();
+    opts.prog_fd = prog_fd;
+    opts.flags = BPF_TC_F_REPLACE;
+    return bpf_tc_attach(&hook, &opts);
+  };
+  // Mostly the qdisc is there: each of these waits for the lock on devices.
+  int rc = attach();
+  if (rc != 0) {
+    if (int made = bpf_tc_hook_create(&hook); made != 0 && made != -EEXIST)
+      return fail_errno(-made, "create a clsact qdisc");
+    rc = attach();
+  }
+  if (rc != 0)
     return fail_errno(-rc, "install a clsact filter");
   return replace_pin(prog_fd, filter_pin(ifindex, side));
+}
+
+// The kernel's answer, and the pin: either may have been taken away.
+bool Links::filter_runs(std::uint32_t ifindex, TcSide side, int prog_fd) const {
+  bpf_prog_info info{};
+  __u32 bytes = sizeof(info);
+  if (::access(filter_pin(ifindex, side).c_str(), F_OK) != 0 ||
+      bpf_obj_get_info_by_fd(prog_fd, &info, &bytes) != 0)
+    return false;
+  bpf_tc_hook hook = hook_of(ifindex, side);
+  bpf_tc_opts opts = filter_opts();
+  return bpf_tc_query(&hook, &opts) == 0 && opts.prog_id == info.id;
 }
 
 Result<> Links::detach_filter(std::uint32_t ifindex, TcSide side) {

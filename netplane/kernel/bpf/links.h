@@ -80,6 +80,7 @@ private:
   Result<> attach_tcx(std::uint32_t ifindex, TcSide side, int prog_fd);
   Result<> attach_filter(std::uint32_t ifindex, TcSide side, int prog_fd) const;
   Result<> detach_filter(std::uint32_t ifindex, TcSide side);
+  bool filter_runs(std::uint32_t ifindex, TcSide side, int prog_fd) const;
   Result<bool> is_defunct(const std::string& name) const;
 
   std::filesystem::path folder_;

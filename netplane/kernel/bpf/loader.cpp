@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <array>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <cerrno>
@@ -17,6 +18,8 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
+#include <future>
 #include <linux/magic.h>
 #include <net/if.h>
 #include <overlay.skel.h>
@@ -240,7 +243,7 @@ public:
       plan = SHOAL_TRY(plan_set(maps_folder(), wanted, shapes));
       losses = plan.losses;
     }
-    SHOAL_TRY(plan.keep ? load_on(maps_folder()) : make_set(plan));
+    SHOAL_TRY(plan.keep ? load_on(maps_folder(), true) : make_set(plan));
     // What an earlier agent has set of devices stays until they are attached anew.
     return edit_config([this](shoal_config& config) {
       config.abi_version = SHOAL_ABI_VERSION;
@@ -248,13 +251,36 @@ public:
     });
   }
 
-  Result<> load_on(const std::filesystem::path& folder) {
-    SHOAL_TRY(load_skeleton(sock.get(), sock_lb_bpf__load, "sock_lb", wanted, folder));
-    SHOAL_TRY(load_skeleton(pod.get(), pod_bpf__load, "pod", wanted, folder));
-    SHOAL_TRY(load_skeleton(uplink.get(), uplink_bpf__load, "uplink", wanted, folder));
-    if (xdp)
-      SHOAL_TRY(load_skeleton(xdp.get(), uplink_xdp_bpf__load, "uplink_xdp", wanted, folder));
-    return load_skeleton(overlay.get(), overlay_bpf__load, "overlay", wanted, folder);
+  // Nearly all of it is the verifier's time, which is of one processor a program. At once only
+  // where all maps are there: objects that share a map that is not would each make one.
+  Result<> load_on(const std::filesystem::path& folder, bool at_once) {
+    const auto load = [&](auto* skeleton, auto* loads, std::string_view name) {
+      return [=, this, &folder]() -> Result<> {
+        return skeleton ? load_skeleton(skeleton, loads, name, wanted, folder) : Result<>();
+      };
+    };
+    const std::array<std::function<Result<>()>, 5> objects{
+        load(sock.get(), sock_lb_bpf__load, "sock_lb"),
+        load(pod.get(), pod_bpf__load, "pod"),
+        load(uplink.get(), uplink_bpf__load, "uplink"),
+        load(xdp.get(), uplink_xdp_bpf__load, "uplink_xdp"),
+        load(overlay.get(), overlay_bpf__load, "overlay"),
+    };
+    // By threads, or, where there is none to be had, as when not at once.
+    const auto policy =
+        at_once ? std::launch::async | std::launch::deferred : std::launch::deferred;
+    std::vector<std::future<Result<>>> results;
+    for (const auto& object : objects)
+      results.push_back(std::async(policy, object));
+    Result<> first;
+    for (std::future<Result<>>& result : results) {
+      Result<> loaded = result.get();
+      if (!loaded && first)
+        first = std::move(loaded);
+      if (!first && !at_once)
+        break;
+    }
+    return first;
   }
 
   // The next set, from what the current one holds where that can be. It becomes the current one by
@@ -268,7 +294,7 @@ public:
       SHOAL_TRY(pin_fd(fd.get(), staged / name));
       step("took over " + name);
     }
-    SHOAL_TRY(load_on(staged));
+    SHOAL_TRY(load_on(staged, false));
     if (!plan.anew)
       handover = SHOAL_TRY(Handover::open(staged, features));
     step("loaded");

@@ -15,6 +15,7 @@ namespace shoal::kernel {
 namespace {
 
 constexpr std::uint32_t kLoopbackIfindex = 1;  // in every namespace
+constexpr int kNoIfindex = INT_MAX;
 
 bool has_helper(bpf_prog_type type, bpf_func_id helper) {
   return libbpf_probe_bpf_helper(type, helper, nullptr) == 1;
@@ -34,25 +35,26 @@ UniqueFd load_answer(bpf_prog_type type, int verdict) {
       bpf_prog_load(type, "shoal_probe", "Dual BSD/GPL", answer, std::size(answer), nullptr));
 }
 
+// Nothing is attached to find out: to take it off again would cost a grace period, some 30 ms.
 bool has_tcx() {
   const UniqueFd prog = load_answer(BPF_PROG_TYPE_SCHED_CLS, -1);
   if (!prog)
     return false;
-  UniqueFd link(bpf_link_create(prog.get(), kLoopbackIfindex, kTcxIngress, nullptr));
-  return link.valid();
+  const UniqueFd link(bpf_link_create(prog.get(), kNoIfindex, kTcxIngress, nullptr));
+  return link.valid() || errno == ENODEV;  // what does not know the kind says EINVAL
 }
 
-// Every device takes the generic mode, which asks for nothing from its driver. One that has a
-// program already has shown as much.
+// Loopback has no XDP in its driver, and is told to have it there. One that has a program already
+// has shown as much.
 bool has_xdp_links() {
   const UniqueFd prog = load_answer(BPF_PROG_TYPE_XDP, XDP_PASS);
   if (!prog)
     return false;
   bpf_link_create_opts opts{};
   opts.sz = sizeof(opts);
-  opts.flags = XDP_FLAGS_SKB_MODE;
-  UniqueFd link(bpf_link_create(prog.get(), kLoopbackIfindex, BPF_XDP, &opts));
-  return link.valid() || errno == EBUSY;
+  opts.flags = XDP_FLAGS_DRV_MODE;
+  const UniqueFd link(bpf_link_create(prog.get(), kLoopbackIfindex, BPF_XDP, &opts));
+  return link.valid() || errno == EOPNOTSUPP || errno == EBUSY || errno == EEXIST;
 }
 
 }  // namespace

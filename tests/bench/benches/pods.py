@@ -37,6 +37,15 @@ IDLE_S = 10
 SETTLE_S = 120
 TICKS = 100  # a second, of /proc/stat
 
+BACK = """\
+date +%s%N
+setsid "$1" >>/var/log/shoald.log 2>&1 </dev/null & echo $! >/run/shoald.pid
+shift
+shoal=$1 pod=$2
+shift 2
+until "$shoal" exec "$pod" -- "$@" 2>/dev/null; do :; done
+date +%s%N
+"""
 POD = """\
 apiVersion: v1
 kind: Pod
@@ -198,13 +207,12 @@ class ManyPods:
 
     def back(self):
         """From the start of a new agent until it has all pods: the first probe or exec of one is served."""
-        number = self.stage.sized(MANY)
+        name = f"many-{self.stage.sized(MANY) - 1}"
         self.cluster.kill_daemon(self.node.host, "KILL")
-        began = time.monotonic()
-        self.cluster.start_daemon(self.node.host)
-        lab.wait_for("the last pod to be in the agent's hands", lambda: self.node.may(
-            lab.SHOAL, "exec", f"many-{number - 1}", "--", *COMMAND), SETTLE_S, 0.01)
-        return {"agent back": (time.monotonic() - began) * 1000}
+        # In the host, without this program's own time.
+        began, ended = (int(at) for at in self.node.run("timeout", str(SETTLE_S), "sh", "-c", BACK, "sh", lab.SHOALD, lab.SHOAL,
+                                                         name, *COMMAND).split())
+        return {"agent back": (ended - began) / 1e6}
 
 
 @contextlib.contextmanager
@@ -221,7 +229,7 @@ def many(stage):
             ("agent with 200 pods, memory", "MiB", "Resident set size."): 20,
             ("agent with 200 pods, idle", "% of a core", f"CPU time over {IDLE_S} s in which nothing happens."): 0.5}, pods.held))
         pairs.append(goal_pair({
-            ("agent back", "ms", "kill -9 of the agent; from the start of the next one until it runs a command in a pod."): 200},
+            ("agent back", "ms", "kill -9 of the agent; from the start of the next one until it has run a command in the last of 200 pods."): 200},
             pods.back))
         yield pairs
 
