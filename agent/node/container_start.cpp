@@ -206,6 +206,11 @@ fs::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid,
   return env.pod_run_dir(uid) / "bundles" / runtime::shim::container_id(ref);
 }
 
+fs::path writable_dir(const runtime::SandboxEnv& env, const std::string& uid,
+                      const ContainerRef& ref) {
+  return rootfs_dir(env, uid, runtime::shim::container_id(ref)) / "upper";
+}
+
 int stop_signal(const runtime::SandboxEnv& env, const std::string& uid, const ContainerRef& ref) {
   const auto text = read_file(bundle_dir(env, uid, ref) / kStopSignalFile, 64);
   return text ? runtime::parse_signal(trim(*text)).value_or(SIGTERM) : SIGTERM;

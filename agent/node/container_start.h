@@ -49,6 +49,9 @@ Result<> teardown_pod(const runtime::SandboxEnv& env, runtime::ImageStore& image
                       const std::string& uid, runtime::Sweep what = runtime::Sweep::kAll);
 std::filesystem::path bundle_dir(const runtime::SandboxEnv& env, const std::string& uid,
                                  const runtime::shim::ContainerRef& ref);
+// What the container has written to its root file system.
+std::filesystem::path writable_dir(const runtime::SandboxEnv& env, const std::string& uid,
+                                   const runtime::shim::ContainerRef& ref);
 // What asks a container to end, as its image has it.
 int stop_signal(const runtime::SandboxEnv& env, const std::string& uid,
                 const runtime::shim::ContainerRef& ref);

@@ -77,6 +77,14 @@ std::vector<model::LocalPod> Node::local_pods() const {
   return pods;
 }
 
+std::vector<StatsTarget> Node::stats_targets() const {
+  std::vector<StatsTarget> out;
+  for (const auto& [uid, worker] : workers_)
+    if (auto target = worker->stats_target())
+      out.push_back(std::move(*target));
+  return out;
+}
+
 std::set<std::string> Node::images() const {
   std::set<std::string> out;
   for (const auto& [uid, worker] : workers_) {

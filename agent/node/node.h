@@ -35,6 +35,7 @@ public:
   void drains_changed();  // Context::drained may have new answers
 
   std::vector<model::LocalPod> local_pods() const;
+  std::vector<StatsTarget> stats_targets() const;  // by uid
   std::size_t pods() const { return workers_.size(); }
   // The worker of a pod, for logs and exec; null when it is not here.
   const PodWorker* find(std::string_view ns, std::string_view name) const;

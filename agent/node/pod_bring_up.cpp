@@ -39,7 +39,6 @@ void PodWorker::adopted(Result<TakenUp> result) {
     // They were set up before it was started. What their files show may have changed since.
     seen_.volumes_due = false;
     seen_.volumes_stale = !spec_.volumes.empty();
-    measure_volumes();
   }
   for (const ContainerState& state : result->states)
     take_state(state);
@@ -62,9 +61,12 @@ void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents event
   seen_.sandbox = true;
   seen_.sandbox_id = events.initial().sandbox_id;
   seen_.sandbox_error.reset();
+  shim_ = {sandbox.state.shim_pid, sandbox.state.shim_start_ticks};
   netns_ = std::move(sandbox.netns);
   events_ = std::move(events);
   watch_events();
+  if (disk_limited(spec_))
+    measure_disk();
 }
 
 // ---- bringing it up

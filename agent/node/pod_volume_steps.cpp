@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pod's volumes: set up, kept up to date, measured.
+// A pod's volumes: set up, kept up to date.
 #include "agent/node/pod_volumes.h"
 #include "agent/node/pod_worker.h"
 #include "agent/view/facts.h"
@@ -8,14 +8,6 @@
 #include <spdlog/spdlog.h>
 
 namespace shoal::node {
-namespace {
-
-// As often as the kubelet looks, and less where it takes long: measuring is not what a host is for.
-constexpr std::chrono::seconds kMeasureEvery{10};
-constexpr int kMeasureShare = 50;
-constexpr std::chrono::seconds kEvictionGrace{1};
-
-}  // namespace
 
 void PodWorker::source_changed(std::string_view resource, std::string_view name) {
   const bool shown = std::ranges::any_of(spec_.volumes, [&](const VolumeSpec& volume) {
@@ -46,10 +38,9 @@ void PodWorker::volumes_set_up(bool fresh, const Result<>& result) {
   if (result) {
     volume_retry_ = {};
     volume_problem_.clear();
-    if (!fresh)
-      return;
-    seen_.volumes_due = false;
-    return measure_volumes();
+    if (fresh)
+      seen_.volumes_due = false;
+    return;
   }
   if (volume_problem_ != result.error().message()) {
     volume_problem_ = result.error().message();
@@ -65,34 +56,6 @@ void PodWorker::volumes_set_up(bool fresh, const Result<>& result) {
   seen_.volumes_stale = true;
   if (fresh)
     report();
-}
-
-void PodWorker::measure_volumes() {
-  if (std::ranges::none_of(spec_.volumes, &VolumeSpec::disk_limited) || !wanted() ||
-      node::finished(spec_, seen_))
-    return;
-  measure_began_ = context_.clock.now();
-  const auto work = [&env = context_.sandboxes, spec = spec_] { return find_overfull(env, spec); };
-  beside(work, [this](const Result<std::string>& overfull) { volumes_measured(overfull); });
-}
-
-void PodWorker::volumes_measured(const Result<std::string>& overfull) {
-  if (!wanted() || node::finished(spec_, seen_))
-    return;
-  if (overfull && !overfull->empty()) {
-    seen_.failure = Waiting{std::string(kEvicted), *overfull};
-    event("Warning", seen_.failure->reason, seen_.failure->message);
-    spec_.grace = std::min(spec_.grace, kEvictionGrace);
-    return stop_again();  // also what is being stopped by itself
-  }
-  if (!overfull)  // a folder that goes away meanwhile
-    spdlog::debug("pod {}: {}", spec_.full_name(), overfull.error().message());
-  const Duration took = context_.clock.now() - measure_began_;
-  measure_timer_.expires_after(std::max<Duration>(kMeasureEvery, took * kMeasureShare));
-  measure_timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
-    if (auto self = weak.lock(); self && !error && !self->abandoned_)
-      self->measure_volumes();
-  });
 }
 
 }  // namespace shoal::node

@@ -245,22 +245,6 @@ Result<> release_mounts(const runtime::SandboxEnv& env, const std::string& uid,
   return runtime::remove_tree(dir);
 }
 
-Result<std::string> find_overfull(const runtime::SandboxEnv& env, const PodSpec& pod) {
-  for (const VolumeSpec& volume : pod.volumes) {
-    if (!volume.disk_limited())
-      continue;
-    auto used = runtime::disk_usage(volume_path(env, pod.uid, volume), *volume.bytes_max);
-    // What cannot be measured is not let off.
-    if (!used && used.error().code() == Errc::kExhausted)
-      return fmt::format("Usage of EmptyDir volume \"{}\" cannot be held to the limit \"{}\": {}. ",
-                         volume.name, volume.bytes_max_text, used.error().message());
-    if (SHOAL_TRY(std::move(used)) > *volume.bytes_max)
-      return fmt::format("Usage of EmptyDir volume \"{}\" exceeds the limit \"{}\". ", volume.name,
-                         volume.bytes_max_text);
-  }
-  return std::string();
-}
-
 Result<LinkedClaims> linked_claims(const runtime::SandboxEnv& env) {
   LinkedClaims out;
   for (const std::string& uid : SHOAL_TRY(runtime::list_sandboxes(env))) {

@@ -34,9 +34,6 @@ container_mounts(const runtime::SandboxEnv& env, const PodSpec& pod, const Conta
 Result<> release_mounts(const runtime::SandboxEnv& env, const std::string& uid,
                         const runtime::shim::ContainerRef& ref);
 
-// The first emptyDir on disk that holds more than it may, as the pod's message; empty: none does.
-Result<std::string> find_overfull(const runtime::SandboxEnv& env, const PodSpec& pod);
-
 // The uids of the claims that pods have links to, each with those pods' uids, by pods' folders:
 // also those of pods of which nothing else is known.
 using LinkedClaims = std::map<std::string, std::set<std::string>>;

@@ -8,8 +8,10 @@
 #include "agent/node/context.h"
 #include "agent/node/env.h"
 #include "agent/node/image_policy.h"
+#include "agent/node/pod_disk.h"
 #include "agent/node/pod_plan.h"
 #include "agent/node/prober.h"
+#include "agent/node/stats.h"
 #include "agent/node/take_up.h"
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -55,6 +57,17 @@ public:
   const PodSpec& spec() const { return spec_; }
   const PodSeen& seen() const { return seen_; }
   const std::optional<model::LocalPod>& local() const { return local_; }
+  // Nothing: it has no sandbox.
+  std::optional<StatsTarget> stats_target() const;
+  // What it has on the disk, as it was measured last; nothing: it was not yet.
+  struct DiskSeen {
+    PodDiskUse use;
+    MonoTime at{};
+    WallTime wall{};
+  };
+  const std::optional<DiskSeen>& disk() const { return disk_; }
+  // Begins to measure, unless that is under way.
+  void measure_disk();
   bool wanted() const { return wanted_ && !spec_.deleting; }
   // Taken up, but not yet known whether it is ready.
   bool unprobed() const;
@@ -71,8 +84,10 @@ private:
   void adopted(Result<TakenUp> result);
   void set_up_volumes();
   void volumes_set_up(bool fresh, const Result<>& result);
-  void measure_volumes();
-  void volumes_measured(const Result<std::string>& overfull);
+  void measure_step(const std::shared_ptr<PodDiskWalk>& walk);
+  void measured(const std::shared_ptr<PodDiskWalk>& walk, bool more);
+  void measure_later();
+  void evict(std::string message);
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
@@ -140,9 +155,12 @@ private:
   std::chrono::seconds volume_retry_{0};
   std::string volume_problem_;  // that was told last
   MonoTime measure_began_{};
+  bool measuring_ = false;
+  std::optional<DiskSeen> disk_;
   boost::asio::steady_timer timer_;
   boost::asio::steady_timer measure_timer_;
 
+  ProcessId shim_;
   UniqueFd netns_;
   std::optional<runtime::ShimEvents> events_;
   std::unique_ptr<boost::asio::posix::stream_descriptor> events_ready_;

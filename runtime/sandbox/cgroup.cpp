@@ -161,8 +161,12 @@ Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
           tree.memory_v1 = mount.mount_point;
         else if (option == "cpu")
           tree.cpu_v1 = mount.mount_point;
+        else if (option == "cpuacct")
+          tree.cpuacct_v1 = mount.mount_point;
         else if (option == "pids")
           tree.pids_v1 = mount.mount_point;
+        else if (option == "blkio")
+          tree.blkio_v1 = mount.mount_point;
         else if (option == "name=systemd")
           tree.systemd_v1 = mount.mount_point;
       }

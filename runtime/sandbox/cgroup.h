@@ -28,7 +28,9 @@ struct CgroupTree {
   std::vector<std::filesystem::path> v1;  // mount points of v1 hierarchies; empty for v2
   std::filesystem::path memory_v1;        // the one with the memory controller
   std::filesystem::path cpu_v1;
+  std::filesystem::path cpuacct_v1;
   std::filesystem::path pids_v1;
+  std::filesystem::path blkio_v1;
   std::filesystem::path
       systemd_v1;  // name=systemd, by which systemd tells units apart where there is no v2
 };

@@ -8,20 +8,20 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <functional>
 #include <memory>
 #include <set>
 #include <string>
 #include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 namespace shoal::runtime {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kDepthMax = 1000;  // each level holds a file descriptor and a buffer
+constexpr std::size_t kDepthMax = 1000;  // each level holds a file descriptor and a buffer
 constexpr int kBlockBytes = 512;
 constexpr mode_t kGroupFile = 0660;
 constexpr mode_t kGroupFolder = S_ISGID | 0770;
@@ -30,47 +30,79 @@ struct CloseDir {
   void operator()(DIR* dir) const { ::closedir(dir); }
 };
 
-// What it is told goes on with; false ends the walk.
-using Visit = std::function<Result<bool>(int dir, const char* name, const struct stat& is)>;
-
-// Everything below a folder, its children after each folder, on one file system. What goes away
+// Everything below a folder on one file system, each folder before what is in it. What goes away
 // meanwhile is passed over.
-Result<bool> walk(UniqueFd folder, dev_t device, const Visit& visit, int depth) {
-  if (depth > kDepthMax)
-    return fail(Errc::kExhausted, fmt::format("folders are nested deeper than {}", kDepthMax));
-  const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(folder.get()));
-  if (!dir)
-    return fail_errno("read a folder");
-  (void)folder.release();
-  const int fd = ::dirfd(dir.get());
-  while (const dirent* entry = ::readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
+class TreeWalk {
+public:
+  struct Entry {
+    int dir = -1;  // that holds it
+    std::string name;
     struct stat is{};
-    if (name == "." || name == "..")
-      continue;
-    if (::fstatat(fd, entry->d_name, &is, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno == ENOENT)
-        continue;
-      return fail_errno(fmt::format("look at {}", name));
-    }
-    if (is.st_dev != device)
-      continue;
-    if (!SHOAL_TRY(visit(fd, entry->d_name, is)))
-      return false;
-    if (!S_ISDIR(is.st_mode))
-      continue;
-    UniqueFd child(
-        ::openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC));
-    if (!child) {
-      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
-        continue;
-      return fail_errno(fmt::format("open folder {}", name));
-    }
-    if (!SHOAL_TRY(walk(std::move(child), device, visit, depth + 1)))
-      return false;
+  };
+
+  static Result<TreeWalk> begin(UniqueFd folder, dev_t device) {
+    TreeWalk walk(device);
+    SHOAL_TRY(walk.enter(std::move(folder)));
+    return walk;
   }
-  return true;
-}
+
+  // Good until the next call. Null: that was all.
+  Result<const Entry*> next() {
+    if (descend_)
+      SHOAL_TRY(descend());
+    while (!open_.empty()) {
+      DIR* dir = open_.back().get();
+      const dirent* found = ::readdir(dir);
+      if (found == nullptr) {
+        open_.pop_back();
+        continue;
+      }
+      entry_.dir = ::dirfd(dir);
+      entry_.name = found->d_name;
+      if (entry_.name == "." || entry_.name == "..")
+        continue;
+      if (::fstatat(entry_.dir, found->d_name, &entry_.is, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT)
+          continue;
+        return fail_errno(fmt::format("look at {}", entry_.name));
+      }
+      if (entry_.is.st_dev != device_)
+        continue;
+      descend_ = S_ISDIR(entry_.is.st_mode);
+      return &entry_;
+    }
+    return nullptr;
+  }
+
+private:
+  explicit TreeWalk(dev_t device) : device_(device) {}
+
+  Result<> enter(UniqueFd folder) {
+    if (open_.size() > kDepthMax)
+      return fail(Errc::kExhausted, fmt::format("folders are nested deeper than {}", kDepthMax));
+    std::unique_ptr<DIR, CloseDir> dir(::fdopendir(folder.get()));
+    if (!dir)
+      return fail_errno("read a folder");
+    (void)folder.release();
+    open_.push_back(std::move(dir));
+    return {};
+  }
+  Result<> descend() {
+    descend_ = false;
+    UniqueFd child(::openat(entry_.dir, entry_.name.c_str(),
+                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC));
+    if (child)
+      return enter(std::move(child));
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+      return {};
+    return fail_errno(fmt::format("open folder {}", entry_.name));
+  }
+
+  dev_t device_;
+  std::vector<std::unique_ptr<DIR, CloseDir>> open_;  // from the top to where it is
+  Entry entry_;
+  bool descend_ = false;  // into entry_, before anything else
+};
 
 struct Root {
   UniqueFd fd;
@@ -121,19 +153,41 @@ Result<bool> make_open_folder(const fs::path& dir) {
   return true;
 }
 
-Result<std::int64_t> disk_usage(const fs::path& dir, std::int64_t enough) {
-  Root root = SHOAL_TRY(open_root(dir));
-  std::int64_t bytes = static_cast<std::int64_t>(root.is.st_blocks) * kBlockBytes;
+struct DiskWalk::Impl {
+  std::string dir;
+  TreeWalk walk;
+  DiskUsage found;
   std::set<ino_t> linked;  // with several names
-  const Visit add = [&](int, const char*, const struct stat& is) -> Result<bool> {
-    const bool several = is.st_nlink > 1 && !S_ISDIR(is.st_mode);
-    if (!several || linked.insert(is.st_ino).second)
-      bytes += static_cast<std::int64_t>(is.st_blocks) * kBlockBytes;
-    return bytes <= enough;
-  };
-  SHOAL_TRY_WRAP(walk(std::move(root.fd), root.is.st_dev, add, 0),
-                 fmt::format("measure {}", dir.string()));
-  return bytes;
+};
+
+DiskWalk::DiskWalk(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DiskWalk::DiskWalk(DiskWalk&&) noexcept = default;
+DiskWalk& DiskWalk::operator=(DiskWalk&&) noexcept = default;
+DiskWalk::~DiskWalk() = default;
+
+Result<DiskWalk> DiskWalk::begin(const fs::path& dir) {
+  Root root = SHOAL_TRY(open_root(dir));
+  TreeWalk walk = SHOAL_TRY_WRAP(TreeWalk::begin(std::move(root.fd), root.is.st_dev),
+                                 fmt::format("measure {}", dir.string()));
+  const DiskUsage top{static_cast<std::int64_t>(root.is.st_blocks) * kBlockBytes, 1};
+  return DiskWalk(std::make_unique<Impl>(Impl{dir.string(), std::move(walk), top, {}}));
+}
+
+const DiskUsage& DiskWalk::found() const { return impl_->found; }
+
+Result<bool> DiskWalk::step(std::size_t entries) {
+  for (std::size_t i = 0; i < entries; ++i) {
+    const TreeWalk::Entry* entry =
+        SHOAL_TRY_WRAP(impl_->walk.next(), fmt::format("measure {}", impl_->dir));
+    if (!entry)
+      return false;
+    const bool several = entry->is.st_nlink > 1 && !S_ISDIR(entry->is.st_mode);
+    if (several && !impl_->linked.insert(entry->is.st_ino).second)
+      continue;
+    impl_->found.bytes += static_cast<std::int64_t>(entry->is.st_blocks) * kBlockBytes;
+    ++impl_->found.inodes;
+  }
+  return true;
 }
 
 Result<> give_to_group(const fs::path& dir, gid_t group, OwnershipPolicy policy) {
@@ -142,19 +196,16 @@ Result<> give_to_group(const fs::path& dir, gid_t group, OwnershipPolicy policy)
       (root.is.st_mode & 07777) == group_mode(root.is))
     return {};
   const UniqueFd top(::open(dir.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  const Visit visit = [group](int parent, const char* name, const struct stat&) -> Result<bool> {
-    const UniqueFd fd(::openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  const std::string what = fmt::format("set the group of {}", dir.string());
+  TreeWalk walk = SHOAL_TRY_WRAP(TreeWalk::begin(std::move(root.fd), root.is.st_dev), what);
+  while (const TreeWalk::Entry* entry = SHOAL_TRY_WRAP(walk.next(), what)) {
+    const UniqueFd fd(::openat(entry->dir, entry->name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     struct stat is{};
-    if (!fd || ::fstat(fd.get(), &is) != 0) {
-      if (errno == ENOENT)
-        return true;
-      return fail_errno(fmt::format("open {}", name));
-    }
-    SHOAL_TRY(give(fd.get(), is, group, name));
-    return true;
-  };
-  SHOAL_TRY_WRAP(walk(std::move(root.fd), root.is.st_dev, visit, 0),
-                 fmt::format("set the group of {}", dir.string()));
+    if (fd && ::fstat(fd.get(), &is) == 0)
+      SHOAL_TRY_WRAP(give(fd.get(), is, group, entry->name), what);
+    else if (errno != ENOENT)
+      return fail_errno(fmt::format("{}: open {}", what, entry->name));
+  }
   // Last: as long as the root does not match, it is not done.
   return give(top.get(), root.is, group, dir.string());
 }

@@ -5,8 +5,10 @@
 
 #include "netplane/base/result.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <sys/types.h>
 
 namespace shoal::runtime {
@@ -14,9 +16,30 @@ namespace shoal::runtime {
 // For anybody to write into, whatever the umask is. False: it was there.
 Result<bool> make_open_folder(const std::filesystem::path& dir);
 
-// As du counts: blocks, each file once. It need not be exact above `enough`: then it is what was
-// found until there.
-Result<std::int64_t> disk_usage(const std::filesystem::path& dir, std::int64_t enough = INT64_MAX);
+struct DiskUsage {
+  std::int64_t bytes = 0;  // of blocks, as du counts: each file once, on one file system
+  std::int64_t inodes = 0;
+  bool operator==(const DiskUsage&) const = default;
+};
+
+// Measures a folder in steps, so that nobody has to wait for one of a million files. What comes and
+// goes meanwhile may be counted or not.
+class DiskWalk {
+public:
+  static Result<DiskWalk> begin(const std::filesystem::path& dir);
+  DiskWalk(DiskWalk&&) noexcept;
+  DiskWalk& operator=(DiskWalk&&) noexcept;
+  ~DiskWalk();
+
+  // Looks at so many entries more; false: that was all. kExhausted: folders are nested too deep.
+  Result<bool> step(std::size_t entries);
+  const DiskUsage& found() const;  // so far
+
+private:
+  struct Impl;
+  explicit DiskWalk(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
 
 enum class OwnershipPolicy : unsigned char { kAlways, kOnRootMismatch };
 // All of it is given to a group that may read and write it, and so is what is made in it later: the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pod's volumes with real containers: what they see, what outlives shim and restarts, and that
 // nothing is left.
+#include "agent/node/container_start.h"
+#include "agent/node/pod_disk.h"
 #include "agent/node/pod_volumes.h"
 #include "runtime/spec/host_devices.h"
 #include "runtime/volume/claim_folders.h"
@@ -328,10 +330,26 @@ TEST_F(PodVolumesTest, WhatHoldsTooMuchIsFound) {
   add(empty_dir("any"));
   add(small);
   ASSERT_EQ(set_up(), "");
-  EXPECT_EQ(find_overfull(box.env, pod).value_or("?"), "");
+  const auto measure = [&] {
+    PodDiskWalk walk(box.env, pod, {{"main", 0}});
+    while (walk.step(1)) {
+    }
+    return walk.found();
+  };
+  EXPECT_EQ(over_disk_limit(pod, measure()), "");
   ASSERT_TRUE(write_file_atomic(box.env.volumes_dir(kUid) / "small/f", std::string(2 << 20, 'x')));
-  EXPECT_EQ(find_overfull(box.env, pod).value_or("?"),
+  ASSERT_TRUE(make_dirs(box.env.log_dir(kUid, "main")));
+  ASSERT_TRUE(write_file_atomic(box.env.log_dir(kUid, "main") / "0.log", std::string(8192, 'x')));
+  ASSERT_TRUE(make_dirs(writable_dir(box.env, kUid, {"main", 0})));
+  ASSERT_TRUE(write_file_atomic(writable_dir(box.env, kUid, {"main", 0}) / "f", "x"));
+  const PodDiskUse use = measure();
+  EXPECT_EQ(over_disk_limit(pod, use),
             "Usage of EmptyDir volume \"small\" exceeds the limit \"1Mi\". ");
+  EXPECT_GE(use.volumes.at("small").bytes, 2 << 20);
+  EXPECT_EQ(use.volumes.at("any").inodes, 1);
+  EXPECT_GE(use.logs.at("main").bytes, 8192);
+  EXPECT_EQ(use.writable.at("main").inodes, 2);
+  EXPECT_EQ(use.total().inodes, 1 + 2 + 2 + 2);
 }
 
 TEST_F(PodVolumesTest, AProblemOfOneHoldsUpNoOther) {

@@ -99,10 +99,21 @@ TEST_F(VolumeTest, FoldersAreGivenToAGroup) {
 TEST_F(VolumeTest, DiskUsageCountsBlocksOfEachFileOnce) {
   write(dir / "v/a/b/f", std::string(100'000, 'x'));
   write(dir / "elsewhere", std::string(500'000, 'x'));
-  const auto usage = [&] { return disk_usage(dir / "v").value_or(-1); };
+  // In steps of one entry or of many: the same.
+  const auto measure = [&](std::size_t entries) {
+    auto walk = DiskWalk::begin(dir / "v");
+    while (walk && walk->step(entries).value_or(false)) {
+    }
+    return walk ? walk->found() : DiskUsage{-1, -1};
+  };
+  const auto usage = [&] {
+    EXPECT_EQ(measure(1), measure(1000));
+    return measure(1).bytes;
+  };
   const std::int64_t one = usage();
   EXPECT_GE(one, 100'000);
   EXPECT_LT(one, 200'000);
+  EXPECT_EQ(measure(1).inodes, 4);
   fs::create_hard_link(dir / "v/a/b/f", dir / "v/again");
   fs::create_symlink(dir / "elsewhere", dir / "v/link");
   fs::create_symlink("..", dir / "v/a/up");
