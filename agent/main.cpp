@@ -116,6 +116,7 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.kept_cpu_milli = config.reserved_cpu_milli;
   options.kept_memory_bytes = std::int64_t{config.reserved_memory_mib} << 20;
   options.pod_pids_max = config.pod_pids_max;
+  options.container_metrics = config.container_metrics;
   options.registries = config.registries;
   options.parallel_pulls = config.parallel_pulls;
   options.pull_stall = std::chrono::seconds(config.pull_stall_s);

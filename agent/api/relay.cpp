@@ -23,18 +23,6 @@ namespace {
 
 constexpr std::size_t kPieceBytes = 32 << 10;
 
-std::string target_of(const Request& request) {
-  std::string target;
-  for (const std::string& segment : request.segments)
-    target.append("/").append(percent_encode(segment));
-  char separator = '?';
-  for (const auto& [name, value] : request.query) {
-    target += fmt::format("{}{}={}", separator, percent_encode(name), percent_encode(value));
-    separator = '&';
-  }
-  return target;
-}
-
 class Run : public std::enable_shared_from_this<Run> {
 public:
   Run(asio::io_context& loop, std::shared_ptr<asio::ssl::context> tls, PeerHost host,
@@ -225,6 +213,18 @@ private:
 };
 
 }  // namespace
+
+std::string target_of(const Request& request) {
+  std::string target;
+  for (const std::string& segment : request.segments)
+    target.append("/").append(percent_encode(segment));
+  char separator = '?';
+  for (const auto& [name, value] : request.query) {
+    target += fmt::format("{}{}={}", separator, percent_encode(name), percent_encode(value));
+    separator = '&';
+  }
+  return target;
+}
 
 void relay(asio::io_context& loop, const RelayOptions& options, PeerHost host, ExchangePtr x) {
   // Read anew for each: certificates are renewed while the agent runs.

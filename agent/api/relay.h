@@ -27,6 +27,9 @@ struct PeerHost {
   std::uint16_t port = 6443;
 };
 
+// Its path and query as they were sent, percent-encoded.
+std::string target_of(const Request& request);
+
 void relay(boost::asio::io_context& loop, const RelayOptions& options, PeerHost host,
            ExchangePtr x);
 

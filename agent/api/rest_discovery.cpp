@@ -33,6 +33,22 @@ json::array verbs() {
 }
 json::array status_verbs() { return {"get", "update"}; }
 
+// What the daemon makes of the kernel's counters when it is asked (agent/daemon/usage_routes.cpp);
+// nothing of it is stored.
+constexpr std::string_view kMetricsGroup = "metrics.k8s.io";
+constexpr std::string_view kMetricsVersion = "v1beta1";
+struct MetricsKind {
+  std::string_view plural;
+  std::string_view kind;
+  bool namespaced;
+};
+constexpr MetricsKind kMetricsKinds[] = {{"nodes", "NodeMetrics", false},
+                                         {"pods", "PodMetrics", true}};
+bool is_metrics(std::string_view group, std::string_view version) {
+  return group == kMetricsGroup && version == kMetricsVersion;
+}
+json::array metrics_verbs() { return {"get", "list"}; }
+
 bool has_status(const Kind& kind) { return kind.message->find("status") != nullptr; }
 
 json::object resource_list(std::string_view group, std::string_view version) {
@@ -58,6 +74,15 @@ json::object resource_list(std::string_view group, std::string_view version) {
                                        {"namespaced", kind->namespaced},
                                        {"kind", kind->kind},
                                        {"verbs", status_verbs()}});
+  }
+  if (is_metrics(group, version)) {
+    group_version = fmt::format("{}/{}", group, version);
+    for (const MetricsKind& kind : kMetricsKinds)
+      resources.push_back(json::object{{"name", kind.plural},
+                                       {"singularName", ""},
+                                       {"namespaced", kind.namespaced},
+                                       {"kind", kind.kind},
+                                       {"verbs", metrics_verbs()}});
   }
   if (resources.empty())
     return {};
@@ -91,6 +116,14 @@ json::object aggregated_version(std::string_view group, std::string_view version
                                                        {"verbs", status_verbs()}}};
     resources.push_back(std::move(entry));
   }
+  if (is_metrics(group, version))
+    for (const MetricsKind& kind : kMetricsKinds)
+      resources.push_back(json::object{
+          {"resource", kind.plural},
+          {"responseKind", {{"group", group}, {"version", version}, {"kind", kind.kind}}},
+          {"scope", kind.namespaced ? "Namespaced" : "Cluster"},
+          {"singularResource", ""},
+          {"verbs", metrics_verbs()}});
   return {{"version", version}, {"resources", std::move(resources)}, {"freshness", "Current"}};
 }
 
@@ -99,6 +132,8 @@ std::set<std::pair<std::string_view, std::string_view>> group_versions(bool core
   for (const Kind* kind : all_kinds())
     if (kind->group.empty() == core)
       found.emplace(kind->group, kind->version);
+  if (!core)
+    found.emplace(kMetricsGroup, kMetricsVersion);
   return found;
 }
 

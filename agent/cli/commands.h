@@ -72,6 +72,19 @@ struct DeleteOptions {
 };
 Exit run_delete(const Context& context, const DeleteOptions& options);
 
+// ---- what nodes and pods use
+struct TopOptions {
+  std::string name;  // empty: all
+  std::string ns = "default";
+  bool all_namespaces = false;
+  std::string selector;
+  bool containers = false;  // a row for each
+  std::string sort_by;      // "", "cpu", "memory"
+  bool no_headers = false;
+};
+Exit run_top_nodes(const Context& context, const TopOptions& options);
+Exit run_top_pods(const Context& context, const TopOptions& options);
+
 // ---- nodes
 // No new pods for it, and it hands its load balancer addresses to others; or again as before.
 Exit run_cordon(const Context& context, const std::string& node, bool unschedulable);

@@ -40,6 +40,7 @@ struct Options {
   ApplyOptions apply;
   DeleteOptions del;
   DrainOptions drain;
+  TopOptions top;
   LogsOptions logs;
   ExecOptions exec;
   AttachOptions attach;
@@ -79,6 +80,7 @@ public:
     pods();
     capture();
     nodes();
+    top();
     cluster();
     data_plane();
   }
@@ -277,6 +279,31 @@ private:
     node(drain);
     drain->add_flag("--force", o_.drain.force, "Pods that nothing makes again too");
     drain->add_option("--grace-period", o_.drain.grace_s, "Seconds that each pod has to stop");
+  }
+
+  void top() {
+    CLI::App* top = app_.add_subcommand("top", "Show what hosts and pods use");
+    top->require_subcommand(1);
+    const auto common = [this](CLI::App* sub) {
+      sub->add_option("name", o_.top.name, "Only this one");
+      sub->add_option("-l,--selector", o_.top.selector, "By labels");
+      sub->add_option("--sort-by", o_.top.sort_by, "Those that use most first")
+          ->check(CLI::IsMember({"cpu", "memory"}));
+      sub->add_flag("--no-headers", o_.top.no_headers, "Rows only");
+    };
+    CLI::App* nodes = command(top, "nodes", "Of hosts, and of what is for pods there",
+                              [this](const Context& c) { return run_top_nodes(c, o_.top); });
+    nodes->alias("node")->alias("no");
+    common(nodes);
+    CLI::App* pods = command(top, "pods", "Of pods", [this](const Context& c) {
+      o_.top.ns = ns();
+      return run_top_pods(c, o_.top);
+    });
+    pods->alias("pod")->alias("po");
+    common(pods);
+    pods->add_flag("-A,--all-namespaces", o_.top.all_namespaces, "In all namespaces");
+    pods->add_flag("--containers", o_.top.containers, "A row for each container");
+    ns_option(pods);
   }
 
   void cluster() {

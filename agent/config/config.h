@@ -57,6 +57,7 @@ struct Config {
   std::uint32_t gossip_probe_interval_ms = 0;
   std::uint32_t gossip_probe_timeout_ms = 0;
   SocketAddress metrics;
+  bool container_metrics = true;
   std::string log_level;
   std::vector<IpPrefix> pod_cidrs;  // one, or one of each family; IPv4 first
   std::uint8_t node_prefix_length = 0;

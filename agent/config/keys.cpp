@@ -148,6 +148,10 @@ constexpr Key kKeys[] = {
      "Address that /metrics is served on, as plain HTTP.", set_listen<&Config::metrics>},
     {"metrics.port", Type::kNumber, "9464", "", 1, kPortMax, "", "Its TCP port.",
      set_port<&Config::metrics>},
+    {"metrics.containers", Type::kChoice, "on", "", 0, 0, "on off",
+     "Whether /metrics has what each container and each pod's network uses, by cadvisor's names: "
+     "some nine series a container and eight a pod, read from the kernel at each scrape.",
+     set_switch<&Config::container_metrics>},
 
     {"log.level", Type::kChoice, "info", "", 0, 0, "trace debug info warn error",
      "What goes to standard error.", set_text<&Config::log_level>},

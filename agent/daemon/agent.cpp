@@ -207,6 +207,12 @@ void Agent::Impl::make_controllers() {
 
 Result<> Agent::Impl::make_metrics() {
   metrics.add([this] { return collect(); });
+  if (options.container_metrics)
+    metrics.before([this](std::function<void()> done) {
+      if (!sampler)
+        return done();
+      sampler->sample([done = std::move(done)](const node::StatsSampler::Sample&) { done(); });
+    });
   metrics_server = std::make_unique<metrics::MetricsServer>(loop, metrics);
   return explain_listen(metrics_server->listen(options.metrics), "metrics");
 }
@@ -411,7 +417,13 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
     driver->local_pods_settled();
     image_gc->start();
   };
+  node::StatsSampler::Hooks stats;
+  stats.targets = [this] { return pods->stats_targets(); };
+  stats.take = [env = context.sandboxes, &clock = clock](const auto& targets) {
+    return node::take_sample(env, targets, clock);
+  };
   pods = std::make_unique<node::Node>(std::move(context));
+  sampler = std::make_unique<node::StatsSampler>(loop, workers, clock, std::move(stats));
   pods->start();
   return {};
 }

@@ -3,6 +3,7 @@
 // and routes.cpp (Shoal's own endpoints). Not for anyone else.
 #pragma once
 
+#include "agent/api/relay.h"
 #include "agent/api/server.h"
 #include "agent/api/store_writer.h"
 #include "agent/api/txn_forward.h"
@@ -18,11 +19,13 @@
 #include "agent/daemon/pod_capture.h"
 #include "agent/daemon/sd_notify.h"
 #include "agent/daemon/source_probe.h"
+#include "agent/daemon/usage_views.h"
 #include "agent/health/health_server.h"
 #include "agent/images/image_gc.h"
 #include "agent/images/puller.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
+#include "agent/node/stats_sampler.h"
 #include "agent/store/sqlite_store.h"
 #include "runtime/image/store.h"
 
@@ -93,6 +96,17 @@ struct Agent::Impl {
   // ---- endpoints
   void routes();
   bool sent_on(const api::ExchangePtr& x);
+  bool sent_to(const api::ExchangePtr& x, const std::string& host, const std::string& what);
+  api::RelayOptions relay_options() const;
+  std::vector<api::PeerHost> other_hosts(std::vector<std::string>& warnings) const;
+  void usage_routes(
+      const std::function<void(const char*, std::function<void(const api::ExchangePtr&)>)>& get);
+  void list_usage(const api::ExchangePtr& x, bool nodes);
+  void node_usage(const api::ExchangePtr& x);
+  void pod_usage(const api::ExchangePtr& x);
+  void summary(const api::ExchangePtr& x);
+  boost::json::array own_usage(bool nodes, const UsageFilter& filter,
+                               const node::HostUse& use) const;
   void flows(const api::ExchangePtr& x);
   void next_flows(const api::ExchangePtr& x, const std::shared_ptr<FlowJob>& job);
   void trace(const api::ExchangePtr& x);
@@ -141,6 +155,7 @@ struct Agent::Impl {
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
+  std::unique_ptr<node::StatsSampler> sampler;  // with pods
   Places captures{kCapturesMax};
   Places flow_readings{kFlowReadingsMax};
   metrics::Metrics metrics;

@@ -202,6 +202,9 @@ std::vector<metrics::Family> Agent::Impl::collect() const {
            number(closed)});
     out.push_back(std::move(drained));
   }
+  if (options.container_metrics && sampler && sampler->last())
+    for (Family& family : usage_families(*sampler->last()))
+      out.push_back(std::move(family));
   if (data_plane) {
     if (auto counters = data_plane->counters())
       add_data_plane(out, *counters);

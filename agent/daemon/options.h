@@ -36,6 +36,7 @@ struct Options {
   std::int64_t kept_cpu_milli = 100;  // for the host itself, not for pods
   std::int64_t kept_memory_bytes = 256 << 20;
   std::int64_t pod_pids_max = 16'384;
+  bool container_metrics = true;  // what each container uses, in /metrics
   Duration pod_replace_after = std::chrono::seconds(30);
 
   std::vector<config::Registry> registries;

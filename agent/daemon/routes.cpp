@@ -18,6 +18,8 @@
 //   POST   /shoal/v1/capture/NAMESPACE/POD      upgraded, as exec
 //   POST   /shoal/v1/tokens?ttl=SECONDS         a one-time join token
 //   POST   /shoal/v1/node-join                  a joining host, by its token
+//
+// and what hosts and pods use: usage_routes.cpp.
 #include "agent/api/relay.h"
 #include "agent/daemon/agent_impl.h"
 #include "agent/daemon/inspect_views.h"
@@ -109,6 +111,9 @@ void Agent::Impl::routes() {
       api::BodyMode::kStreamed);
   route("DELETE", "/shoal/v1/images/*", [this](const api::ExchangePtr& x) { remove_image(x); });
   route("POST", "/shoal/v1/tokens", [this](const api::ExchangePtr& x) { create_token(x); });
+  usage_routes([&](const char* pattern, std::function<void(const api::ExchangePtr&)> handler) {
+    route("GET", pattern, std::move(handler));
+  });
   // What the host of a pod does, whichever host is asked.
   const auto pod_route = [&](const char* method, const char* pattern,
                              std::function<void(const api::ExchangePtr&)> handler) {
@@ -146,20 +151,25 @@ bool Agent::Impl::sent_on(const api::ExchangePtr& x) {
   const std::string& name = params.at("name");
   const view::ObjectPtr pod = view.get(view::kPods, params.at("namespace"), name);
   const std::string host = pod ? std::string(view::node_of(*pod)) : std::string();
+  return sent_to(x, host, fmt::format("pod {}", name));
+}
+
+// The same for whatever is on that host.
+bool Agent::Impl::sent_to(const api::ExchangePtr& x, const std::string& host,
+                          const std::string& what) {
   if (host.empty() || host == files.node_name)
     return false;
   const std::vector<gossip::Member> members = gossip->members();
   const auto member = std::ranges::find(members, host, &gossip::Member::name);
   if (member == members.end() || !member->is_live() || !member->meta.api_address) {
-    x->reply_error(Error(Errc::kUnavailable,
-                         fmt::format("pod {} is on host {}, which is not alive", name, host)));
+    x->reply_error(
+        Error(Errc::kUnavailable, fmt::format("{} is on host {}, which is not alive", what, host)));
   } else if (!x->request().header(api::kRelayedHeader).empty()) {
     x->reply_error(
-        Error(Errc::kUnavailable, fmt::format("pod {} is not on host {}, but on {}; try again",
-                                              name, files.node_name, host)));
+        Error(Errc::kUnavailable, fmt::format("{} is not on host {}, but on {}; try again", what,
+                                              files.node_name, host)));
   } else {
-    const std::filesystem::path pki = options.state_dir / "pki";
-    api::relay(loop, {pki / "node.crt", pki / "node.key", pki / "ca.crt"},
+    api::relay(loop, relay_options(),
                {host, member->meta.api_address->ip.to_string(), member->meta.api_address->port}, x);
   }
   return true;

@@ -36,12 +36,17 @@ class Metrics {
 public:
   using Collector = std::function<std::vector<Family>()>;
   void add(Collector collector) { collectors_.push_back(std::move(collector)); }
+  // What has to be read first and takes a while: each scrape waits until it has called `done`.
+  using Preparation = std::function<void(std::function<void()> done)>;
+  void before(Preparation prepare) { prepare_ = std::move(prepare); }
+  void prepare(std::function<void()> done) const { prepare_ ? prepare_(std::move(done)) : done(); }
   // Everything, rendered by prometheus-cpp. Process metrics (CPU, memory, fds, start time) are
   // included.
   std::string render() const;
 
 private:
   std::vector<Collector> collectors_;
+  Preparation prepare_;
 };
 
 // Serves render(). At most kConnectionsMax at once, each bounded in time and size.

@@ -49,12 +49,17 @@ struct MetricsServer::Impl : std::enable_shared_from_this<Impl> {
       response.version(request.version());
       response.keep_alive(request.keep_alive());
       response.set(http::field::content_type, "text/plain; version=0.0.4; charset=utf-8");
-      if (!get || !found) {
-        response.result(get ? http::status::not_found : http::status::method_not_allowed);
-        response.body() = "metrics are at GET /metrics\n";
-      } else {
-        response.body() = server->metrics.render();
-      }
+      if (get && found)
+        return server->metrics.prepare([self = shared_from_this()] {
+          self->response.body() = self->server->metrics.render();
+          self->send();
+        });
+      response.result(get ? http::status::not_found : http::status::method_not_allowed);
+      response.body() = "metrics are at GET /metrics\n";
+      send();
+    }
+
+    void send() {
       response.prepare_payload();
       http::async_write(stream, response,
                         [self = shared_from_this()](beast::error_code error, std::size_t) {

@@ -85,6 +85,38 @@ std::vector<StatsTarget> Node::stats_targets() const {
   return out;
 }
 
+std::map<std::string, PodWorker::DiskSeen> Node::disks() const {
+  std::map<std::string, PodWorker::DiskSeen> out;
+  for (const auto& [uid, worker] : workers_)
+    if (worker->disk())
+      out.emplace(uid, *worker->disk());
+  return out;
+}
+
+void Node::measure_disks(Duration age) {
+  if (measuring_)
+    return;
+  const MonoTime now = context_.clock.now();
+  for (const auto& [uid, worker] : workers_)
+    if (!worker->disk() || now - worker->disk()->at > age)
+      to_measure_.push_back(uid);
+  measure_next();
+}
+
+void Node::measure_next() {
+  measuring_ = true;
+  while (!to_measure_.empty()) {
+    const auto it = workers_.find(to_measure_.back());
+    to_measure_.pop_back();
+    if (it != workers_.end() && it->second->measure_disk([this, alive = alive_] {
+          if (*alive)
+            measure_next();
+        }))
+      return;
+  }
+  measuring_ = false;
+}
+
 std::set<std::string> Node::images() const {
   std::set<std::string> out;
   for (const auto& [uid, worker] : workers_) {

@@ -36,6 +36,10 @@ public:
 
   std::vector<model::LocalPod> local_pods() const;
   std::vector<StatsTarget> stats_targets() const;  // by uid
+  // What pods have on the disk, by uid, as they were measured last. measure_disks: those of which
+  // that is older are measured, one after the other.
+  std::map<std::string, PodWorker::DiskSeen> disks() const;
+  void measure_disks(Duration age);
   std::size_t pods() const { return workers_.size(); }
   // The worker of a pod, for logs and exec; null when it is not here.
   const PodWorker* find(std::string_view ns, std::string_view name) const;
@@ -56,6 +60,7 @@ private:
   void sweep();
   void remove_left_overs(const std::set<std::string>& uids);
   void add_worker(PodSpec spec);
+  void measure_next();
   void after(std::chrono::milliseconds delay, std::function<void()> run);
 
   Context context_;
@@ -66,6 +71,8 @@ private:
   bool looked_ = false;                                        // at every pod of the synced replica
   bool settled_ = false;
   bool drains_looked_at_ = true;
+  std::vector<std::string> to_measure_;  // uids
+  bool measuring_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -30,9 +30,13 @@ std::optional<StatsTarget> PodWorker::stats_target() const {
   return out;
 }
 
-void PodWorker::measure_disk() {
-  if (measuring_ || abandoned_ || left_over() || !wanted() || node::finished(spec_, seen_))
-    return;
+bool PodWorker::measure_disk(std::function<void()> done) {
+  if (abandoned_ || left_over() || !wanted() || node::finished(spec_, seen_))
+    return false;
+  if (done)
+    measure_done_.push_back(std::move(done));
+  if (measuring_)
+    return true;
   measuring_ = true;
   measure_began_ = context_.clock.now();
   std::vector<runtime::shim::ContainerRef> containers;
@@ -41,6 +45,13 @@ void PodWorker::measure_disk() {
         (container.current->phase != ContainerPhase::kExited || !container.cleaned))
       containers.push_back(container.current->ref);
   measure_step(std::make_shared<PodDiskWalk>(context_.sandboxes, spec_, containers));
+  return true;
+}
+
+void PodWorker::end_measure() {
+  measuring_ = false;
+  for (const auto& done : std::exchange(measure_done_, {}))
+    done();
 }
 
 void PodWorker::measure_step(const std::shared_ptr<PodDiskWalk>& walk) {
@@ -50,15 +61,13 @@ void PodWorker::measure_step(const std::shared_ptr<PodDiskWalk>& walk) {
 
 // A limit may be passed before the end.
 void PodWorker::measured(const std::shared_ptr<PodDiskWalk>& walk, bool more) {
-  if (!wanted() || node::finished(spec_, seen_)) {
-    measuring_ = false;
-    return;
-  }
+  if (!wanted() || node::finished(spec_, seen_))
+    return end_measure();
   std::string over = over_disk_limit(spec_, walk->found());
   if (over.empty() && more)
     return measure_step(walk);
-  measuring_ = false;
   disk_ = {walk->found(), context_.clock.now(), context_.clock.wall()};
+  end_measure();
   if (!over.empty())
     return evict(std::move(over));
   if (disk_limited(spec_))

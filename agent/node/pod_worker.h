@@ -66,8 +66,8 @@ public:
     WallTime wall{};
   };
   const std::optional<DiskSeen>& disk() const { return disk_; }
-  // Begins to measure, unless that is under way.
-  void measure_disk();
+  // False: there is nothing to measure. done: it is measured, or the pod is over.
+  bool measure_disk(std::function<void()> done = {});
   bool wanted() const { return wanted_ && !spec_.deleting; }
   // Taken up, but not yet known whether it is ready.
   bool unprobed() const;
@@ -87,6 +87,7 @@ private:
   void measure_step(const std::shared_ptr<PodDiskWalk>& walk);
   void measured(const std::shared_ptr<PodDiskWalk>& walk, bool more);
   void measure_later();
+  void end_measure();
   void evict(std::string message);
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
@@ -156,6 +157,7 @@ private:
   std::string volume_problem_;  // that was told last
   MonoTime measure_began_{};
   bool measuring_ = false;
+  std::vector<std::function<void()>> measure_done_;
   std::optional<DiskSeen> disk_;
   boost::asio::steady_timer timer_;
   boost::asio::steady_timer measure_timer_;

@@ -38,6 +38,7 @@ public:
   StatsSampler(const StatsSampler&) = delete;
   StatsSampler& operator=(const StatsSampler&) = delete;
 
+  const Sample& last() const { return last_; }  // null: nobody has asked yet
   // Never calls back from within the call.
   void sample(OnSample done);
   void rates(OnRates done);

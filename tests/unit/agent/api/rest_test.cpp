@@ -33,12 +33,18 @@ constexpr std::string_view kServiceBody =
 TEST_F(RestTest, Discovery) {
   start();
   EXPECT_EQ(json::serialize(get("/api").json().at("versions")), R"(["v1"])");
-  EXPECT_EQ(get("/apis").json().at("groups").as_array().size(), 2U);
+  EXPECT_EQ(get("/apis").json().at("groups").as_array().size(), 3U);
   const json::object core = get("/api/v1").json();
   EXPECT_EQ(core.at("groupVersion"), "v1");
   EXPECT_EQ(get("/apis/apps/v1").json().at("resources").at(0).at("name"), "deployments");
   EXPECT_EQ(get("/apis/apps").json().at("preferredVersion").at("version"), "v1");
   EXPECT_EQ(get("/apis/networking.k8s.io/v1").status, 404);
+  EXPECT_EQ(get("/apis/metrics.k8s.io").json().at("preferredVersion").at("version"), "v1beta1");
+  const json::object usage = get("/apis/metrics.k8s.io/v1beta1").json();
+  EXPECT_EQ(usage.at("groupVersion"), "metrics.k8s.io/v1beta1");
+  EXPECT_EQ(usage.at("resources").at(1).at("kind"), "PodMetrics");
+  EXPECT_EQ(json::serialize(usage.at("resources").at(0).at("verbs")), R"(["get","list"])");
+  EXPECT_EQ(get("/apis/metrics.k8s.io/v1").status, 404);
   const Answer aggregated = get(
       "/apis",
       "Accept: "

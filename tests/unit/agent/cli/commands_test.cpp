@@ -396,5 +396,61 @@ TEST_F(Commands, AttachAsksForWhatTheContainerHas) {
       HasSubstr("cannot attach a container in a completed pod; current phase is Succeeded"));
 }
 
+constexpr std::string_view kUsage = "GET /apis/metrics.k8s.io/v1beta1";
+
+TEST_F(Commands, TopNodesAreSharesOfWhatPodsMayHave) {
+  api_.canned["GET /api/v1/nodes"] = Response{200,
+                                              R"({"items":[{"metadata":{"name":"h3"}},
+      {"metadata":{"name":"h1"},"status":{"allocatable":{"cpu":"2","memory":"1048576Ki"}}},
+      {"metadata":{"name":"h2"},"status":{"allocatable":{"cpu":"1900m","memory":"1Gi"}}}]})",
+                                              {}};
+  api_.canned[fmt::format("{}/nodes", kUsage)] = Response{
+      200,
+      R"({"items":[{"metadata":{"name":"h1"},"usage":{"cpu":"500000001n","memory":"524288Ki"}},
+      {"metadata":{"name":"h2"},"usage":{"cpu":"1900m","memory":"0"}}]})",
+      {"host h3 is left out: it is not alive"}};
+  EXPECT_EQ(*run_top_nodes({api_, streams_}, {}), 0);
+  EXPECT_EQ(streams_.output, "NAME   CPU(cores)   CPU(%)      MEMORY(bytes)   MEMORY(%)\n"
+                             "h1     501m         25%         512Mi           50%\n"
+                             "h2     1900m        100%        0Mi             0%\n"
+                             "h3     <unknown>    <unknown>   <unknown>       <unknown>\n");
+  EXPECT_EQ(streams_.errors, "Warning: host h3 is left out: it is not alive\n");
+  streams_.output.clear();
+  EXPECT_EQ(*run_top_nodes({api_, streams_}, {.sort_by = "cpu", .no_headers = true}), 0);
+  EXPECT_THAT(streams_.output, testing::StartsWith("h2 "));
+}
+
+TEST_F(Commands, TopPodsAddsUpContainersOrShowsThem) {
+  api_.canned[fmt::format("{}/namespaces/default/pods", kUsage)] =
+      api_.canned[fmt::format("{}/pods", kUsage)] =
+          Response{200,
+                   R"({"items":[{"metadata":{"namespace":"default","name":"b"},"containers":[
+      {"name":"x","usage":{"cpu":"1n","memory":"1024Ki"}},
+      {"name":"y","usage":{"cpu":"30000000n","memory":"3072Ki"}}]},
+      {"metadata":{"namespace":"default","name":"a"},"containers":[
+      {"name":"m","usage":{"cpu":"20000000n","memory":"102400Ki"}}]}]})",
+                   {}};
+  const auto top = [&](const TopOptions& options) {
+    streams_.output.clear();
+    EXPECT_EQ(*run_top_pods({api_, streams_}, options), 0);
+    return streams_.output;
+  };
+  EXPECT_EQ(top({}), "NAME   CPU(cores)   MEMORY(bytes)\n"
+                     "a      20m          100Mi\n"
+                     "b      31m          4Mi\n");
+  EXPECT_EQ(top({.sort_by = "memory", .no_headers = true}), "a      20m          100Mi\nb      31m          4Mi\n");
+  EXPECT_EQ(top({.all_namespaces = true, .containers = true, .sort_by = "cpu"}),
+            "NAMESPACE   POD   NAME   CPU(cores)   MEMORY(bytes)\n"
+            "default     b     y      30m          3Mi\n"
+            "default     b     x      1m           1Mi\n"
+            "default     a     m      20m          100Mi\n");
+  api_.canned[fmt::format("{}/namespaces/n/pods", kUsage)] = Response{200, R"({"items":[]})", {}};
+  EXPECT_EQ(top({.ns = "n", .selector = "a=b"}), "");
+  EXPECT_EQ(streams_.errors, "No resources found in n namespace.\n");
+  EXPECT_EQ(api_.log.back(), fmt::format("{}/namespaces/n/pods?labelSelector=a%3Db", kUsage));
+  EXPECT_THAT(run_top_pods({api_, streams_}, {.name = "gone"}).error().message(),
+              HasSubstr("/namespaces/default/pods/gone not found"));
+}
+
 }  // namespace
 }  // namespace shoal::cli

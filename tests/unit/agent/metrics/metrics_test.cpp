@@ -45,6 +45,25 @@ TEST(Metrics, RendersFamiliesWithTheirLabels) {
   EXPECT_THAT(text, testing::HasSubstr("process_resident_memory_bytes"));
 }
 
+TEST(MetricsServer, AScrapeWaitsForWhatIsReadFirst) {
+  asio::io_context io;
+  Metrics metrics;
+  int value = 0;
+  metrics.add(
+      [&] { return std::vector<Family>{{"shoal_x", "X.", Kind::kGauge, {{{}, double(value)}}}}; });
+  metrics.before([&](std::function<void()> done) {
+    asio::post(io, [&, done = std::move(done)] {
+      value = 7;
+      done();
+    });
+  });
+  MetricsServer server(io, metrics);
+  ASSERT_TRUE(server.listen({*IpAddress::parse("127.0.0.1"), 0}));
+  EXPECT_THAT(
+      exchange(io, server.port(), "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+      testing::HasSubstr("shoal_x 7"));
+}
+
 TEST(MetricsServer, ServesMetricsAndNothingElse) {
   asio::io_context io;
   Metrics metrics;
