@@ -58,8 +58,8 @@ constexpr Field kResourceRefFields[] = {
     {.name = "containerName"},
     {.name = "resource",
      .required = true,
-     .values = "limits.cpu|limits.memory|requests.cpu|requests.memory",
-     .values_later = "limits.ephemeral-storage|requests.ephemeral-storage"},
+     .values = "limits.cpu|limits.memory|limits.ephemeral-storage|requests.cpu|requests.memory|"
+               "requests.ephemeral-storage"},
     {.name = "divisor", .type = FieldType::kQuantity},
 };
 

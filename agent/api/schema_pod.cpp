@@ -31,7 +31,7 @@ const Message kContainerPort{
 constexpr Field kResourceListFields[] = {
     {.name = "cpu", .type = FieldType::kQuantity},
     {.name = "memory", .type = FieldType::kQuantity},
-    later("ephemeral-storage"),
+    {.name = "ephemeral-storage", .type = FieldType::kQuantity},
 };
 const Message kResourceList{"ResourceList", kResourceListFields};
 constexpr Field kResourcesFields[] = {
@@ -52,7 +52,7 @@ void fill_resources(json::object& resources) {
     requests.get_object().insert({{name, value}});
 }
 void check_resources(const json::object& resources, std::string_view path, Causes& causes) {
-  for (const std::string_view name : {"cpu", "memory"}) {
+  for (const std::string_view name : {"cpu", "memory", "ephemeral-storage"}) {
     const std::string dotted(name);
     const std::string_view limit = find_string(resources, "limits." + dotted);
     const std::string_view request = find_string(resources, "requests." + dotted);

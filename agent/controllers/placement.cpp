@@ -46,7 +46,7 @@ struct Place {
 
   static view::Requests load_of(const view::Requests& requests) {
     return {requests.cpu_milli ? requests.cpu_milli : kCpuMilliAssumed,
-            requests.memory_bytes ? requests.memory_bytes : kMemoryAssumed};
+            requests.memory_bytes ? requests.memory_bytes : kMemoryAssumed, 0};
   }
   void add(const view::Requests& requests) {
     const auto plus = [](std::int64_t& to, std::int64_t more) {
@@ -55,6 +55,7 @@ struct Place {
     };
     plus(requested.cpu_milli, requests.cpu_milli);
     plus(requested.memory_bytes, requests.memory_bytes);
+    plus(requested.storage_bytes, requests.storage_bytes);
     plus(load.cpu_milli, load_of(requests).cpu_milli);
     plus(load.memory_bytes, load_of(requests).memory_bytes);
   }
@@ -89,10 +90,12 @@ struct Place {
 using Reasons = std::map<std::string_view, int>;
 constexpr std::string_view kInsufficientCpu = "Insufficient cpu";
 constexpr std::string_view kInsufficientMemory = "Insufficient memory";
+constexpr std::string_view kInsufficientStorage = "Insufficient ephemeral-storage";
 constexpr std::string_view kClaimTaken =
     "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
 // Those that are not about a node.
-constexpr std::string_view kOfThePod[] = {kInsufficientCpu, kInsufficientMemory, kClaimTaken};
+constexpr std::string_view kOfThePod[] = {kInsufficientCpu, kInsufficientMemory,
+                                          kInsufficientStorage, kClaimTaken};
 
 std::string_view unfit(const World& world, const Object& node) {
   if (!world.members.alive(node.name))
@@ -215,11 +218,15 @@ public:
           Place::fits(requests.cpu_milli, place.requested.cpu_milli, place.allocatable.cpu_milli);
       const bool memory = Place::fits(requests.memory_bytes, place.requested.memory_bytes,
                                       place.allocatable.memory_bytes);
-      if (!cpu || !memory) {
+      const bool storage = Place::fits(requests.storage_bytes, place.requested.storage_bytes,
+                                       place.allocatable.storage_bytes);
+      if (!cpu || !memory || !storage) {
         if (!cpu)
           ++reasons[kInsufficientCpu];
         if (!memory)
           ++reasons[kInsufficientMemory];
+        if (!storage)
+          ++reasons[kInsufficientStorage];
         continue;
       }
       const auto same = place.by_owner.find(owner);

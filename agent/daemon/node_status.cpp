@@ -2,6 +2,7 @@
 #include "agent/daemon/node_status.h"
 
 #include "agent/daemon/options.h"
+#include "agent/images/disk_use.h"
 #include "agent/view/facts.h"
 #include "netplane/base/fs.h"
 #include "netplane/base/process.h"
@@ -36,16 +37,20 @@ std::string os_image() {
 }
 
 // Whole CPUs and mebibytes are written as such.
-json::object resources(std::int64_t cpu_milli, std::int64_t memory_bytes) {
-  return {{"cpu", cpu_milli % 1000 == 0 ? std::to_string(cpu_milli / 1000)
-                                        : fmt::format("{}m", cpu_milli)},
-          {"memory", fmt::format("{}Ki", memory_bytes / 1024)},
-          {"pods", std::to_string(kPodsMax)}};
+json::object resources(std::int64_t cpu_milli, std::int64_t memory_bytes, std::int64_t disk_bytes) {
+  json::object out{{"cpu", cpu_milli % 1000 == 0 ? std::to_string(cpu_milli / 1000)
+                                                 : fmt::format("{}m", cpu_milli)},
+                   {"memory", fmt::format("{}Ki", memory_bytes / 1024)},
+                   {"pods", std::to_string(kPodsMax)}};
+  if (disk_bytes > 0)
+    out["ephemeral-storage"] = fmt::format("{}Ki", disk_bytes / 1024);
+  return out;
 }
 
 }  // namespace
 
-NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes) {
+NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes,
+                             const std::filesystem::path& state_dir) {
   struct sysinfo info{};
   ::sysinfo(&info);
   NodeResources out;
@@ -53,10 +58,15 @@ NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memo
   out.memory_bytes = static_cast<std::int64_t>(info.totalram) * info.mem_unit;
   out.pods_cpu_milli = std::max(out.cpu_milli - kept_cpu_milli, out.cpu_milli / 2);
   out.pods_memory_bytes = std::max(out.memory_bytes - kept_memory_bytes, out.memory_bytes / 2);
+  if (const auto disk = images::disk_use(state_dir)) {
+    out.disk_bytes = static_cast<std::int64_t>(disk->capacity_bytes);
+    out.pods_disk_bytes = out.disk_bytes - out.disk_bytes / 10;
+  }
   return out;
 }
 
 json::object node_status(const NodeFacts& facts) {
+  const NodeResources& have = facts.resources;
   utsname kernel{};
   ::uname(&kernel);
   json::object ready{{"type", "Ready"},
@@ -71,8 +81,8 @@ json::object node_status(const NodeFacts& facts) {
   return {
       {"addresses", std::move(addresses)},
       {"conditions", json::array{std::move(ready)}},
-      {"capacity", resources(facts.resources.cpu_milli, facts.resources.memory_bytes)},
-      {"allocatable", resources(facts.resources.pods_cpu_milli, facts.resources.pods_memory_bytes)},
+      {"capacity", resources(have.cpu_milli, have.memory_bytes, have.disk_bytes)},
+      {"allocatable", resources(have.pods_cpu_milli, have.pods_memory_bytes, have.pods_disk_bytes)},
       {"nodeInfo",
        {{"architecture", "amd64"},
         {"operatingSystem", "linux"},

@@ -7,6 +7,7 @@
 #include "netplane/base/ip.h"
 
 #include <boost/json/object.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,13 @@ struct NodeResources {
   std::int64_t memory_bytes = 0;
   std::int64_t pods_cpu_milli = 0;
   std::int64_t pods_memory_bytes = 0;
+  std::int64_t disk_bytes = 0;  // of the file system of the state folder; 0: not known
+  std::int64_t pods_disk_bytes = 0;
 };
-// Pods get at least half of each, whatever is to be kept.
-NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes);
+// Pods get at least half of CPU and memory, whatever is to be kept; of the disk, all but the tenth
+// that is to stay free.
+NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes,
+                             const std::filesystem::path& state_dir);
 
 struct NodeFacts {
   std::string name;

@@ -178,13 +178,16 @@ std::string field_value(const PodSpec& spec, const EnvFacts& facts, std::string_
 std::string resource_value(const PodSpec& spec, std::size_t own, const EnvFacts& facts,
                            const EnvSource& source) {
   const auto of = std::ranges::find(spec.containers, source.container, &ContainerSpec::name);
-  const runtime::ResourceLimits& limits =
-      (of == spec.containers.end() ? spec.containers[own] : *of).limits;
+  const ContainerSpec& container = of == spec.containers.end() ? spec.containers[own] : *of;
+  const runtime::ResourceLimits& limits = container.limits;
   const bool cpu = source.key.ends_with(".cpu"), limit = source.key.starts_with("limits.");
   std::int64_t value = 0;
   if (cpu)
     value = limit ? limits.cpu_milli.value_or(facts.allocatable.cpu_milli)
                   : limits.cpu_request_milli.value_or(0);
+  else if (source.key.ends_with(".ephemeral-storage"))
+    value = limit ? container.storage_limit.value_or(facts.allocatable.storage_bytes)
+                  : container.storage_request;
   else
     value = limit ? limits.memory_bytes.value_or(facts.allocatable.memory_bytes)
                   : limits.memory_request_bytes.value_or(0);

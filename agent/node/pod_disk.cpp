@@ -11,6 +11,54 @@ namespace {
 
 using Kind = VolumeSpec::Kind;
 
+// As Kubernetes prints a quantity: by the largest binary unit that leaves nothing behind the point.
+std::string quantity_text(std::int64_t bytes) {
+  constexpr std::string_view kUnits[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi"};
+  std::size_t unit = 0;
+  for (; bytes > 0 && bytes % 1024 == 0 && unit + 1 < std::size(kUnits); bytes /= 1024)
+    ++unit;
+  return fmt::format("{}{}", bytes, kUnits[unit]);
+}
+
+std::int64_t bytes_in(const std::map<std::string, runtime::DiskUsage>& parts,
+                      const std::string& name) {
+  const auto it = parts.find(name);
+  return it == parts.end() ? 0 : it->second.bytes;
+}
+
+bool storage_limited(const ContainerSpec& container) {
+  return container.storage_limit.value_or(0) > 0;
+}
+
+// Of those containers that have one, together, as the kubelet counts; nothing: none has.
+std::optional<std::int64_t> pod_storage_limit(const PodSpec& pod) {
+  std::int64_t together = 0, most = 0;
+  for (const ContainerSpec& container : pod.containers) {
+    std::int64_t with = 0;
+    if (__builtin_add_overflow(together, container.storage_limit.value_or(0), &with))
+      with = INT64_MAX;
+    (container.role == Role::kInit ? most : together) =
+        container.role == Role::kInit ? std::max(most, with) : with;
+  }
+  const std::int64_t limit = std::max(most, together);
+  return limit > 0 ? std::optional(limit) : std::nullopt;
+}
+
+std::string over_volume_limit(const PodSpec& pod, const PodDiskUse& use) {
+  for (const VolumeSpec& volume : pod.volumes) {
+    if (!volume.disk_limited())
+      continue;
+    // What cannot be measured is not let off.
+    if (const auto it = use.unmeasured.find(volume.name); it != use.unmeasured.end())
+      return fmt::format("Usage of EmptyDir volume \"{}\" cannot be held to the limit \"{}\": {}. ",
+                         volume.name, volume.bytes_max_text, it->second);
+    if (bytes_in(use.volumes, volume.name) > *volume.bytes_max)
+      return fmt::format("Usage of EmptyDir volume \"{}\" exceeds the limit \"{}\". ", volume.name,
+                         volume.bytes_max_text);
+  }
+  return {};
+}
+
 bool on_disk(const VolumeSpec& volume) { return volume.kind == Kind::kEmptyDir && !volume.memory; }
 
 }  // namespace
@@ -64,22 +112,24 @@ void PodDiskWalk::end_part(const Error* error) {
 }
 
 bool disk_limited(const PodSpec& pod) {
-  return std::ranges::any_of(pod.volumes, &VolumeSpec::disk_limited);
+  return std::ranges::any_of(pod.volumes, &VolumeSpec::disk_limited) ||
+         std::ranges::any_of(pod.containers, storage_limited);
 }
 
+// In the kubelet's order.
 std::string over_disk_limit(const PodSpec& pod, const PodDiskUse& use) {
-  for (const VolumeSpec& volume : pod.volumes) {
-    if (!volume.disk_limited())
-      continue;
-    // What cannot be measured is not let off.
-    if (const auto it = use.unmeasured.find(volume.name); it != use.unmeasured.end())
-      return fmt::format("Usage of EmptyDir volume \"{}\" cannot be held to the limit \"{}\": {}. ",
-                         volume.name, volume.bytes_max_text, it->second);
-    if (const auto it = use.volumes.find(volume.name);
-        it != use.volumes.end() && it->second.bytes > *volume.bytes_max)
-      return fmt::format("Usage of EmptyDir volume \"{}\" exceeds the limit \"{}\". ", volume.name,
-                         volume.bytes_max_text);
-  }
+  if (std::string over = over_volume_limit(pod, use); !over.empty())
+    return over;
+  if (const auto limit = pod_storage_limit(pod); limit && use.total().bytes > *limit)
+    return fmt::format("Pod ephemeral local storage usage exceeds the total limit of containers "
+                       "{}. ",
+                       quantity_text(*limit));
+  for (const ContainerSpec& container : pod.containers)
+    if (storage_limited(container) &&
+        bytes_in(use.writable, container.name) + bytes_in(use.logs, container.name) >
+            *container.storage_limit)
+      return fmt::format("Container {} exceeded its local ephemeral storage limit \"{}\". ",
+                         container.name, container.storage_limit_text);
   return {};
 }
 

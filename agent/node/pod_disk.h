@@ -50,7 +50,9 @@ private:
   PodDiskUse found_;
 };
 
-// The first limit that the pod is over, as its message in the kubelet's words; empty: none. Pure.
+// The first limit that the pod is over, as its message in the kubelet's words; empty: none: the
+// sizeLimit of an emptyDir, the limits of ephemeral-storage of all containers for all of it, and
+// each container's own for its writable layer and log. Pure.
 std::string over_disk_limit(const PodSpec& pod, const PodDiskUse& use);
 // There is a limit at all.
 bool disk_limited(const PodSpec& pod);

@@ -36,8 +36,8 @@ Result<std::optional<ProbeSpec>> read_probe(const json::object& container, std::
   return out;
 }
 
-Result<runtime::ResourceLimits> read_limits(const json::object& container) {
-  runtime::ResourceLimits limits;
+Result<> read_limits(const json::object& container, ContainerSpec& out) {
+  runtime::ResourceLimits& limits = out.limits;
   const json::object* resources = object_at(container, "resources");
   const json::object* most = resources ? object_at(*resources, "limits") : nullptr;
   const json::object* least = resources ? object_at(*resources, "requests") : nullptr;
@@ -57,7 +57,15 @@ Result<runtime::ResourceLimits> read_limits(const json::object& container) {
   if (const std::string text = quantity(least, "memory"); !text.empty())
     limits.memory_request_bytes =
         SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.requests.memory");
-  return limits;
+  if (std::string text = quantity(most, "ephemeral-storage"); !text.empty()) {
+    out.storage_limit =
+        SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.limits.ephemeral-storage");
+    out.storage_limit_text = std::move(text);
+  }
+  if (const std::string text = quantity(least, "ephemeral-storage"); !text.empty())
+    out.storage_request =
+        SHOAL_TRY_WRAP(api::parse_quantity(text), "resources.requests.ephemeral-storage");
+  return {};
 }
 
 void read_security(const json::object& security, ContainerSpec& out) {
@@ -136,7 +144,7 @@ Result<ContainerSpec> read_container(const json::object& container,
   out.startup = SHOAL_TRY(read_probe(container, "startupProbe", out.ports));
   out.liveness = SHOAL_TRY(read_probe(container, "livenessProbe", out.ports));
   out.readiness = SHOAL_TRY(read_probe(container, "readinessProbe", out.ports));
-  out.limits = SHOAL_TRY(read_limits(container));
+  SHOAL_TRY(read_limits(container, out));
   out.mounts = read_mounts(container);
   if (pod_security)
     read_security(*pod_security, out);

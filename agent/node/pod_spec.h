@@ -91,6 +91,9 @@ struct ContainerSpec {
   std::optional<ProbeSpec> liveness;
   std::optional<ProbeSpec> readiness;
   runtime::ResourceLimits limits;
+  std::optional<std::int64_t> storage_limit;  // ephemeral-storage: what it writes, and its log
+  std::string storage_limit_text;             // as its author wrote it
+  std::int64_t storage_request = 0;
   std::optional<std::uint32_t> run_as_user;
   std::optional<std::uint32_t> run_as_group;
   bool run_as_non_root = false;

@@ -16,10 +16,12 @@ std::int64_t add(std::int64_t a, std::int64_t b) {
   return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 Requests operator+(const Requests& a, const Requests& b) {
-  return {add(a.cpu_milli, b.cpu_milli), add(a.memory_bytes, b.memory_bytes)};
+  return {add(a.cpu_milli, b.cpu_milli), add(a.memory_bytes, b.memory_bytes),
+          add(a.storage_bytes, b.storage_bytes)};
 }
 Requests larger(const Requests& a, const Requests& b) {
-  return {std::max(a.cpu_milli, b.cpu_milli), std::max(a.memory_bytes, b.memory_bytes)};
+  return {std::max(a.cpu_milli, b.cpu_milli), std::max(a.memory_bytes, b.memory_bytes),
+          std::max(a.storage_bytes, b.storage_bytes)};
 }
 
 std::int64_t quantity(const json::object* from, std::string_view key,
@@ -34,7 +36,8 @@ std::int64_t quantity(const json::object* from, std::string_view key,
 
 Requests read(const json::object* from, std::int64_t otherwise) {
   return {quantity(from, "cpu", api::parse_quantity_milli, otherwise),
-          quantity(from, "memory", api::parse_quantity, otherwise)};
+          quantity(from, "memory", api::parse_quantity, otherwise),
+          quantity(from, "ephemeral-storage", api::parse_quantity, otherwise)};
 }
 
 }  // namespace

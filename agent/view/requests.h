@@ -11,6 +11,7 @@ namespace shoal::view {
 struct Requests {
   std::int64_t cpu_milli = 0;
   std::int64_t memory_bytes = 0;
+  std::int64_t storage_bytes = 0;  // ephemeral-storage
   bool operator==(const Requests&) const = default;
 };
 

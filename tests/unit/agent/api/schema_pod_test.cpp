@@ -32,6 +32,17 @@ std::string of_container(std::string_view members, std::string_view init_members
   return refused(spec + "}");
 }
 
+TEST(SchemaPod, EphemeralStorage) {
+  EXPECT_EQ(of_container(R"(,"resources":{"limits":{"ephemeral-storage":"2Gi"},
+      "requests":{"ephemeral-storage":1000}},"env":[{"name":"X","valueFrom":{"resourceFieldRef":
+      {"resource":"limits.ephemeral-storage"}}}])"),
+            "");
+  EXPECT_EQ(of_container(R"(,"resources":{"limits":{"ephemeral-storage":"1Gi"},
+      "requests":{"ephemeral-storage":"2Gi"}})"),
+            "spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or "
+            "equal to ephemeral-storage limit of 1Gi");
+}
+
 TEST(SchemaPod, InitContainersAndSidecars) {
   EXPECT_EQ(of_container("", R"(,"command":["x"])"), "");
   EXPECT_EQ(of_container("", R"(,"restartPolicy":"Always","startupProbe":{"tcpSocket":{"port":1}},

@@ -438,7 +438,8 @@ TEST_F(Commands, TopPodsAddsUpContainersOrShowsThem) {
   EXPECT_EQ(top({}), "NAME   CPU(cores)   MEMORY(bytes)\n"
                      "a      20m          100Mi\n"
                      "b      31m          4Mi\n");
-  EXPECT_EQ(top({.sort_by = "memory", .no_headers = true}), "a      20m          100Mi\nb      31m          4Mi\n");
+  EXPECT_EQ(top({.sort_by = "memory", .no_headers = true}),
+            "a      20m          100Mi\nb      31m          4Mi\n");
   EXPECT_EQ(top({.all_namespaces = true, .containers = true, .sort_by = "cpu"}),
             "NAMESPACE   POD   NAME   CPU(cores)   MEMORY(bytes)\n"
             "default     b     y      30m          3Mi\n"

@@ -120,6 +120,15 @@ TEST(Placement, RequestsAreHonoured) {
   ask(world, "b", R"({"cpu":"501m","memory":"513Mi"})");
   EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
             "0/3 nodes are available: 2 Insufficient cpu, 2 Insufficient memory.");
+  give(world, "h1", R"({"ephemeral-storage":"900Ki"})");
+  give(world, "h2", R"({"ephemeral-storage":"2Mi"})");
+  give(world, "h3", "{}");  // of a build that does not tell
+  ask(world, "b", R"({"ephemeral-storage":"1Mi"})");
+  EXPECT_EQ(by_node(place_pods(world.world())).count("h1"), 0u);
+  give(world, "h2", R"({"ephemeral-storage":"1Ki"})");
+  give(world, "h3", R"({"ephemeral-storage":"1Ki"})");
+  EXPECT_EQ(place_pods(world.world()).notes.at(0).message,
+            "0/3 nodes are available: 3 Insufficient ephemeral-storage.");
   // One that requests nothing fits on a full host.
   give(world, "h2", R"({"cpu":"0","memory":"0"})");
   give(world, "h3", R"({"cpu":"0","memory":"0"})");

@@ -31,7 +31,7 @@ protected:
     facts.pod_ips = {*IpAddress::parse("10.244.1.5"), *IpAddress::parse("fd10::5")};
     facts.host_ips = {*IpAddress::parse("198.18.0.11")};
     facts.node_name = "h1";
-    facts.allocatable = {1900, 1 << 30};
+    facts.allocatable = {1900, 1 << 30, 2 << 20};
     facts.find = [this](std::string_view resource, std::string_view name) {
       const auto at = objects.find(std::string(resource) + "/" + std::string(name));
       return at == objects.end() ? nullptr : at->second;
@@ -45,6 +45,8 @@ protected:
     spec.containers[0].env = read_env(container);
     spec.containers[0].env_from = read_env_from(container);
     spec.containers[0].limits = limits;
+    spec.containers[0].storage_limit = storage_limit;
+    spec.containers[0].storage_request = 4096;
     auto out = container_env(spec, 0, facts);
     return out ? *out : Texts{"!" + out.error()};
   }
@@ -52,6 +54,7 @@ protected:
   PodSpec spec;
   EnvFacts facts;
   runtime::ResourceLimits limits;
+  std::optional<std::int64_t> storage_limit;
   std::map<std::string, store::ObjectPtr> objects;
 };
 
@@ -93,6 +96,10 @@ TEST_F(EnvTest, Resources) {
   EXPECT_EQ(resource("limits.cpu", ""), "X=2");
   EXPECT_EQ(resource("limits.memory", "0"), "X=1073741824");
   EXPECT_EQ(resource("requests.cpu", ""), "X=0");
+  EXPECT_EQ(resource("limits.ephemeral-storage", "1Mi"), "X=2");
+  EXPECT_EQ(resource("requests.ephemeral-storage", "1Ki"), "X=4");
+  storage_limit = 5 << 20;
+  EXPECT_EQ(resource("limits.ephemeral-storage", "1Mi"), "X=5");
   limits.cpu_milli = 1250;
   limits.cpu_request_milli = 250;
   limits.memory_bytes = 64 << 20;

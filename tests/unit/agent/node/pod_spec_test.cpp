@@ -48,7 +48,8 @@ TEST(ReadPod, TakesWhatIsGiven) {
       read(R"({"hostname":"h","restartPolicy":"OnFailure","terminationGracePeriodSeconds":5,
     "containers":[{"name":"c","image":"i:1","imagePullPolicy":"Never","command":["/x"],"args":["a","b"],
     "workingDir":"/srv","stdin":true,"stdinOnce":true,"tty":true,"env":[{"name":"A","value":"1"},{"name":"B"}],
-    "resources":{"limits":{"cpu":"250m","memory":"64Mi"},"requests":{"cpu":"0.1"}}}]})");
+    "resources":{"limits":{"cpu":"250m","memory":"64Mi","ephemeral-storage":"1Gi"},
+    "requests":{"cpu":"0.1","ephemeral-storage":4096}}}]})");
   ASSERT_TRUE(spec) << spec.error().message();
   EXPECT_EQ(spec->hostname, "h");
   EXPECT_EQ(spec->restart, RestartPolicy::kOnFailure);
@@ -63,6 +64,9 @@ TEST(ReadPod, TakesWhatIsGiven) {
   EXPECT_EQ(c.limits.cpu_milli, 250);
   EXPECT_EQ(c.limits.memory_bytes, 64 << 20);
   EXPECT_EQ(c.limits.cpu_request_milli, 100);
+  EXPECT_EQ(c.storage_limit, 1 << 30);
+  EXPECT_EQ(c.storage_limit_text, "1Gi");
+  EXPECT_EQ(c.storage_request, 4096);
 }
 
 TEST(ReadPod, ADeletionBringsItsOwnGrace) {
