@@ -117,6 +117,11 @@ Result<daemon::Options> to_options(const config::Config& config) {
   options.kept_memory_bytes = std::int64_t{config.reserved_memory_mib} << 20;
   options.pod_pids_max = config.pod_pids_max;
   options.container_metrics = config.container_metrics;
+  options.pressure.evict = config.eviction;
+  options.pressure.thresholds = {std::int64_t{config.eviction_memory_mib} << 20,
+                                 config.eviction_disk_percent, config.eviction_inodes_percent,
+                                 config.eviction_images_percent, config.eviction_pids};
+  options.pressure.transition = std::chrono::seconds(config.pressure_transition_s);
   options.registries = config.registries;
   options.parallel_pulls = config.parallel_pulls;
   options.pull_stall = std::chrono::seconds(config.pull_stall_s);

@@ -116,4 +116,12 @@ Result<std::int64_t> scaled(std::string_view text, unsigned by) {
 Result<std::int64_t> parse_quantity_milli(std::string_view text) { return scaled(text, 1000); }
 Result<std::int64_t> parse_quantity(std::string_view text) { return scaled(text, 1); }
 
+std::string binary_quantity(std::int64_t bytes) {
+  constexpr std::string_view kUnits[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi"};
+  std::size_t unit = 0;
+  for (; bytes > 0 && bytes % 1024 == 0 && unit + 1 < std::size(kUnits); bytes /= 1024)
+    ++unit;
+  return fmt::format("{}{}", bytes, kUnits[unit]);
+}
+
 }  // namespace shoal::api

@@ -249,7 +249,7 @@ constexpr Field kPodSpecFields[] = {
     {.name = "dnsPolicy", .values = "ClusterFirst|ClusterFirstWithHostNet|Default|None"},
     part("dnsConfig", kDnsConfig),
     part("securityContext", kPodSecurity),
-    // No taints exist, so that tolerating them changes nothing.
+    // Of the taints of hosts that are short of something; there are no others.
     hints("tolerations", FieldType::kJson),
     later("affinity"),
     later("automountServiceAccountToken"),

@@ -91,6 +91,13 @@ struct Config {
   std::uint32_t reserved_cpu_milli = 0;
   std::uint32_t reserved_memory_mib = 0;
   std::uint32_t pod_pids_max = 0;
+  bool eviction = true;
+  std::uint32_t eviction_memory_mib = 0;
+  std::uint32_t eviction_disk_percent = 0;
+  std::uint32_t eviction_inodes_percent = 0;
+  std::uint32_t eviction_images_percent = 0;
+  std::uint32_t eviction_pids = 0;
+  std::uint32_t pressure_transition_s = 0;
   std::uint32_t pod_replace_after_s = 0;
   std::vector<Registry> registries;
   std::uint32_t parallel_pulls = 0;

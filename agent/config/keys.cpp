@@ -281,6 +281,30 @@ constexpr Key kKeys[] = {
      "Mebibytes of memory that are kept for the host itself: pods together cannot have them. At "
      "most half of the memory.",
      set_number<&Config::reserved_memory_mib>},
+    {"node.eviction", Type::kChoice, "on", "", 0, 0, "on off",
+     "Whether pods are evicted while the host is short of what the next keys name, one at a time, "
+     "those first that use more than they requested. off: its conditions are told, and new pods "
+     "kept away, all the same.",
+     set_switch<&Config::eviction>},
+    {"node.eviction_memory_mib", Type::kNumber, "100", "", 0, 16'777'216, "",
+     "MemoryPressure below so many mebibytes: of what the host has available, and of what pods "
+     "together have left. 0: never, here and below.",
+     set_number<&Config::eviction_memory_mib>},
+    {"node.eviction_disk_percent", Type::kNumber, "10", "", 0, 100, "",
+     "DiskPressure when no more of the file system of state_dir is available.",
+     set_number<&Config::eviction_disk_percent>},
+    {"node.eviction_inodes_percent", Type::kNumber, "5", "", 0, 100, "", "The same of its inodes.",
+     set_number<&Config::eviction_inodes_percent>},
+    {"node.eviction_images_percent", Type::kNumber, "15", "", 0, 100, "",
+     "The same of the file system that holds the images. Images that no pod needs are removed "
+     "before pods are evicted.",
+     set_number<&Config::eviction_images_percent>},
+    {"node.eviction_pids", Type::kNumber, "500", "", 0, 4'194'304, "",
+     "PIDPressure when no more processes and threads can be made on the host.",
+     set_number<&Config::eviction_pids>},
+    {"node.pressure_transition_s", Type::kNumber, "300", "", 0, 86'400, "",
+     "How long such a condition stays once the host is no longer short.",
+     set_number<&Config::pressure_transition_s>},
 
     {"images.registries", Type::kRegistries, "none", "none", 0, 0, "",
      "Registries that are reached otherwise than by their name alone: mirrors to ask first "

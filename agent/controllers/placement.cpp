@@ -33,11 +33,32 @@ constexpr std::int64_t kPodsPerNodeDefault = 110;  // Kubernetes' own, when a no
 constexpr std::int64_t kCpuMilliAssumed = 100;
 constexpr std::int64_t kMemoryAssumed = 200 << 20;
 
+// What a host that is short of something keeps away, as if it had Kubernetes' taints of that.
+struct Taint {
+  std::string_view condition;
+  std::string_view key;
+  std::string_view reason;
+};
+constexpr std::string_view kMemoryPressure = "MemoryPressure";
+constexpr Taint kTaints[] = {{kMemoryPressure, "node.kubernetes.io/memory-pressure",
+                              "had untolerated taint {node.kubernetes.io/memory-pressure: }"},
+                             {"DiskPressure", "node.kubernetes.io/disk-pressure",
+                              "had untolerated taint {node.kubernetes.io/disk-pressure: }"},
+                             {"PIDPressure", "node.kubernetes.io/pid-pressure",
+                              "had untolerated taint {node.kubernetes.io/pid-pressure: }"}};
+
+// Those that ask for something take shortness of memory: it is for them that others are evicted.
+bool takes(const Object& pod, const Taint& taint) {
+  return view::tolerates(pod, taint.key, "NoSchedule") ||
+         (taint.condition == kMemoryPressure && !view::is_best_effort(pod));
+}
+
 struct Place {
   ObjectPtr node;
   std::string name;
   std::int64_t capacity = 0;
   std::int64_t pods = 0;
+  std::vector<const Taint*> taints;
   std::map<std::string, std::int64_t, std::less<>> by_owner;
   std::vector<view::HostPort> host_ports;
   view::Requests allocatable;
@@ -147,6 +168,9 @@ public:
       place.name = node->name;
       place.capacity = capacity_of(*node);
       place.allocatable = view::node_allocatable(*node);
+      for (const Taint& taint : kTaints)
+        if (view::condition_true(*node, taint.condition))
+          place.taints.push_back(&taint);
       for (const ObjectPtr& pod : world.view.pods_on(node->name)) {
         if (view::is_finished(*pod))
           continue;
@@ -196,6 +220,12 @@ public:
     for (Place& place : places_) {
       if (node_selector(pod) && !selector.matches(view::labels(*place.node))) {
         ++reasons["didn't match Pod's node affinity/selector"];
+        continue;
+      }
+      if (const auto taint = std::ranges::find_if_not(
+              place.taints, [&](const Taint* one) { return takes(pod, *one); });
+          taint != place.taints.end()) {
+        ++reasons[(*taint)->reason];
         continue;
       }
       if (place.pods >= place.capacity) {

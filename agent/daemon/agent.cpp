@@ -374,8 +374,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
   sandboxes.oci_runtime = options.oci_runtime;
   sandboxes.cgroups = SHOAL_TRY(runtime::detect_cgroups());
   // Pods together leave to the host what is kept for it.
-  const NodeResources host =
-      node_resources(options.kept_cpu_milli, options.kept_memory_bytes, options.state_dir);
+  const NodeResources host = own_resources();
   if (auto limited = runtime::limit_slice(
           sandboxes.cgroups, sandboxes.slice,
           {host.pods_memory_bytes, std::nullopt, host.pods_cpu_milli, std::nullopt});
@@ -417,6 +416,7 @@ Result<> Agent::Impl::start_pods(const std::vector<IpPrefix>& pod_cidrs) {
     gossip->publish_settled();
     driver->local_pods_settled();
     image_gc->start();
+    start_pressure();
   };
   node::StatsSampler::Hooks stats;
   stats.targets = [this] { return pods->stats_targets(); };
@@ -435,15 +435,11 @@ void Agent::Impl::report_node(bool ready, std::string message) {
   node_ready = ready;
   node_message = std::move(message);
   node_reported = own_addresses();
-  NodeFacts facts{
-      files.node_name,
-      node_reported,
-      node_ready,
-      node_message,
-      node_ready_since,
-      options.oci_runtime.filename().string(),
-      node_resources(options.kept_cpu_milli, options.kept_memory_bytes, options.state_dir),
-      options.data_plane.proxy == apply::ProxyMode::kEbpf};
+  NodeFacts facts{files.node_name,  node_reported,
+                  node_ready,       node_message,
+                  node_ready_since, options.oci_runtime.filename().string(),
+                  own_resources(),  options.data_plane.proxy == apply::ProxyMode::kEbpf,
+                  pressure_facts()};
   if (auto told = bridge->report("nodes", "", files.node_name, own_node_uid, node_status(facts));
       !told)
     spdlog::error("report this host's status: {}", told.error().message());

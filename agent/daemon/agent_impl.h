@@ -25,6 +25,7 @@
 #include "agent/images/puller.h"
 #include "agent/metrics/metrics.h"
 #include "agent/node/node.h"
+#include "agent/node/pressure.h"
 #include "agent/node/stats_sampler.h"
 #include "agent/store/sqlite_store.h"
 #include "runtime/image/store.h"
@@ -82,6 +83,9 @@ struct Agent::Impl {
   Result<> start_pods(const std::vector<IpPrefix>& pod_cidrs);
   std::vector<IpAddress> own_addresses() const;
   void report_node(bool ready, std::string message);
+  NodeResources own_resources() const;
+  std::vector<PressureFacts> pressure_facts();
+  void start_pressure();
   void commit(store::Txn txn, api::TxnDone done);
   std::optional<api::StoreHost> store_host() const;
   bool statuses_arrived() const;
@@ -155,7 +159,9 @@ struct Agent::Impl {
   std::unique_ptr<health::HealthServer> health_server;
   std::unique_ptr<ipam::PodLeases> leases;
   std::unique_ptr<node::Node> pods;
-  std::unique_ptr<node::StatsSampler> sampler;  // with pods
+  std::unique_ptr<node::StatsSampler> sampler;      // with pods
+  std::unique_ptr<node::PressureMonitor> pressure;  // once they have settled
+  std::map<node::Pressure::Kind, std::pair<bool, WallTime>> pressure_since;
   Places captures{kCapturesMax};
   Places flow_readings{kFlowReadingsMax};
   metrics::Metrics metrics;

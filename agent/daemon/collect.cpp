@@ -202,6 +202,16 @@ std::vector<metrics::Family> Agent::Impl::collect() const {
            number(closed)});
     out.push_back(std::move(drained));
   }
+  if (pressure) {
+    Family evicted{"shoal_evictions_total",
+                   "Pods that were evicted because the host was short, by what was.",
+                   Kind::kCounter,
+                   {}};
+    for (const auto& [signal, count] : pressure->evictions())
+      evicted.samples.push_back(
+          {{{"signal", std::string(node::to_string(signal))}}, number(count)});
+    out.push_back(std::move(evicted));
+  }
   if (options.container_metrics && sampler && sampler->last())
     for (Family& family : usage_families(*sampler->last()))
       out.push_back(std::move(family));

@@ -18,6 +18,21 @@ namespace {
 
 namespace json = boost::json;
 
+using node::Pressure;
+
+std::string_view pressure_message(Pressure::Kind kind, bool is) {
+  switch (kind) {
+  case Pressure::Kind::kMemory:
+    return is ? "kubelet has insufficient memory available"
+              : "kubelet has sufficient memory available";
+  case Pressure::Kind::kDisk:
+    return is ? "kubelet has disk pressure" : "kubelet has no disk pressure";
+  case Pressure::Kind::kPids:
+    return is ? "kubelet has insufficient PID available" : "kubelet has sufficient PID available";
+  }
+  return "?";
+}
+
 constexpr int kPodsMax = 250;  // a /24 less what is reserved, and room for quarantine
 
 std::string os_image() {
@@ -50,7 +65,7 @@ json::object resources(std::int64_t cpu_milli, std::int64_t memory_bytes, std::i
 }  // namespace
 
 NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memory_bytes,
-                             const std::filesystem::path& state_dir) {
+                             const std::filesystem::path& state_dir, unsigned kept_disk_percent) {
   struct sysinfo info{};
   ::sysinfo(&info);
   NodeResources out;
@@ -60,9 +75,33 @@ NodeResources node_resources(std::int64_t kept_cpu_milli, std::int64_t kept_memo
   out.pods_memory_bytes = std::max(out.memory_bytes - kept_memory_bytes, out.memory_bytes / 2);
   if (const auto disk = images::disk_use(state_dir)) {
     out.disk_bytes = static_cast<std::int64_t>(disk->capacity_bytes);
-    out.pods_disk_bytes = out.disk_bytes - out.disk_bytes / 10;
+    out.pods_disk_bytes = out.disk_bytes - out.disk_bytes / 100 * kept_disk_percent;
   }
   return out;
+}
+
+std::string_view condition_of(Pressure::Kind kind) {
+  switch (kind) {
+  case Pressure::Kind::kMemory:
+    return "MemoryPressure";
+  case Pressure::Kind::kDisk:
+    return "DiskPressure";
+  case Pressure::Kind::kPids:
+    return "PIDPressure";
+  }
+  return "?";
+}
+
+std::string_view pressure_reason(Pressure::Kind kind, bool is) {
+  switch (kind) {
+  case Pressure::Kind::kMemory:
+    return is ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory";
+  case Pressure::Kind::kDisk:
+    return is ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure";
+  case Pressure::Kind::kPids:
+    return is ? "KubeletHasInsufficientPID" : "KubeletHasSufficientPID";
+  }
+  return "?";
 }
 
 json::object node_status(const NodeFacts& facts) {
@@ -74,13 +113,21 @@ json::object node_status(const NodeFacts& facts) {
                      {"reason", facts.ready ? "AgentReady" : "AgentNotReady"},
                      {"message", facts.message},
                      {"lastTransitionTime", rfc3339(facts.ready_since)}};
+  json::array conditions;
+  for (const PressureFacts& one : facts.pressure)
+    conditions.push_back(json::object{{"type", condition_of(one.kind)},
+                                      {"status", one.is ? "True" : "False"},
+                                      {"reason", pressure_reason(one.kind, one.is)},
+                                      {"message", pressure_message(one.kind, one.is)},
+                                      {"lastTransitionTime", rfc3339(one.since)}});
+  conditions.push_back(std::move(ready));
   json::array addresses;
   for (const IpAddress& address : facts.addresses)
     addresses.push_back({{"type", "InternalIP"}, {"address", address.to_string()}});
   addresses.push_back({{"type", "Hostname"}, {"address", facts.name}});
   return {
       {"addresses", std::move(addresses)},
-      {"conditions", json::array{std::move(ready)}},
+      {"conditions", std::move(conditions)},
       {"capacity", resources(have.cpu_milli, have.memory_bytes, have.disk_bytes)},
       {"allocatable", resources(have.pods_cpu_milli, have.pods_memory_bytes, have.pods_disk_bytes)},
       {"nodeInfo",

@@ -5,6 +5,7 @@
 #include "agent/config/config.h"
 #include "agent/daemon/cluster_files.h"
 #include "agent/images/image_gc.h"
+#include "agent/node/pressure.h"
 #include "netplane/apply/kernel_ports.h"
 
 #include <filesystem>
@@ -36,6 +37,7 @@ struct Options {
   std::int64_t kept_cpu_milli = 100;  // for the host itself, not for pods
   std::int64_t kept_memory_bytes = 256 << 20;
   std::int64_t pod_pids_max = 16'384;
+  node::PressureOptions pressure;
   bool container_metrics = true;  // what each container uses, in /metrics
   Duration pod_replace_after = std::chrono::seconds(30);
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <utility>
 
 namespace shoal::images {
 
@@ -94,37 +95,63 @@ void ImageGc::arm() {
   });
 }
 
-void ImageGc::run() {
-  if (running_)
-    return;
-  auto named = hooks_.named();
-  if (!named)
-    return;
-  running_ = true;
-  const auto work = [&store = store_, options = options_, named = std::move(*named),
-                     now = clock_.wall()] { return collect_images(store, options, named, now); };
-  asio::post(workers_, [this, alive = alive_, &loop = loop_, work] {
-    asio::post(loop, [this, alive, report = work()] {
-      if (*alive)
-        ended(report);
-    });
+void ImageGc::run() { begin(options_, false); }
+
+void ImageGc::reclaim(std::function<void()> done) {
+  reclaim_done_.push_back(std::move(done));
+  reclaim_all();
+}
+
+void ImageGc::reclaim_all() {
+  GcOptions all = options_;
+  all.high_percent = all.low_percent = 0;
+  if (running_ || begin(all, true))
+    return;  // behind what runs, which may stop early
+  asio::post(loop_, [done = std::exchange(reclaim_done_, {})] {
+    for (const auto& one : done)
+      one();
   });
 }
 
-void ImageGc::ended(Result<GcReport> report) {
+// False: one runs, or it is not known what is needed.
+bool ImageGc::begin(const GcOptions& options, bool reclaiming) {
+  auto named = running_ ? std::nullopt : hooks_.named();
+  if (!named)
+    return false;
+  running_ = true;
+  const auto work = [&store = store_, options, named = std::move(*named), now = clock_.wall()] {
+    return collect_images(store, options, named, now);
+  };
+  asio::post(workers_, [this, alive = alive_, &loop = loop_, work, reclaiming] {
+    asio::post(loop, [this, alive, report = work(), reclaiming] {
+      if (*alive)
+        ended(report, reclaiming);
+    });
+  });
+  return true;
+}
+
+void ImageGc::ended(Result<GcReport> report, bool reclaiming) {
   running_ = false;
   if (!report) {
     stats_.failures++;
-    return hooks_.failed(report.error());
+    hooks_.failed(report.error());
+  } else {
+    stats_.disk = report->before;
+    // All that may go is as much as there is to free then.
+    report->enough = report->enough || reclaiming;
+    if (report->tried) {
+      stats_.runs++;
+      stats_.images += report->images.size();
+      stats_.bytes += report->freed_bytes;
+      stats_.failures += !report->enough;
+      hooks_.done(*report);
+    }
   }
-  stats_.disk = report->before;
-  if (!report->tried)
-    return;
-  stats_.runs++;
-  stats_.images += report->images.size();
-  stats_.bytes += report->freed_bytes;
-  stats_.failures += !report->enough;
-  hooks_.done(*report);
+  if (!reclaiming && !reclaim_done_.empty())
+    return reclaim_all();
+  for (const auto& done : std::exchange(reclaim_done_, {}))
+    done();
 }
 
 }  // namespace shoal::images

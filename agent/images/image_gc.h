@@ -76,11 +76,16 @@ public:
 
   void start();
   void run();  // now; one at a time
+  // Everything that may go does, whatever the marks are: the host is short of disk. done: it is
+  // gone, or could not be.
+  void reclaim(std::function<void()> done);
   const GcStats& stats() const { return stats_; }
 
 private:
   void arm();
-  void ended(Result<GcReport> report);
+  void reclaim_all();
+  bool begin(const GcOptions& options, bool reclaiming);
+  void ended(Result<GcReport> report, bool reclaiming);
 
   boost::asio::io_context& loop_;
   boost::asio::thread_pool& workers_;
@@ -91,6 +96,7 @@ private:
   boost::asio::steady_timer timer_;
   GcStats stats_;
   bool running_ = false;
+  std::vector<std::function<void()>> reclaim_done_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -93,7 +93,9 @@ std::map<std::string, PodWorker::DiskSeen> Node::disks() const {
   return out;
 }
 
-void Node::measure_disks(Duration age) {
+void Node::measure_disks(Duration age, std::function<void()> done) {
+  if (done)
+    measure_done_.push_back(std::move(done));
   if (measuring_)
     return;
   const MonoTime now = context_.clock.now();
@@ -115,6 +117,8 @@ void Node::measure_next() {
       return;
   }
   measuring_ = false;
+  for (const auto& done : std::exchange(measure_done_, {}))
+    done();
 }
 
 std::set<std::string> Node::images() const {

@@ -10,6 +10,7 @@
 
 #include "agent/node/claim_sweep.h"
 #include "agent/node/context.h"
+#include "agent/node/eviction.h"
 #include "agent/node/pod_worker.h"
 
 #include <functional>
@@ -39,7 +40,14 @@ public:
   // What pods have on the disk, by uid, as they were measured last. measure_disks: those of which
   // that is older are measured, one after the other.
   std::map<std::string, PodWorker::DiskSeen> disks() const;
-  void measure_disks(Duration age);
+  // done: they were, or somebody asked before, and those were.
+  void measure_disks(Duration age, std::function<void()> done = {});
+  // Pods that may be evicted, with what they use of what is short.
+  std::vector<Candidate> candidates(Signal signal, const HostSample& sample) const;
+  std::vector<Consumer> consumers(const std::string& uid, Signal signal,
+                                  const HostSample& sample) const;
+  void evict(const std::string& uid, const std::string& message);
+  bool is_freed(const std::string& uid) const;  // nothing is held for it any more
   std::size_t pods() const { return workers_.size(); }
   // The worker of a pod, for logs and exec; null when it is not here.
   const PodWorker* find(std::string_view ns, std::string_view name) const;
@@ -73,6 +81,7 @@ private:
   bool drains_looked_at_ = true;
   std::vector<std::string> to_measure_;  // uids
   bool measuring_ = false;
+  std::vector<std::function<void()>> measure_done_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/node/pod_disk.h"
 
+#include "agent/api/quantity.h"
 #include "agent/node/container_start.h"
 
 #include <algorithm>
@@ -10,15 +11,6 @@ namespace shoal::node {
 namespace {
 
 using Kind = VolumeSpec::Kind;
-
-// As Kubernetes prints a quantity: by the largest binary unit that leaves nothing behind the point.
-std::string quantity_text(std::int64_t bytes) {
-  constexpr std::string_view kUnits[] = {"", "Ki", "Mi", "Gi", "Ti", "Pi"};
-  std::size_t unit = 0;
-  for (; bytes > 0 && bytes % 1024 == 0 && unit + 1 < std::size(kUnits); bytes /= 1024)
-    ++unit;
-  return fmt::format("{}{}", bytes, kUnits[unit]);
-}
 
 std::int64_t bytes_in(const std::map<std::string, runtime::DiskUsage>& parts,
                       const std::string& name) {
@@ -123,7 +115,7 @@ std::string over_disk_limit(const PodSpec& pod, const PodDiskUse& use) {
   if (const auto limit = pod_storage_limit(pod); limit && use.total().bytes > *limit)
     return fmt::format("Pod ephemeral local storage usage exceeds the total limit of containers "
                        "{}. ",
-                       quantity_text(*limit));
+                       api::binary_quantity(*limit));
   for (const ContainerSpec& container : pod.containers)
     if (storage_limited(container) &&
         bytes_in(use.writable, container.name) + bytes_in(use.logs, container.name) >

@@ -83,11 +83,16 @@ void PodWorker::measure_later() {
   });
 }
 
+bool PodWorker::evictable() const {
+  return !abandoned_ && !left_over() && seen_.sandbox && wanted() && !node::finished(spec_, seen_);
+}
+
 void PodWorker::evict(std::string message) {
   seen_.failure = Waiting{std::string(kEvicted), std::move(message)};
   event("Warning", seen_.failure->reason, seen_.failure->message);
   spec_.grace = std::min(spec_.grace, kEvictionGrace);
   stop_again();  // also what is being stopped by itself
+  poke();
 }
 
 }  // namespace shoal::node

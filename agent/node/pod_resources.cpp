@@ -30,16 +30,20 @@ std::int64_t add(std::int64_t a, std::int64_t b) {
 
 // The containers and sidecars together, or the init container that needs most beside the sidecars
 // before it, whichever is more.
-std::int64_t total(const PodSpec& pod, std::optional<std::int64_t> ResourceLimits::* of) {
+template <class Of>
+std::int64_t total(const PodSpec& pod, Of of) {
   std::int64_t together = 0, most = 0;
   for (const ContainerSpec& container : pod.containers) {
-    const std::int64_t one = (container.limits.*of).value_or(0);
     if (container.role == Role::kInit)
-      most = std::max(most, add(together, one));
+      most = std::max(most, add(together, of(container)));
     else
-      together = add(together, one);
+      together = add(together, of(container));
   }
   return std::max(most, together);
+}
+
+std::int64_t total(const PodSpec& pod, std::optional<std::int64_t> ResourceLimits::* of) {
+  return total(pod, [of](const ContainerSpec& c) { return (c.limits.*of).value_or(0); });
 }
 
 // Nothing, if one container has none: then the pod as a whole has none.
@@ -88,6 +92,11 @@ int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_m
   // Kubernetes keeps a guaranteed pod below every other one, and a best-effort one above.
   return std::max(std::clamp(1000 - static_cast<int>(1000 * share), 1000 + kGuaranteedScore, 999),
                   own);
+}
+
+PodRequests pod_requests(const PodSpec& pod) {
+  return {total(pod, &ResourceLimits::memory_request_bytes),
+          total(pod, [](const ContainerSpec& c) { return c.storage_request; })};
 }
 
 runtime::PodLimits pod_limits(const PodSpec& pod, std::int64_t pids) {

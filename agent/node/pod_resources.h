@@ -25,6 +25,13 @@ QosClass qos_class(const PodSpec& pod);
 int oom_score_adj(const PodSpec& pod, std::size_t container, std::int64_t host_memory_bytes,
                   int own);
 
+// What the pod requests as a whole.
+struct PodRequests {
+  std::int64_t memory_bytes = 0;
+  std::int64_t storage_bytes = 0;
+};
+PodRequests pod_requests(const PodSpec& pod);
+
 // Of the whole pod: its containers' limits together where each has one, and their requests; what
 // init containers need counts as Kubernetes has it. And at most `pids` processes.
 runtime::PodLimits pod_limits(const PodSpec& pod, std::int64_t pids);

@@ -262,6 +262,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   out.grace = std::chrono::seconds(std::max<std::int64_t>(0, grace.value_or(30)));
   if (const auto deadline = number_at(*spec, "activeDeadlineSeconds"))
     out.active_deadline = std::chrono::seconds(*deadline);
+  out.priority = number_at(*spec, "priority").value_or(0);
   const api::RestartBackoff backoff = SHOAL_TRY(api::restart_backoff(*metadata));
   out.backoff_first =
       backoff.first.value_or(std::min(out.backoff_first, backoff.max.value_or(out.backoff_first)));

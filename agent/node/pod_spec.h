@@ -136,6 +136,7 @@ struct PodSpec {
   std::chrono::milliseconds backoff_first = kBackoffFirst;
   std::chrono::milliseconds backoff_max = kBackoffMax;
   std::optional<std::chrono::seconds> active_deadline;
+  std::int64_t priority = 0;
   bool deleting = false;  // metadata.deletionTimestamp is set
   std::vector<VolumeSpec> volumes;
   std::optional<std::uint32_t> fs_group;           // owns the volumes

@@ -66,6 +66,8 @@ public:
     WallTime wall{};
   };
   const std::optional<DiskSeen>& disk() const { return disk_; }
+  bool evictable() const;           // it runs, and is to
+  void evict(std::string message);  // it has failed, and its processes end soon
   // False: there is nothing to measure. done: it is measured, or the pod is over.
   bool measure_disk(std::function<void()> done = {});
   bool wanted() const { return wanted_ && !spec_.deleting; }
@@ -88,7 +90,6 @@ private:
   void measured(const std::shared_ptr<PodDiskWalk>& walk, bool more);
   void measure_later();
   void end_measure();
-  void evict(std::string message);
   void start_sandbox();
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();

@@ -328,6 +328,23 @@ bool collide(const HostPort& a, const HostPort& b) {
 
 bool node_reports_ready(const Object& node) { return condition_true(node, "Ready"); }
 
+bool tolerates(const Object& pod, std::string_view key, std::string_view effect) {
+  const auto* list = find_array(pod.body, "spec.tolerations");
+  if (!list)
+    return false;
+  return std::any_of(list->begin(), list->end(), [&](const json::value& value) {
+    const json::object* one = value.if_object();
+    if (!one)
+      return false;
+    const std::string_view its_key = find_string(*one, "key");
+    const std::string_view its_effect = find_string(*one, "effect");
+    const bool exists = find_string(*one, "operator") == "Exists";
+    const bool fits = its_key.empty() ? exists : its_key == key;
+    return fits && (exists || find_string(*one, "value").empty()) &&
+           (its_effect.empty() || its_effect == effect);
+  });
+}
+
 bool node_schedulable(const Object& node) {
   const auto* value = find_path(node.body, "spec.unschedulable");
   return !(value && value->is_bool() && value->get_bool()) && !is_terminating(node);

@@ -77,6 +77,8 @@ bool collide(const HostPort& a, const HostPort& b);
 
 // ---- nodes
 bool node_reports_ready(const Object& node);
+// A pod's spec.tolerations: whether it takes a taint that has no value.
+bool tolerates(const Object& pod, std::string_view key, std::string_view effect);
 bool node_schedulable(const Object& node);                   // spec.unschedulable is not set
 std::optional<IpAddress> node_underlay(const Object& node);  // its first IPv4 InternalIP
 std::optional<IpAddress> node_lan_v6(const Object& node);    // its first IPv6 one

@@ -59,6 +59,23 @@ Requests pod_requests(const Object& pod) {
   return larger(most, sum + sidecars);
 }
 
+bool is_best_effort(const Object& pod) {
+  const auto asks = [](const json::object& container) {
+    for (const std::string_view part : {"resources.requests", "resources.limits"}) {
+      const Requests asked = read(api::find_object(container, part), 0);
+      if (asked.cpu_milli > 0 || asked.memory_bytes > 0)
+        return true;
+    }
+    return false;
+  };
+  for (const std::string_view list : {"spec.initContainers", "spec.containers"})
+    if (const json::array* containers = api::find_array(pod.body, list))
+      for (const json::value& value : *containers)
+        if (const json::object* container = value.if_object(); container && asks(*container))
+          return false;
+  return true;
+}
+
 Requests node_allocatable(const Object& node) {
   return read(api::find_object(node.body, "status.allocatable"), INT64_MAX);
 }

@@ -19,6 +19,9 @@ struct Requests {
 // sidecars before it, whichever is more. What cannot be read counts as nothing.
 Requests pod_requests(const Object& pod);
 
+// No container requests or limits cpu or memory: Kubernetes' QoS class BestEffort.
+bool is_best_effort(const Object& pod);
+
 // status.allocatable; INT64_MAX of what the node does not report.
 Requests node_allocatable(const Object& node);
 

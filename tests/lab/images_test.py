@@ -62,6 +62,7 @@ class Images(unittest.TestCase):
                 ca: {cls.folder}/tls.crt
               pull_stall_s: 5
               gc_min_age_s: 0
+            node: {{eviction_disk_percent: 0, eviction_inodes_percent: 0, eviction_images_percent: 0}}
             """)
         cls.cluster = ShellCluster(f"images-{os.getpid()}", hosts=1, clients=0, config_text=config)
         cls.addClassCleanup(cls.cluster.down)
@@ -373,7 +374,7 @@ class Images(unittest.TestCase):
             deploy(version)
         deploy("1")
 
-    # ---- the disk; the last by name
+    # ---- the disk; the last by name, and the second of these has another configuration
 
     def test_z_a_full_disk_makes_room_by_what_nobody_needs(self):
         for name in ("unused", "needed", "next"):
@@ -401,6 +402,29 @@ class Images(unittest.TestCase):
         self.assertGreater(value["shoal_image_gc_freed_bytes_total"], 20 << 20)
         self.assertGreater(value['shoal_image_pulls_total{outcome="pulled"}'], 0)
         self.assertGreater(value["shoal_image_pulled_bytes_total"], 60 << 20)
+
+    def test_zz_images_go_before_pods_are_evicted(self):
+        for name in ("spare", "used"):
+            self.publish(OPEN, f"e2e/{name}", "1", {"etc/name": name.encode()}, size=20 << 20)
+            self.cluster.shoal("h1", "image", "pull", f"{OPEN}/e2e/{name}:1")
+        self.apply(pod("uses", f"{OPEN}/e2e/used:1"))
+        self.runs("uses")
+        # Short by less than what the spare image takes; the marks alone would do nothing.
+        size, free = (int(word) for word in self.cluster.run(
+            "h1", "df", "--output=size,avail", "-k", STATE).stdout.split("\n")[1].split())
+        percent = -(-(free + 10 * 1024) * 100 // size)
+        self.cluster.config_text = self.cluster.config_text.replace("eviction_images_percent: 0", f"eviction_images_percent: {percent}")
+        self.cluster.config_text = self.cluster.config_text.replace("gc_min_age_s: 0", "gc_min_age_s: 0\n  gc_high_percent: 100")
+        self.cluster.kill_daemon("h1")
+        self.cluster.write_config("h1")
+        self.cluster.start_daemon("h1")
+        wait_for("the spare image to go", lambda: f"{OPEN}/e2e/spare:1" not in
+                 self.cluster.shoal("h1", "image", "ls").stdout, 20, on_timeout=self.describe)
+        self.assertIn("EvictionThresholdMet", [e["reason"] for e in self.cluster.items("events")])
+        self.assertEqual([e for e in self.cluster.items("events") if e["reason"] == "Evicted"], [])
+        self.runs("uses")
+        conditions = {c["type"]: c["status"] for c in self.cluster.get("node", "h1")["status"]["conditions"]}
+        self.assertEqual(conditions["DiskPressure"], "True", conditions)
 
 
 if __name__ == "__main__":

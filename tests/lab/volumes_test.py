@@ -195,6 +195,7 @@ class EmptyDir(Volumes):
         starts(3)
         # Both at once.
         self.cluster.run("h1", "sh", "-c", f"kill -9 $(cat /run/shoald.pid) {shim}")
+        wait_for("shoald to end", lambda: not self.cluster.daemon_lives("h1"), 15, 0.02)  # it holds its lock until then
         self.cluster.start_daemon("h1")
         starts(4)
 

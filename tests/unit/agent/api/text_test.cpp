@@ -117,6 +117,10 @@ TEST(SelectorTest, FieldSelectors) {
 }
 
 TEST(QuantityTest, FollowsKubernetes) {
+  EXPECT_EQ(binary_quantity(0), "0");
+  EXPECT_EQ(binary_quantity(1000), "1000");
+  EXPECT_EQ(binary_quantity(95'400 * 1024), "95400Ki");
+  EXPECT_EQ(binary_quantity(INT64_C(3) << 30), "3Gi");
   EXPECT_EQ(*parse_quantity_milli("100m"), 100);
   EXPECT_EQ(*parse_quantity_milli("1.5"), 1500);
   EXPECT_EQ(*parse_quantity_milli("0.0001"), 1) << "rounded up";

@@ -137,6 +137,51 @@ TEST(Placement, RequestsAreHonoured) {
   EXPECT_EQ(by_node(place_pods(world.world())), (std::map<std::string, int>{{"h1", 1}}));
 }
 
+// Of hosts that are short of something; upstream's node.kubernetes.io/*-pressure taints.
+TEST(Placement, PressureKeepsPodsAway) {
+  TestWorld world;
+  const auto press = [&](std::string host, std::string_view condition, std::string_view status) {
+    world.change(view::kNodes, "", std::move(host), [&](boost::json::object& body) {
+      body["status"].as_object()["conditions"].as_array().push_back(
+          boost::json::object{{"type", condition}, {"status", status}});
+    });
+  };
+  const auto place = [&](std::string_view requests, std::string_view tolerations) {
+    ask(world, "p", requests);
+    world.change(view::kPods, "default", "p", [&](boost::json::object& body) {
+      body["spec"].as_object()["tolerations"] = boost::json::parse(tolerations);
+    });
+    const Plan plan = place_pods(world.world());
+    return plan.notes.empty() || plan.notes[0].warning == false ? by_node(plan).begin()->first
+                                                                : plan.notes[0].message;
+  };
+  press("h1", "MemoryPressure", "True");
+  press("h2", "DiskPressure", "True");
+  press("h3", "PIDPressure", "True");
+  EXPECT_EQ(place("{}", "[]"),
+            "0/3 nodes are available: 1 node(s) had untolerated taint "
+            "{node.kubernetes.io/disk-pressure: }, 1 node(s) had untolerated taint "
+            "{node.kubernetes.io/memory-pressure: }, 1 node(s) had untolerated taint "
+            "{node.kubernetes.io/pid-pressure: }.");
+  EXPECT_EQ(place(R"({"cpu":"1m"})", "[]"), "h1") << "no best-effort pod";
+  EXPECT_EQ(place("{}", R"([{"key":"node.kubernetes.io/disk-pressure","operator":"Exists"}])"),
+            "h2");
+  EXPECT_EQ(place("{}", R"([{"key":"node.kubernetes.io/pid-pressure","effect":"NoSchedule"}])"),
+            "h3");
+  for (const char* other : {R"([{"key":"node.kubernetes.io/pid-pressure","effect":"NoExecute"}])",
+                            R"([{"key":"node.kubernetes.io/pid-pressure","value":"x"}])",
+                            R"([{"key":"other","operator":"Exists"}])"})
+    EXPECT_NE(place("{}", other).find("0/3 nodes"), std::string::npos) << other;
+  TestWorld calm;
+  calm.change(view::kNodes, "", "h1", [](boost::json::object& body) {
+    body["status"].as_object()["conditions"].as_array().push_back(
+        boost::json::object{{"type", "DiskPressure"}, {"status", "False"}});
+  });
+  for (int i = 0; i < 3; ++i)
+    calm.put(fakes::pod({.name = fmt::format("p{}", i)}));
+  EXPECT_EQ(by_node(place_pods(calm.world())).size(), 3u);
+}
+
 TEST(Placement, InitContainersAndSidecarsCount) {
   TestWorld world;
   for (const char* host : {"h1", "h2", "h3"})
