@@ -276,7 +276,7 @@ constexpr Field kPodSpecFields[] = {
     later("schedulingGates"),
     later("serviceAccount", "default"),
     later("serviceAccountName", "default"),
-    later("shareProcessNamespace"),
+    {.name = "shareProcessNamespace", .type = FieldType::kBool},
     later("topologySpreadConstraints"),
     {.name = "volumes",
      .type = FieldType::kMessage,

@@ -251,6 +251,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   if (out.hostname.empty())
     out.hostname = pod.name.substr(0, 63);
   SHOAL_TRY(read_names(*spec, out));
+  out.share_pids = flag_at(*spec, "shareProcessNamespace");
   const std::string policy = text_at(*spec, "restartPolicy");
   out.restart = policy == "Never"       ? RestartPolicy::kNever
                 : policy == "OnFailure" ? RestartPolicy::kOnFailure

@@ -129,7 +129,8 @@ struct PodSpec {
   std::string subdomain;
   bool hostname_is_fqdn = false;
   std::vector<HostAlias> host_aliases;
-  bool dns_none = false;  // nothing of the host's
+  bool dns_none = false;    // nothing of the host's
+  bool share_pids = false;  // shareProcessNamespace
   DnsConfig dns;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};

@@ -103,6 +103,24 @@ Result<> wait_until_empty(const fs::path& group) {
   }
 }
 
+// What is frozen does not fork, and dies when it is let go.
+Result<> kill_frozen(const CgroupTree& tree, const std::string& pod_cgroup) {
+  const fs::path group = tree.freezer_v1 / pod_cgroup;
+  if (tree.freezer_v1.empty() || ::access(group.c_str(), F_OK) != 0)
+    return {};
+  const auto deadline = std::chrono::steady_clock::now() + kKillWait;
+  for (;;) {
+    SHOAL_TRY(write_control(group / "freezer.state", "FROZEN"));
+    const std::size_t found = kill_each(group, 0);
+    SHOAL_TRY(write_control(group / "freezer.state", "THAWED"));
+    if (found == 0)
+      return {};
+    if (std::chrono::steady_clock::now() >= deadline)
+      return fail(Errc::kTimeout, fmt::format("a process in {} does not die", group.string()));
+    ::poll(nullptr, 0, 2);
+  }
+}
+
 // Depth first. A group whose last process has just been killed may stay busy for a moment.
 Result<> remove_group_tree(const fs::path& group, int depth,
                            std::chrono::steady_clock::time_point deadline) {
@@ -167,6 +185,8 @@ Result<CgroupTree> parse_cgroup_mounts(std::string_view mountinfo) {
           tree.pids_v1 = mount.mount_point;
         else if (option == "blkio")
           tree.blkio_v1 = mount.mount_point;
+        else if (option == "freezer")
+          tree.freezer_v1 = mount.mount_point;
         else if (option == "name=systemd")
           tree.systemd_v1 = mount.mount_point;
       }
@@ -268,8 +288,10 @@ void name_cgroups(const CgroupTree& tree, const std::string& cgroups_path, shim:
 }
 
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup) {
+  if (tree.v2.empty())
+    return kill_frozen(tree, pod_cgroup);
   const fs::path group = tree.v2 / pod_cgroup;
-  if (tree.v2.empty() || ::access(group.c_str(), F_OK) != 0)
+  if (::access(group.c_str(), F_OK) != 0)
     return {};
   if (::access((group / "cgroup.kill").c_str(), F_OK) == 0) {
     SHOAL_TRY(write_control(group / "cgroup.kill", "1"));

@@ -31,6 +31,7 @@ struct CgroupTree {
   std::filesystem::path cpuacct_v1;
   std::filesystem::path pids_v1;
   std::filesystem::path blkio_v1;
+  std::filesystem::path freezer_v1;
   std::filesystem::path
       systemd_v1;  // name=systemd, by which systemd tells units apart where there is no v2
 };
@@ -69,8 +70,8 @@ std::int64_t cpu_weight(std::int64_t request_milli);
 // each hierarchy, named as cgroupsPath was in its spec ("/shoal.slice/pod-UID/NAME-ATTEMPT").
 void name_cgroups(const CgroupTree& tree, const std::string& cgroups_path, shim::ExecPlan& plan);
 
-// SIGKILL to whatever is in the pod's cgroup2, and waits until it is empty, at most 2 s. No cgroup:
-// fine.
+// SIGKILL to whatever is in the pod's cgroup2 (where there is none, that of the v1 freezer), and
+// waits until it is empty, at most 2 s. No cgroup: fine.
 Result<> kill_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);
 // Removes the pod's cgroups from every hierarchy. kUnavailable while a process is left in one.
 Result<> remove_pod_cgroup(const CgroupTree& tree, const std::string& pod_cgroup);

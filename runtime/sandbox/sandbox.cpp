@@ -50,6 +50,10 @@ std::vector<std::string> shim_command(const SandboxEnv& env, const SandboxSpec& 
     argv.push_back("--hybrid");
   if (!env.cgroups.memory_v1.empty())
     argv.insert(argv.end(), {"--memory-v1", env.cgroups.memory_v1.string()});
+  if (env.cgroups.v2.empty() && !env.cgroups.freezer_v1.empty())
+    argv.insert(argv.end(), {"--freezer-v1", env.cgroups.freezer_v1.string()});
+  if (spec.share_pids)
+    argv.push_back("--share-pids");
   for (const fs::path& leaf : leaves)
     argv.insert(argv.end(), {"--join", leaf.string()});
   return argv;

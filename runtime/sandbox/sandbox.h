@@ -2,7 +2,8 @@
 // Sandboxes: the pods' shims of a host: start one, find those that live, sweep what dead ones left.
 //
 // Owns two folders a pod. `<run_dir>/<uid>/` is gone after a boot: shim.sock, shim.state (written
-// by the shim: which processes are its own, see ShimRecord), the OCI runtime's state, bundles.
+// by the shim: which processes are its own, see ShimRecord), a link to the pid namespace that its
+// containers share, the OCI runtime's state, bundles.
 // `<data_dir>/<uid>/` is on disk: root file systems with what containers wrote, and what is still
 // shown of a pod that has no sandbox any more: `logs/`, and the agent's `status.json`; and
 // `volumes/`, a folder each, which outlive the sandbox, those in memory as mounts.
@@ -39,6 +40,9 @@ struct SandboxEnv {
   std::filesystem::path pod_run_dir(std::string_view uid) const { return run_dir / uid; }
   std::filesystem::path pod_data_dir(std::string_view uid) const { return data_dir / uid; }
   std::filesystem::path socket(std::string_view uid) const { return run_dir / uid / "shim.sock"; }
+  std::filesystem::path pid_namespace(std::string_view uid) const {
+    return run_dir / uid / shim::kPidNamespaceName;
+  }
   // <data>/logs/<container>/<attempt>.log
   std::filesystem::path log_dir(std::string_view uid, std::string_view container) const {
     return data_dir / uid / "logs" / container;
@@ -60,6 +64,7 @@ struct SandboxSpec {
   std::string uid;
   std::string hostname;
   PodLimits limits;
+  bool share_pids = false;  // all containers in one pid namespace: pid_namespace() of the pod
 };
 
 struct Sandbox {

@@ -176,13 +176,16 @@ Result<ShimFacts> ShimClient::state(milliseconds timeout) const {
 Result<shim::ContainerState> ShimClient::create(const shim::CreateRequest& request,
                                                 milliseconds timeout) const {
   const bool open = request.open_stdin || request.terminal;
-  const auto answer =
-      call(socket_, open ? shim::MessageType::kCreateOpen : shim::MessageType::kCreate,
-           encode(request), timeout);
-  if (!answer && open && answer.error().code() == Errc::kUnsupported)
-    return fail(Errc::kUnsupported,
-                "stdin and tty: this pod's shim was started by an earlier build of Shoal, which "
-                "had neither; delete the pod and make it again");
+  const auto type = request.shares_pids ? shim::MessageType::kCreateShared
+                    : open              ? shim::MessageType::kCreateOpen
+                                        : shim::MessageType::kCreate;
+  const auto answer = call(socket_, type, encode(request), timeout);
+  if (!answer && answer.error().code() == Errc::kUnsupported && type != shim::MessageType::kCreate)
+    return fail(
+        Errc::kUnsupported,
+        fmt::format("{}: this pod's shim was started by an earlier build of Shoal, which "
+                    "had neither; delete the pod and make it again",
+                    request.shares_pids ? "shareProcessNamespace and hostPID" : "stdin and tty"));
   if (!answer)
     return fail(Error(answer.error()));
   return shim::decode<shim::ContainerState>(answer->body);

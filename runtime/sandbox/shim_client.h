@@ -39,8 +39,8 @@ public:
   explicit ShimClient(std::filesystem::path socket) : socket_(std::move(socket)) {}
 
   Result<ShimFacts> state(std::chrono::milliseconds timeout = kShimCallTimeout) const;
-  // Returns once the container's process runs. kUnsupported: its standard input or terminal is more
-  // than the shim, of an earlier build, knows of.
+  // Returns once the container's process runs. kUnsupported: its standard input, terminal or pid
+  // namespace is more than the shim, of an earlier build, knows of.
   Result<shim::ContainerState> create(const shim::CreateRequest& request,
                                       std::chrono::milliseconds timeout = kShimCreateTimeout) const;
   Result<> signal(const shim::ContainerRef& ref, int signal) const;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// shoal-shim: one per pod. It holds the pod's network, IPC and UTS namespaces, runs the OCI
-// runtime, reaps the containers, writes their logs and answers the agent. It outlives shoald, and
-// ends by a shutdown request, or with its host: SIGTERM is what a machine that goes down sends to
-// everybody, and containers get a short while then.
+// shoal-shim: one per pod. It holds the pod's network, IPC and UTS namespaces (and, by a process of
+// its own, a pid namespace that containers share: holder.h), runs the OCI runtime, reaps the
+// containers, writes their logs and answers the agent. It outlives shoald, and ends by a shutdown
+// request, or with its host: SIGTERM is what a machine that goes down sends to everybody, and
+// containers get a short while then.
 //
 // Start: shoald runs it as a child; it leaves two forks behind it and answers shoald by the exit of
 // the first process: 0 once the socket listens, otherwise 1 and the reason on standard error.
 #include "netplane/base/result.h"
 #include "netplane/base/unique_fd.h"
+#include "runtime/shim/holder.h"
 #include "runtime/shim/options.h"
 #include "runtime/shim/server.h"
 #include "runtime/shim/sys.h"
@@ -20,6 +22,7 @@
 #include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
+#include <span>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -71,6 +74,17 @@ Result<> make_namespaces(const Options& options) {
   return {};
 }
 
+// The pid namespace that the pod's containers share, under the name that their specs have for it.
+Result<Holder> hold_pids(const Options& options, std::span<char> command_line) {
+  if (!options.share_pids)
+    return Holder{};
+  Holder holder = SHOAL_TRY(start_holder(command_line, options.pod_dir.c_str()));
+  const std::string name = options.pod_dir + "/" + kPidNamespaceName;
+  if (::symlink(("/proc/" + std::to_string(holder.pid) + "/ns/pid").c_str(), name.c_str()) != 0)
+    return fail_errno("make the link " + name);
+  return holder;
+}
+
 Result<UniqueFd> listen_at(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -98,7 +112,7 @@ Result<UniqueFd> watch_signals() {
   return fd;
 }
 
-Result<std::unique_ptr<Server>> set_up(const Options& options) {
+Result<std::unique_ptr<Server>> set_up(const Options& options, std::span<char> command_line) {
   ::umask(022);
   for (const int signal : {SIGPIPE, SIGINT, SIGHUP})
     ::signal(signal, SIG_IGN);
@@ -108,9 +122,10 @@ Result<std::unique_ptr<Server>> set_up(const Options& options) {
     return fail_errno("become a subreaper");
   SHOAL_TRY(join_cgroups(options));
   SHOAL_TRY(make_namespaces(options));
+  const Holder holder = SHOAL_TRY(hold_pids(options, command_line));
   UniqueFd signals = SHOAL_TRY(watch_signals());
   UniqueFd listener = SHOAL_TRY(listen_at(options.pod_dir));
-  return Server::make(options, std::move(listener), std::move(signals));
+  return Server::make(options, holder, std::move(listener), std::move(signals));
 }
 
 // Standard streams that belong to nobody: the agent's end with the agent.
@@ -122,11 +137,12 @@ bool detach_streams(const std::string& pod_dir) {
          ::dup2(log_fd, 2) == 2;
 }
 
-[[noreturn]] void run_daemon(const Options& options, UniqueFd report) {
+[[noreturn]] void run_daemon(const Options& options, std::span<char> command_line,
+                             UniqueFd report) {
   ::setsid();
   if (const pid_t pid = ::fork(); pid != 0)
     ::_exit(pid < 0 ? 1 : 0);
-  auto server = set_up(options);
+  auto server = set_up(options, command_line);
   if (!server || !detach_streams(options.pod_dir)) {
     const std::string text = server ? "open /dev/null and shim.log" : server.error().message();
     [[maybe_unused]] const ssize_t n = ::write(report.get(), text.data(), text.size());
@@ -184,7 +200,7 @@ void leave_the_file(char** argv) {
   ::_exit(1);
 }
 
-int start(const Options& options) {
+int start(const Options& options, std::span<char> command_line) {
   ::close_range(3, ~0U, 0);  // whatever the agent forgot to close
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC) != 0) {
@@ -196,7 +212,7 @@ int start(const Options& options) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     read_end.reset();
-    run_daemon(options, std::move(write_end));
+    run_daemon(options, command_line, std::move(write_end));
   }
   write_end.reset();
   if (pid > 0)
@@ -222,5 +238,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "shoal-shim: %s\n", options.error().message().c_str());
     return 2;
   }
-  return shoal::runtime::shim::start(*options);
+  char* const end = argv[argc - 1] + std::strlen(argv[argc - 1]);
+  return shoal::runtime::shim::start(*options, {argv[0], end});
 }

@@ -13,6 +13,10 @@ Result<Options> parse_options(int argc, char** argv) {
       options.hybrid = true;
       continue;
     }
+    if (flag == "--share-pids") {
+      options.share_pids = true;
+      continue;
+    }
     if (i + 1 == argc)
       return fail(Errc::kInvalid, std::string(flag) + " needs a value");
     std::string value = argv[++i];
@@ -28,6 +32,8 @@ Result<Options> parse_options(int argc, char** argv) {
       options.cgroup2 = std::move(value);
     else if (flag == "--memory-v1")
       options.memory_v1 = std::move(value);
+    else if (flag == "--freezer-v1")
+      options.freezer_v1 = std::move(value);
     else if (flag == "--join")
       options.join.push_back(std::move(value));
     else

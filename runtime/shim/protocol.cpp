@@ -210,6 +210,7 @@ std::string encode(const CreateRequest& value) {
   out.boolean(value.open_stdin);
   out.boolean(value.stdin_once);
   out.boolean(value.terminal);
+  out.boolean(value.shares_pids);
   return out.take();
 }
 
@@ -368,6 +369,8 @@ Result<CreateRequest> decode(std::string_view payload) {
     value.stdin_once = in.boolean();
     value.terminal = in.boolean();
   }
+  if (in.more())
+    value.shares_pids = in.boolean();
   if (!in.ok())
     return torn("create request");
   return value;

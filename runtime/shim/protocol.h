@@ -57,6 +57,8 @@ enum class MessageType : std::uint16_t {
   // As kCreate, of a container with an open standard input or a terminal: a shim that knows neither
   // does not know this, either.
   kCreateOpen = 12,
+  // As these, of a container without a pid namespace of its own: whose shim ends what it leaves.
+  kCreateShared = 13,
   kReply = 100,
   kEvent = 101,  // ContainerState
 };
@@ -121,8 +123,13 @@ struct CreateRequest {
   bool open_stdin = false;            // a pipe, or the terminal's input; else /dev/null
   bool stdin_once = false;            // see AttachRequest
   bool terminal = false;              // as the bundle's config.json says
+  bool shares_pids = false;           // it has no pid namespace of its own
   bool operator==(const CreateRequest&) const = default;
 };
+
+// In the pod's folder: a link to the pid namespace that its containers share, if they do, for the
+// OCI runtime.
+inline constexpr const char* kPidNamespaceName = "pid-namespace";
 
 struct SignalRequest {
   ContainerRef ref;

@@ -54,8 +54,8 @@ void take_fds(msghdr& header, UniqueFd (&fds)[kExecFds]) {
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::make(const Options& options, UniqueFd listener,
-                                             UniqueFd signals) {
+Result<std::unique_ptr<Server>> Server::make(const Options& options, const Holder& holder,
+                                             UniqueFd listener, UniqueFd signals) {
   std::unique_ptr<Server> server(new Server);
   server->epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   if (!server->epoll_ || !add(server->epoll_.get(), listener.get(), tagged(kListener, 0)) ||
@@ -63,7 +63,7 @@ Result<std::unique_ptr<Server>> Server::make(const Options& options, UniqueFd li
     return fail_errno("make the epoll set");
   server->listener_ = std::move(listener);
   server->signals_ = std::move(signals);
-  server->supervisor_ = std::make_unique<Supervisor>(options, *server);
+  server->supervisor_ = std::make_unique<Supervisor>(options, holder, *server);
   return server;
 }
 
@@ -201,6 +201,7 @@ void Server::dispatch(Connection& connection, const Message& message, UniqueFd (
     return reply_state(connection, to.seq);
   case MessageType::kCreate:
   case MessageType::kCreateOpen:
+  case MessageType::kCreateShared:
     return with(std::type_identity<CreateRequest>{}, [&](auto& r) { supervisor_->create(to, r); });
   case MessageType::kSignal:
     return with(std::type_identity<SignalRequest>{}, [&](auto& r) { supervisor_->signal(to, r); });

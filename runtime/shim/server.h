@@ -21,8 +21,8 @@ inline constexpr std::size_t kConnectionsMax = 96;
 class Server final : public Outlet {
 public:
   // Takes a listening SEQPACKET socket and a signalfd for SIGCHLD and SIGTERM, both non-blocking.
-  static Result<std::unique_ptr<Server>> make(const Options& options, UniqueFd listener,
-                                              UniqueFd signals);
+  static Result<std::unique_ptr<Server>> make(const Options& options, const Holder& holder,
+                                              UniqueFd listener, UniqueFd signals);
   // Until a shutdown is done.
   void run();
 

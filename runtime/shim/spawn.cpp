@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace shoal::runtime::shim {
@@ -101,6 +102,10 @@ Result<pid_t> spawn(const Spawn& spawn) {
     run_child(spawn, null_fd.get());
   ::setpgid(pid, pid);  // also here: whoever comes first
   return pid;
+}
+
+int exit_code_of(int status) {
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 bool kill_children_of(pid_t pid) {

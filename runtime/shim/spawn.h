@@ -28,6 +28,9 @@ struct Spawn {
 // 127.
 Result<pid_t> spawn(const Spawn& spawn);
 
+// 128 + signal when a signal ended it; status as waitpid(2) gives it.
+int exit_code_of(int status);
+
 // SIGKILL to the direct children of `pid`. False when it has none.
 bool kill_children_of(pid_t pid);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/shim/supervisor.h"
 
-#include "runtime/shim/enter.h"
+#include "runtime/shim/group_kill.h"
 #include "runtime/shim/sys.h"
 
 #include <algorithm>
@@ -10,8 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,10 +18,6 @@ namespace {
 
 // What a container wrote, on its way into the log. One for the program: the loop has one thread.
 char g_output[kLogBatchBytes];
-
-int exit_code_of(int status) {
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
 
 // The OCI runtime's own words: its log, on one line.
 std::string runtime_error(const Options& options, const std::string& error_file, int status) {
@@ -57,17 +51,10 @@ void keep_end(std::string& tail, std::string_view more) {
 // Every direct child, whoever it is: with a subreaper no process of the pod can hide from this.
 void kill_children() { kill_children_of(::getpid()); }
 
-// The command that the OCI runtime's exec waits for; the runtime itself while it has not come that
-// far.
-void kill_exec(pid_t pid) {
-  if (!kill_children_of(pid))
-    ::kill(-pid, SIGKILL);
-}
-
 }  // namespace
 
-Supervisor::Supervisor(const Options& options, Outlet& outlet)
-    : options_(options), outlet_(outlet), attachments_(outlet) {
+Supervisor::Supervisor(const Options& options, const Holder& holder, Outlet& outlet)
+    : options_(options), outlet_(outlet), holder_(holder), attachments_(outlet) {
   self_start_ticks_ = start_ticks(::getpid());
   boot_id_ = read_small_file("/proc/sys/kernel/random/boot_id", 64);
   while (!boot_id_.empty() && boot_id_.back() == '\n')
@@ -103,7 +90,7 @@ Result<Supervisor::Container*> Supervisor::find_running(const ContainerRef& ref)
   Container* container = find(ref);
   if (container == nullptr)
     return fail(Errc::kNotFound, "container " + container_id(ref) + " is not known here");
-  if (container->state.phase != ContainerPhase::kRunning)
+  if (!container->runs())
     return fail(Errc::kConflict, "container " + container_id(ref) + " does not run");
   return container;
 }
@@ -149,6 +136,10 @@ Result<> Supervisor::check_create(const CreateRequest& request) {
   }
   if (containers_.size() >= kContainersMax || operations_.size() >= kOperationsMax)
     return fail(Errc::kExhausted, "too many containers in one pod; remove those that have exited");
+  if (request.shares_pids && options_.cgroup2.empty() && options_.freezer_v1.empty())
+    return fail(Errc::kUnavailable,
+                "a container without a pid namespace of its own leaves processes behind, and this "
+                "host has nothing to end them by: mount cgroup2, or the freezer of cgroup v1");
   return {};
 }
 
@@ -233,6 +224,7 @@ Result<> Supervisor::start_create(const ReplyTo& to, const CreateRequest& reques
   container->terminal = request.terminal;
   container->open_stdin = request.open_stdin;
   container->stdin_once = request.stdin_once;
+  container->shares_pids = request.shares_pids;
   const std::string id = container_id(request.ref);
   const std::string error_file = request.bundle + "/oci.log";
   ::unlink(error_file.c_str());
@@ -280,7 +272,7 @@ void Supervisor::create_ended(const Operation& op, int status) {
   reply.body = encode(state);
   outlet_.reply(op.to, reply);
   if (const auto early = early_exit(pid))
-    container_ended(*container, *early);
+    first_process_ended(*container, *early);
 }
 
 // Of a process that ended before we knew that it was ours.
@@ -301,8 +293,7 @@ std::optional<int> Supervisor::early_exit(pid_t pid) {
 // the name free.
 void Supervisor::give_up(const Operation& op, Error error) {
   const std::string id = container_id(op.ref);
-  if (!options_.cgroup2.empty())
-    write_small_file(options_.cgroup2_leaf(id) + "/cgroup.kill", "1");
+  kill_group(group_of(id));
   Spawn run;
   run.argv = runtime_args(op.bundle + "/oci.cleanup.log");
   run.argv.insert(run.argv.end(), {"delete", "--force", id});
@@ -324,7 +315,7 @@ void Supervisor::cleanup_ended(const Operation& op) {
   fail_reply(op.to, *op.failure);
 }
 
-// ---- signal, stop, remove, exec
+// ---- signal, stop, remove
 
 void Supervisor::signal(const ReplyTo& to, const SignalRequest& request) {
   auto container = find_running(request.ref);
@@ -339,7 +330,8 @@ void Supervisor::signal(const ReplyTo& to, const SignalRequest& request) {
 
 void Supervisor::stop(const ReplyTo& to, const StopRequest& request) {
   Container* container = find(request.ref);
-  if (container != nullptr && container->state.phase == ContainerPhase::kExited)
+  if (container != nullptr &&
+      (container->first_ended || container->state.phase == ContainerPhase::kExited))
     return outlet_.reply(to, Reply{});
   auto running = find_running(request.ref);
   if (!running)
@@ -387,143 +379,6 @@ void Supervisor::remove_ended(const Operation& op, int status) {
   outlet_.reply(op.to, Reply{});
 }
 
-void Supervisor::exec(const ReplyTo& to, const ExecRequest& request, UniqueFd (&fds)[kExecFds]) {
-  auto container = find_running(request.ref);
-  if (!container)
-    return fail_reply(to, container.error());
-  if (request.process.empty() || !fds[0] || !fds[1] || !fds[2])
-    return fail_reply(to, Error(Errc::kInvalid, "exec needs a process and three file descriptors"));
-  if (operations_.size() >= kOperationsMax)
-    return fail_reply(to, Error(Errc::kExhausted, "too many commands at once in this pod"));
-  // Handed to the OCI runtime as a file that has no name.
-  const UniqueFd process(::memfd_create("process", MFD_CLOEXEC));
-  if (!process || ::write(process.get(), request.process.data(), request.process.size()) !=
-                      static_cast<ssize_t>(request.process.size()))
-    return fail_reply(to, Error::from_errno("write the process file"));
-  const std::string id = container_id(request.ref);
-  Spawn run;
-  run.argv = runtime_args({});  // what the OCI runtime says goes to the command's stderr
-  run.argv.insert(run.argv.end(),
-                  {"exec", "--process", "/proc/self/fd/" + std::to_string(process.get()), id});
-  run.extra_fd = process.get();
-  run.stdin_fd = fds[0].get();
-  run.stdout_fd = fds[1].get();
-  run.stderr_fd = fds[2].get();
-  run.cgroup2_leaf = leaf_to_join(id);
-  run.hide_mount = hidden_mount();
-  auto pid = spawn(run);
-  if (!pid)
-    return fail_reply(to, pid.error());
-  operations_.push_back({OpKind::kExec,
-                         *pid,
-                         to,
-                         request.ref,
-                         {},
-                         request.timeout_ms > 0 ? mono_ms() + request.timeout_ms : 0});
-}
-
-void Supervisor::enter(const ReplyTo& to, const EnterRequest& request, UniqueFd (&fds)[kExecFds]) {
-  auto started = start_enter(request, fds);
-  if (!started)
-    return fail_reply(to, started.error());
-  started->to = to;
-  operations_.push_back(std::move(*started));
-}
-
-Result<Supervisor::Operation> Supervisor::start_enter(const EnterRequest& request,
-                                                      UniqueFd (&fds)[kExecFds]) {
-  const Container* container = SHOAL_TRY(find_running(request.ref));
-  if (!container->state.enterable)
-    return fail(Errc::kUnsupported,
-                "container " + container_id(request.ref) + " was made without an exec plan");
-  if (request.args.empty() || !fds[0] || (!request.terminal && (!fds[1] || !fds[2])))
-    return fail(Errc::kInvalid, "a command needs a name and its files");
-  if (operations_.size() >= kOperationsMax)
-    return fail(Errc::kExhausted, "too many commands at once in this pod");
-  const std::string text =
-      read_small_file(container->bundle + "/" + kExecPlanName, kExecPlanBytesMax);
-  const ExecPlan plan = SHOAL_TRY(decode<ExecPlan>(text));
-  Entering entering =
-      SHOAL_TRY(shim::enter(plan, request, container->state.pid, options_.cgroup2, fds));
-  Operation op{OpKind::kEntering, entering.helper, {}, request.ref, {}};
-  op.deadline_ms = request.timeout_ms > 0 ? mono_ms() + request.timeout_ms : 0;
-  op.report = std::move(entering.report);
-  return op;
-}
-
-void Supervisor::helper_ended(Operation op, int status) {
-  pid_t command = 0;
-  if (::read(op.report.get(), &command, sizeof(command)) != sizeof(command))
-    return exec_ended(op, status);
-  op.kind = OpKind::kEntered;
-  op.pid = command;
-  op.report.reset();
-  if (const auto early = early_exit(command))
-    return exec_ended(op, *early);
-  // Who asked may have gone meanwhile.
-  if (op.doomed)
-    end_command(op);
-  operations_.push_back(std::move(op));
-}
-
-// Until the command's pid is known it can only be marked; a helper that is stuck is given up.
-void Supervisor::end_command(Operation& op) {
-  switch (op.kind) {
-  case OpKind::kExec:
-    return kill_exec(op.pid);
-  case OpKind::kEntering:
-    if (op.doomed)
-      ::kill(op.pid, SIGKILL);
-    op.doomed = true;
-    return;
-  case OpKind::kEntered:
-    ::kill(-op.pid, SIGKILL);
-    ::kill(op.pid, SIGKILL);  // it may not lead its session yet
-    return;
-  default:
-    ::kill(-op.pid, SIGKILL);
-  }
-}
-
-void Supervisor::exec_ended(const Operation& op, int status) {
-  ExecResult result;
-  result.exit_code = exit_code_of(status);
-  result.timed_out = op.timed_out;
-  Reply reply;
-  reply.body = encode(result);
-  outlet_.reply(op.to, reply);
-}
-
-void Supervisor::attach(const ReplyTo& to, const AttachRequest& request,
-                        UniqueFd (&fds)[kExecFds]) {
-  const auto container = find_running(request.ref);
-  if (!container)
-    return fail_reply(to, container.error());
-  if (auto attached = attachments_.attach(to, request, fds); !attached)
-    fail_reply(to, attached.error());
-}
-
-void Supervisor::resize(const ReplyTo& to, const ResizeRequest& request) {
-  const auto container = find_running(request.ref);
-  if (!container)
-    return fail_reply(to, container.error());
-  if (!(*container)->terminal)
-    return fail_reply(
-        to, Error(Errc::kInvalid, "container " + container_id(request.ref) + " has no terminal"));
-  const winsize size{request.rows, request.columns, 0, 0};
-  if (::ioctl((*container)->pipes[0].get(), TIOCSWINSZ, &size) != 0)
-    return fail_reply(to, Error::from_errno("set the terminal's size"));
-  outlet_.reply(to, Reply{});
-}
-
-void Supervisor::connection_closed(std::uint64_t connection) {
-  attachments_.connection_closed(connection);
-  for (Operation& op : operations_)
-    if (op.to.connection == connection &&
-        (op.kind == OpKind::kExec || op.kind == OpKind::kEntering || op.kind == OpKind::kEntered))
-      end_command(op);
-}
-
 // ---- children
 
 void Supervisor::reap() {
@@ -559,9 +414,11 @@ void Supervisor::child_ended(pid_t pid, int status) {
       return cleanup_ended(op);
     }
   }
+  if (holder_.pid == pid)
+    return holder_ended();
   for (const auto& container : containers_)
-    if (container->state.phase == ContainerPhase::kRunning && container->state.pid == pid)
-      return container_ended(*container, status);
+    if (container->runs() && container->state.pid == pid)
+      return first_process_ended(*container, status);
   // An orphan, or a container's first process or a command that has not been reported yet.
   const bool coming = std::any_of(operations_.begin(), operations_.end(), [](const Operation& op) {
     return op.kind == OpKind::kCreate || op.kind == OpKind::kEntering;
@@ -573,8 +430,50 @@ void Supervisor::child_ended(pid_t pid, int status) {
   early_exits_.push_back({pid, status});
 }
 
+ProcessGroup Supervisor::group_of(const std::string& id) const {
+  if (!options_.cgroup2.empty() || options_.freezer_v1.empty())
+    return {options_.cgroup2_leaf(id), {}};
+  return {{}, options_.freezer_v1 + "/" + options_.pod_cgroup + "/" + id};
+}
+
+// Where it was the first one of a pid namespace, the kernel has ended the others.
+void Supervisor::first_process_ended(Container& container, int status) {
+  if (!container.shares_pids)
+    return container_ended(container, status);
+  container.first_ended = status;
+  container.kill_at_ms = 0;
+  container.give_up_at_ms = mono_ms() + kLeftoversWaitMs;
+  end_leftovers(container);
+}
+
+void Supervisor::end_leftovers(Container& container) {
+  const std::int64_t now = mono_ms();
+  if (!kill_group(group_of(container_id(container.state.ref)))) {
+    if (now < container.give_up_at_ms) {
+      container.killed_at_ms = now;
+      return;
+    }
+    std::fprintf(stderr, "shoal-shim: a process of container %s does not die\n",
+                 container_id(container.state.ref).c_str());
+  }
+  container_ended(container, *container.first_ended);
+}
+
+// The kernel has ended all that was in the namespace, and gives it no further process.
+void Supervisor::holder_ended() {
+  holder_ = {};
+  for (const auto& container : containers_)
+    if (container->first_ended && container->state.phase == ContainerPhase::kRunning)
+      container_ended(*container, *container->first_ended);
+  if (shutdown_to_)
+    return;
+  std::fputs("shoal-shim: the first process of the pod was killed, and all others with it\n",
+             stderr);
+  finished_ = true;
+}
+
 void Supervisor::container_ended(Container& container, int status) {
-  // Its pid namespace is empty by now, so the pipes hold all that was ever written.
+  // None of its processes is left, so the pipes hold all that was ever written.
   for (const Stream stream : {Stream::kStdout, Stream::kStderr})
     read_output(container, stream, true);
   ContainerState& state = container.state;
@@ -589,6 +488,7 @@ void Supervisor::container_ended(Container& container, int status) {
   container.log.reset();
   container.kill_at_ms = 0;
   container.look_at_ms = 0;
+  container.first_ended.reset();
   save_state(container);
   write_record();
   outlet_.publish(state);
@@ -682,8 +582,11 @@ void Supervisor::save_state(const Container& container) {
 void Supervisor::write_record() const {
   std::string text = "boot " + boot_id_ + "\nshim " + std::to_string(::getpid()) + " " +
                      std::to_string(self_start_ticks_) + "\n";
+  if (holder_.pid != 0)  // ended like a container's
+    text += std::string("container ") + kPidNamespaceName + " " + std::to_string(holder_.pid) +
+            " " + std::to_string(holder_.start_ticks) + "\n";
   for (const auto& container : containers_)
-    if (container->state.phase == ContainerPhase::kRunning)
+    if (container->runs())
       text += "container " + container_id(container->state.ref) + " " +
               std::to_string(container->state.pid) + " " +
               std::to_string(container->state.start_ticks) + "\n";
@@ -702,7 +605,7 @@ void Supervisor::shutdown(const ReplyTo& to) {
 void Supervisor::terminate() {
   terminating_ = true;
   for (const auto& container : containers_) {
-    if (container->state.phase != ContainerPhase::kRunning || container->kill_at_ms != 0)
+    if (!container->runs() || container->kill_at_ms != 0)
       continue;
     ::kill(container->state.pid, SIGTERM);
     container->kill_at_ms = mono_ms() + kTerminateGraceMs;
@@ -738,10 +641,13 @@ void Supervisor::check_shutdown() {
 
 int Supervisor::wait_ms() const {
   std::int64_t next = INT64_MAX;
-  for (const auto& container : containers_)
+  for (const auto& container : containers_) {
     for (const std::int64_t at : {container->kill_at_ms, container->look_at_ms})
       if (at > 0)
         next = std::min(next, at);
+    if (container->first_ended)
+      next = std::min(next, container->killed_at_ms + kLeftoversLookMs);
+  }
   for (const Operation& op : operations_)
     if (op.deadline_ms > 0)
       next = std::min(next, op.deadline_ms);
@@ -760,11 +666,13 @@ void Supervisor::on_time() {
       (void)outlet_.watch(container->pipes[0].get(), container->tag);
     }
   for (const auto& container : containers_)
-    if (container->kill_at_ms > 0 && now >= container->kill_at_ms &&
-        container->state.phase == ContainerPhase::kRunning) {
-      ::kill(container->state.pid, SIGKILL);  // its pid namespace dies with it
+    if (container->kill_at_ms > 0 && now >= container->kill_at_ms && container->runs()) {
+      ::kill(container->state.pid, SIGKILL);  // the others die with it
       container->kill_at_ms = now + 1000;
     }
+  for (const auto& container : containers_)
+    if (container->first_ended && now >= container->killed_at_ms + kLeftoversLookMs)
+      end_leftovers(*container);
   for (Operation& op : operations_)
     if (op.deadline_ms > 0 && now >= op.deadline_ms) {
       if (op.kind == OpKind::kExec && op.timed_out)

@@ -12,6 +12,8 @@
 #include "netplane/base/unique_fd.h"
 #include "runtime/shim/attachments.h"
 #include "runtime/shim/console.h"
+#include "runtime/shim/group_kill.h"
+#include "runtime/shim/holder.h"
 #include "runtime/shim/log_writer.h"
 #include "runtime/shim/options.h"
 #include "runtime/shim/outlet.h"
@@ -37,10 +39,15 @@ inline constexpr std::int64_t kCleanupMs = 10'000;  // for the OCI runtime, afte
 inline constexpr std::int64_t kTerminateGraceMs = 10'000;
 // A terminal that no process has open is looked at again so often.
 inline constexpr std::int64_t kTerminalLookMs = 500;
+// What is left of a container whose first process has ended, where no pid namespace of its own
+// ends it: it is killed so often, and waited for no longer than that.
+inline constexpr std::int64_t kLeftoversLookMs = 3;
+inline constexpr std::int64_t kLeftoversWaitMs = 2000;
 
 class Supervisor {
 public:
-  Supervisor(const Options& options, Outlet& outlet);
+  // holder: of the pid namespace that the pod's containers share.
+  Supervisor(const Options& options, const Holder& holder, Outlet& outlet);
   ~Supervisor();
 
   PodState state() const;
@@ -95,6 +102,12 @@ private:
     std::string termination_log;
     bool keep_tail = false;
     std::string tail;  // the end of its output, where that is asked for
+    bool shares_pids = false;
+    std::optional<int> first_ended;  // how its first process did, while others are being killed
+    std::int64_t killed_at_ms = 0;   // those others, last
+    std::int64_t give_up_at_ms = 0;
+
+    bool runs() const { return state.phase == ContainerPhase::kRunning && !first_ended; }
   };
   struct EarlyExit {
     pid_t pid;
@@ -123,6 +136,10 @@ private:
   void helper_ended(Operation op, int status);
   void exec_ended(const Operation& op, int status);
   static void end_command(Operation& op);
+  ProcessGroup group_of(const std::string& id) const;
+  void first_process_ended(Container& container, int status);
+  void end_leftovers(Container& container);
+  void holder_ended();
   void container_ended(Container& container, int status);
   bool read_output(Container& container, Stream stream, bool to_the_end);
   static std::string last_words(const Container& container);
@@ -134,6 +151,7 @@ private:
 
   const Options& options_;
   Outlet& outlet_;
+  Holder holder_;
   Attachments attachments_;
   std::vector<std::unique_ptr<Container>> containers_;
   std::vector<Operation> operations_;

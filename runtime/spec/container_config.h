@@ -5,8 +5,8 @@
 //
 // Defaults are tight: no new privileges, the small capability set, the default seccomp profile
 // (runtime/spec/seccomp_default.json), masked and read-only paths. The container joins the net, ipc
-// and uts namespaces of whoever runs the OCI runtime (the pod's shim) and gets pid and mount
-// namespaces of its own. Errors: kInvalid names the field.
+// and uts namespaces of whoever runs the OCI runtime (the pod's shim) and gets a mount namespace of
+// its own, and a pid namespace where none is named. Errors: kInvalid names the field.
 #pragma once
 
 #include "netplane/base/result.h"
@@ -85,6 +85,7 @@ struct ContainerConfig {
   std::vector<DeviceNode> devices;        // of a privileged container
   std::uint64_t nofile = 1'048'576;       // clamped to nofile_hard
   std::uint64_t nofile_hard = 1'048'576;  // the host's hard limit
+  std::string pid_namespace;              // a file that names the one to join; empty: its own
   std::string cgroups_path;               // "/shoal.slice/pod-UID/NAME-ATTEMPT"
   bool cgroup_v2 = true;                  // pure v2: a cgroup namespace and /sys/fs/cgroup inside
   ResourceLimits resources;

@@ -59,6 +59,8 @@ Result<> check(const ContainerConfig& config) {
                 fmt::format("workingDir '{}' must be an absolute path", printable(config.cwd)));
   if (!absolute(config.cgroups_path))
     return fail(Errc::kInvalid, "cgroups_path must be an absolute path");
+  if (!config.pid_namespace.empty() && !absolute(config.pid_namespace))
+    return fail(Errc::kInvalid, "pid_namespace must be an absolute path");
   for (const std::string& arg : config.args)
     if (has_nul(arg))
       return fail(Errc::kInvalid, "an argument holds a NUL byte");
@@ -210,7 +212,10 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
   json.key("linux").begin_object();
   // Network, IPC and UTS are the pod's: inherited from the shim that runs the OCI runtime.
   json.key("namespaces").begin_array();
-  json.begin_object().member("type", "pid").end_object();
+  json.begin_object().member("type", "pid");
+  if (!config.pid_namespace.empty())
+    json.member("path", config.pid_namespace);
+  json.end_object();
   json.begin_object().member("type", "mount").end_object();
   if (config.cgroup_v2)
     json.begin_object().member("type", "cgroup").end_object();

@@ -23,7 +23,7 @@ def link(path):
     except OSError:
         return ""
 
-out = {"shims": {}, "containers": {}, "loose": [], "netns": [], "mounts": [], "cgroups": [], "leases": []}
+out = {"shims": {}, "pauses": [], "containers": {}, "loose": [], "netns": [], "mounts": [], "cgroups": [], "leases": []}
 pods = "/shoal.slice/pod-"
 namespaces = set()
 for folder in glob.glob("/proc/[0-9]*"):
@@ -38,13 +38,15 @@ for folder in glob.glob("/proc/[0-9]*"):
     if arguments[0].endswith("shoal-shim") and "--dir" in arguments:
         uid = os.path.basename(arguments[arguments.index("--dir") + 1])
         out["shims"].setdefault(uid, []).append([pid, start])
+    elif where and arguments[0] == "shoal-pause":
+        out["pauses"].append(where.group(1))
     elif where:
         out["loose"].append([where.group(1), where.group(2), pid])
 for state in glob.glob("/run/shoal/pods/*/shim.state"):
     uid = state.split("/")[-2]
     for line in read(state).splitlines():
         words = line.split()
-        if words[0] == "container":
+        if words[0] == "container" and words[1] != "pid-namespace":
             out["containers"].setdefault(uid, {})[words[1]] = [int(words[2]), int(words[3])]
 out["netns"] = sorted(namespaces - {link("/proc/1/ns/net"), ""})
 for line in read("/proc/self/mountinfo").splitlines():
@@ -82,9 +84,10 @@ def inventory(cluster, host):
     return json.loads(cluster.run(host, "python3", "-c", _LOOK).stdout)
 
 
-def differences(seen, running, kept=()):
-    """What is not as it should be when exactly the pods `running` ({uid: names of its containers}) have a sandbox, and
-    of those in `kept` only logs and status are left. A list for people; empty when all is well."""
+def differences(seen, running, kept=(), sharing=()):
+    """What is not as it should be when exactly the pods `running` ({uid: names of its containers}) have a sandbox, those
+    in `sharing` with one pid namespace, and of those in `kept` only logs and status are left. A list for people; empty
+    when all is well."""
     wrong = []
 
     def expect(what, found, wanted):
@@ -93,6 +96,7 @@ def differences(seen, running, kept=()):
 
     containers = [f"{uid}_{name}" for uid, names in running.items() for name in names]
     expect("shims", [uid for uid, shims in seen["shims"].items() for _ in shims], running)
+    expect("holders of pid namespaces", seen["pauses"], sharing)
     expect("containers", [f"{uid}_{name.rpartition('-')[0]}" for uid, found in seen["containers"].items() for name in found],
            containers)
     expect("run folders", seen["run"], running)

@@ -79,6 +79,13 @@ TEST(SchemaPod, StreamsOfAContainer) {
   EXPECT_NE(of_container(R"(,"stdin":"yes")"), "");
 }
 
+TEST(SchemaPod, NamespacesOfAPod) {
+  const std::string containers = R"("containers":[{"name":"a","image":"x"}]})";
+  EXPECT_EQ(refused(R"({"shareProcessNamespace":true,)" + containers), "");
+  EXPECT_EQ(refused(R"({"shareProcessNamespace":false,)" + containers), "");
+  EXPECT_NE(refused(R"({"shareProcessNamespace":"true",)" + containers), "");
+}
+
 TEST(SchemaPod, ProbesAndHooks) {
   EXPECT_EQ(of_container(R"(,"livenessProbe":{"exec":{"command":["x"]},
       "terminationGracePeriodSeconds":3},"readinessProbe":{"httpGet":{"port":1,"scheme":"HTTPS",

@@ -39,19 +39,21 @@ TEST(ReadPod, FillsDefaults) {
   EXPECT_EQ(spec->restart, RestartPolicy::kAlways);
   EXPECT_EQ(spec->grace, std::chrono::seconds(30));
   EXPECT_FALSE(spec->deleting);
+  EXPECT_FALSE(spec->share_pids);
   EXPECT_EQ(spec->containers[0].pull, PullPolicy::kIfNotPresent);
   EXPECT_FALSE(spec->containers[0].readiness);
 }
 
 TEST(ReadPod, TakesWhatIsGiven) {
-  const auto spec =
-      read(R"({"hostname":"h","restartPolicy":"OnFailure","terminationGracePeriodSeconds":5,
+  const auto spec = read(
+      R"({"hostname":"h","restartPolicy":"OnFailure","shareProcessNamespace":true,"terminationGracePeriodSeconds":5,
     "containers":[{"name":"c","image":"i:1","imagePullPolicy":"Never","command":["/x"],"args":["a","b"],
     "workingDir":"/srv","stdin":true,"stdinOnce":true,"tty":true,"env":[{"name":"A","value":"1"},{"name":"B"}],
     "resources":{"limits":{"cpu":"250m","memory":"64Mi","ephemeral-storage":"1Gi"},
     "requests":{"cpu":"0.1","ephemeral-storage":4096}}}]})");
   ASSERT_TRUE(spec) << spec.error().message();
   EXPECT_EQ(spec->hostname, "h");
+  EXPECT_TRUE(spec->share_pids);
   EXPECT_EQ(spec->restart, RestartPolicy::kOnFailure);
   EXPECT_EQ(spec->grace, std::chrono::seconds(5));
   const ContainerSpec& c = spec->containers[0];

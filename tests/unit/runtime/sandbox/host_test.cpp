@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kHybrid =
     "25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
     "26 25 0:23 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n"
+    "26 25 0:29 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer\n"
     "27 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"
     "28 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
 
@@ -22,7 +23,8 @@ TEST(Cgroups, LayoutsAreTold) {
   EXPECT_EQ(hybrid->v2, "/sys/fs/cgroup/unified");
   EXPECT_EQ(hybrid->memory_v1, "/sys/fs/cgroup/memory");
   EXPECT_EQ(hybrid->systemd_v1, "/sys/fs/cgroup/systemd");
-  EXPECT_EQ(hybrid->v1.size(), 2U);
+  EXPECT_EQ(hybrid->freezer_v1, "/sys/fs/cgroup/freezer");
+  EXPECT_EQ(hybrid->v1.size(), 3U);
   const auto v2 =
       parse_cgroup_mounts("30 1 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n");
   EXPECT_EQ(to_string(v2->layout), "v2");
@@ -41,7 +43,7 @@ TEST(Cgroups, ASubtreeMountedOverTheTreeCountsOnce) {
       "31 26 0:23 /lab /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
   const auto tree = parse_cgroup_mounts(text);
   EXPECT_EQ(tree->v2, "/sys/fs/cgroup/unified");
-  EXPECT_EQ(tree->v1.size(), 2U);
+  EXPECT_EQ(tree->v1.size(), 3U);
 }
 
 TEST(Cgroups, WeightsAreKubernetes) {

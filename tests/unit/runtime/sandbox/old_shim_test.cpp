@@ -74,6 +74,18 @@ TEST(OldShim, StartsNoContainerThatItWouldStartInAnotherWay) {
     EXPECT_THAT(made.error().message(), HasSubstr("stdin and tty: this pod's shim was started by "
                                                   "an earlier build of Shoal"));
   }
+  for (const bool open : {false, true}) {
+    OldShim old;
+    shim::CreateRequest request{{"main", 0}, "/b", "/l"};
+    request.open_stdin = open;
+    request.shares_pids = true;
+    const auto made = ShimClient(old.path()).create(request);
+    ASSERT_FALSE(made);
+    EXPECT_EQ(old.asked, shim::MessageType::kCreateShared);
+    EXPECT_THAT(made.error().message(),
+                HasSubstr("shareProcessNamespace and hostPID: this pod's shim was started by an "
+                          "earlier build of Shoal"));
+  }
   // What it knows, it is asked for as ever.
   OldShim old;
   (void)ShimClient(old.path()).create({{"main", 0}, "/b", "/l"});

@@ -37,7 +37,7 @@ TEST(ShimProtocol, RoundTrips) {
   expect_round_trip(some_state(2));
   expect_round_trip(PodState{12, 34, {some_state(0), some_state(1)}, 0xfeed});
   expect_round_trip(
-      CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true});
+      CreateRequest{{"web", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true, true});
   expect_round_trip(AttachRequest{{"web", 1}, true, false, true});
   expect_round_trip(ResizeRequest{{"web", 1}, 24, 65535});
   expect_round_trip(SignalRequest{{"web", 1}, 15});
@@ -88,10 +88,15 @@ TEST(ShimProtocol, AnOlderPeersMessageEndsEarlier) {
   EXPECT_EQ(decoded->message, "");
   EXPECT_EQ(decoded->sandbox_id, 0U);
   EXPECT_EQ(decoded->log_errors, 3U);
-  // An agent that knew of no streams but the output.
-  CreateRequest open{{"a", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true};
+  // An agent that knew of no pid namespace but a container's own, and one that knew of no streams
+  // but the output.
+  CreateRequest open{{"a", 1}, "/b", "/l", 1 << 20, 3, 500, "/m", true, true, true, true, true};
   const std::string create = encode(open);
-  const auto closed = decode<CreateRequest>(std::string_view(create).substr(0, create.size() - 3));
+  const auto own = decode<CreateRequest>(std::string_view(create).substr(0, create.size() - 1));
+  ASSERT_TRUE(own);
+  open.shares_pids = false;
+  EXPECT_EQ(*own, open);
+  const auto closed = decode<CreateRequest>(std::string_view(create).substr(0, create.size() - 4));
   ASSERT_TRUE(closed);
   open.open_stdin = open.stdin_once = open.terminal = false;
   EXPECT_EQ(*closed, open);

@@ -92,6 +92,17 @@ TEST(OciSpec, ATerminalIsTheContainersAndNoFurtherProcesss) {
   EXPECT_NE(oci_process(config)->find("\"terminal\":false"), std::string::npos);
 }
 
+TEST(OciSpec, APidNamespaceMayBeThatOfThePod) {
+  ContainerConfig config = minimal();
+  EXPECT_NE(oci_spec(config)->find(R"("namespaces":[{"type":"pid"},)"), std::string::npos);
+  config.pid_namespace = "/run/p/pid-namespace";
+  EXPECT_NE(
+      oci_spec(config)->find(R"("namespaces":[{"type":"pid","path":"/run/p/pid-namespace"},)"),
+      std::string::npos);
+  config.pid_namespace = "pid-namespace";
+  EXPECT_EQ(oci_spec(config).error().code(), Errc::kInvalid);
+}
+
 TEST(OciSpec, SameValueSameBytes) { EXPECT_EQ(*oci_spec(minimal()), *oci_spec(minimal())); }
 
 TEST(OciSpec, ProcessAloneIsThatOfTheSpec) {
