@@ -59,6 +59,15 @@ public:
 
   using Offends = std::function<bool(const json::object& container)>;
 
+  void host_namespaces() {
+    std::vector<std::string> set;
+    for (const std::string_view field : {"hostNetwork", "hostPID", "hostIPC"})
+      if (flag(spec_, field))
+        set.push_back(fmt::format("{}=true", field));
+    if (!set.empty())
+      out_.push_back(fmt::format("host namespaces ({})", fmt::join(set, ", ")));
+  }
+
   void privileged() {
     named("privileged", "must not set securityContext.privileged=true",
           [](const json::object& c) { return flag(c, "securityContext.privileged"); });
@@ -153,15 +162,6 @@ private:
                                  fmt::join(names, ", "), must));
   }
 
-  void host_namespaces() {
-    std::vector<std::string> set;
-    for (const std::string_view field : {"hostNetwork", "hostPID", "hostIPC"})
-      if (flag(spec_, field))
-        set.push_back(fmt::format("{}=true", field));
-    if (!set.empty())
-      out_.push_back(fmt::format("host namespaces ({})", fmt::join(set, ", ")));
-  }
-
   void volumes(std::string_view what, bool (*offends)(std::string_view type)) {
     std::vector<std::string> names;
     const json::array* list = find_array(spec_, "volumes");
@@ -222,6 +222,7 @@ std::vector<std::string> pod_security_violations(const json::object& pod_spec,
   Checker checker(pod_spec);
   switch (level) {
   case PodSecurityLevel::kUnlabelled:
+    checker.host_namespaces();
     checker.privileged();
     checker.host_capabilities();
     checker.host_paths();

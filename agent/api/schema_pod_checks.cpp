@@ -75,6 +75,18 @@ void check_roles(const json::object& spec, std::string_view path, Causes& causes
   });
 }
 
+bool is_set(const json::object& spec, std::string_view field) {
+  const json::value* value = spec.if_contains(field);
+  return value && value->is_bool() && value->get_bool();
+}
+
+// Kubernetes' words.
+void check_namespaces(const json::object& spec, std::string_view path, Causes& causes) {
+  if (is_set(spec, "shareProcessNamespace") && is_set(spec, "hostPID"))
+    causes.invalid(child_path(path, "shareProcessNamespace"), true,
+                   "ShareProcessNamespace and HostPID cannot both be enabled");
+}
+
 }  // namespace
 
 void check_backoff(const json::object& object, std::string_view path, Causes& causes) {
@@ -94,6 +106,7 @@ void check_pod_spec(const json::object& spec, std::string_view path, Causes& cau
   each_container(spec, path, [&](const json::object& container, const std::string& at, bool) {
     check_container_mounts(spec, container, at, causes);
   });
+  check_namespaces(spec, path, causes);
   check_pod_names(spec, path, causes);
   if (const json::object* selector = find_object(spec, "nodeSelector"))
     check_label_map(*selector, child_path(path, "nodeSelector"), causes);

@@ -187,6 +187,8 @@ Result<Specs> make_specs(const runtime::SandboxEnv& env, const StartRequest& req
   config.nofile_hard = request.nofile_hard;
   if (request.pod.share_pids)
     config.pid_namespace = env.pid_namespace(request.pod.uid).string();
+  config.host_pids = request.pod.host_pids;
+  config.host_ipc = request.pod.host_ipc;
   config.cgroups_path = "/" + runtime::pod_cgroup(env.slice, request.pod.uid) + "/" + id;
   config.cgroup_v2 = env.cgroups.layout == runtime::CgroupLayout::kV2;
   config.resources = container.limits;
@@ -272,7 +274,7 @@ std::expected<Started, StartFailure> start_container(const runtime::SandboxEnv& 
   create.open_stdin = container.open_stdin;
   create.stdin_once = container.stdin_once;
   create.terminal = container.tty;
-  create.shares_pids = request.pod.share_pids;
+  create.shares_pids = request.pod.shares_pids();
   auto state = runtime::ShimClient(env.socket(uid)).create(create);
   if (!state)
     return fail_with(failure("RunContainerError", state.error()));

@@ -74,9 +74,11 @@ void PodWorker::take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents event
 void PodWorker::start_sandbox() {
   using Out = Result<std::pair<runtime::Sandbox, runtime::ShimEvents>>;
   const auto work = [env = context_.sandboxes,
-                     spec = runtime::SandboxSpec{spec_.uid, kernel_hostname(spec_),
-                                                 pod_limits(spec_, context_.pod_pids_max),
-                                                 spec_.share_pids}]() -> Out {
+                     spec = runtime::SandboxSpec{.uid = spec_.uid,
+                                                 .hostname = kernel_hostname(spec_),
+                                                 .limits = pod_limits(spec_, context_.pod_pids_max),
+                                                 .share_pids = spec_.share_pids,
+                                                 .host_ipc = spec_.host_ipc}]() -> Out {
     runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
     runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));
     return std::pair(std::move(sandbox), std::move(events));

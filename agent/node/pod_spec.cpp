@@ -252,6 +252,8 @@ Result<PodSpec> read_pod(const store::Object& pod) {
     out.hostname = pod.name.substr(0, 63);
   SHOAL_TRY(read_names(*spec, out));
   out.share_pids = flag_at(*spec, "shareProcessNamespace");
+  out.host_pids = flag_at(*spec, "hostPID");
+  out.host_ipc = flag_at(*spec, "hostIPC");
   const std::string policy = text_at(*spec, "restartPolicy");
   out.restart = policy == "Never"       ? RestartPolicy::kNever
                 : policy == "OnFailure" ? RestartPolicy::kOnFailure

@@ -131,6 +131,8 @@ struct PodSpec {
   std::vector<HostAlias> host_aliases;
   bool dns_none = false;    // nothing of the host's
   bool share_pids = false;  // shareProcessNamespace
+  bool host_pids = false;   // hostPID
+  bool host_ipc = false;
   DnsConfig dns;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};
@@ -149,6 +151,8 @@ struct PodSpec {
   std::vector<ContainerSpec> containers;  // in the order of their start: init containers first
   bool operator==(const PodSpec&) const = default;
 
+  // Its containers have no pid namespaces of their own.
+  bool shares_pids() const { return share_pids || host_pids; }
   bool has_init() const { return !containers.empty() && containers[0].role != Role::kMain; }
   // When a container is started again: not always as the pod's policy is.
   RestartPolicy restart_of(std::size_t container) const;

@@ -54,6 +54,8 @@ std::vector<std::string> shim_command(const SandboxEnv& env, const SandboxSpec& 
     argv.insert(argv.end(), {"--freezer-v1", env.cgroups.freezer_v1.string()});
   if (spec.share_pids)
     argv.push_back("--share-pids");
+  if (spec.host_ipc)
+    argv.push_back("--host-ipc");
   for (const fs::path& leaf : leaves)
     argv.insert(argv.end(), {"--join", leaf.string()});
   return argv;

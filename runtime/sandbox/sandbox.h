@@ -65,6 +65,7 @@ struct SandboxSpec {
   std::string hostname;
   PodLimits limits;
   bool share_pids = false;  // all containers in one pid namespace: pid_namespace() of the pod
+  bool host_ipc = false;    // no IPC namespace of its own: the host's
 };
 
 struct Sandbox {

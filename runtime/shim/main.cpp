@@ -62,7 +62,7 @@ Result<> bring_loopback_up() {
 }
 
 Result<> make_namespaces(const Options& options) {
-  if (::unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+  if (::unshare(CLONE_NEWNET | CLONE_NEWUTS | (options.host_ipc ? 0 : CLONE_NEWIPC)) != 0)
     return fail_errno("make the pod's namespaces");
   if (::sethostname(options.hostname.data(), options.hostname.size()) != 0)
     return fail_errno("set the pod's host name");

@@ -5,16 +5,24 @@
 
 namespace shoal::runtime::shim {
 
+namespace {
+
+bool* switch_of(Options& options, std::string_view flag) {
+  if (flag == "--hybrid")
+    return &options.hybrid;
+  if (flag == "--share-pids")
+    return &options.share_pids;
+  return flag == "--host-ipc" ? &options.host_ipc : nullptr;
+}
+
+}  // namespace
+
 Result<Options> parse_options(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
-    if (flag == "--hybrid") {
-      options.hybrid = true;
-      continue;
-    }
-    if (flag == "--share-pids") {
-      options.share_pids = true;
+    if (bool* known = switch_of(options, flag)) {
+      *known = true;
       continue;
     }
     if (i + 1 == argc)

@@ -19,6 +19,7 @@ struct Options {
   std::string memory_v1;    // --memory-v1: mount point of the v1 memory controller; empty on v2
   std::string freezer_v1;   // --freezer-v1: that of the v1 freezer, where there is no cgroup2
   bool share_pids = false;  // --share-pids: all containers are in one pid namespace
+  bool host_ipc = false;    // --host-ipc: the pod has no IPC namespace of its own
   std::vector<std::string> join;  // --join: cgroup folders the shim moves itself into
 
   std::string cgroup2_leaf(const std::string& id) const {

@@ -86,6 +86,8 @@ struct ContainerConfig {
   std::uint64_t nofile = 1'048'576;       // clamped to nofile_hard
   std::uint64_t nofile_hard = 1'048'576;  // the host's hard limit
   std::string pid_namespace;              // a file that names the one to join; empty: its own
+  bool host_pids = false;                 // the host's pid namespace
+  bool host_ipc = false;                  // who runs the OCI runtime is in the host's
   std::string cgroups_path;               // "/shoal.slice/pod-UID/NAME-ATTEMPT"
   bool cgroup_v2 = true;                  // pure v2: a cgroup namespace and /sys/fs/cgroup inside
   ResourceLimits resources;

@@ -141,8 +141,11 @@ void write_mounts(JsonWriter& json, const ContainerConfig& config) {
   write_mount(json, "/dev/pts", "devpts", "devpts",
               {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"});
   write_mount(json, "/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"});
-  write_mount(json, "/dev/shm", "tmpfs", "shm",
-              {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"});
+  if (config.host_ipc)
+    write_mount(json, "/dev/shm", "bind", "/dev/shm", {"rbind", "nosuid", "noexec", "nodev", "rw"});
+  else
+    write_mount(json, "/dev/shm", "tmpfs", "shm",
+                {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"});
   const char* access = config.privileged ? "rw" : "ro";
   write_mount(json, "/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access});
   if (config.cgroup_v2)
@@ -212,10 +215,12 @@ void write_linux(JsonWriter& json, const ContainerConfig& config) {
   json.key("linux").begin_object();
   // Network, IPC and UTS are the pod's: inherited from the shim that runs the OCI runtime.
   json.key("namespaces").begin_array();
-  json.begin_object().member("type", "pid");
-  if (!config.pid_namespace.empty())
-    json.member("path", config.pid_namespace);
-  json.end_object();
+  if (!config.host_pids) {
+    json.begin_object().member("type", "pid");
+    if (!config.pid_namespace.empty())
+      json.member("path", config.pid_namespace);
+    json.end_object();
+  }
   json.begin_object().member("type", "mount").end_object();
   if (config.cgroup_v2)
     json.begin_object().member("type", "cgroup").end_object();

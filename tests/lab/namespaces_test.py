@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Namespaces of pods other than their own: one pid namespace for all containers.
+"""Namespaces of pods other than their own: one pid namespace for all containers, and those of the host.
 
    h1 .11: store, all pods
 """
@@ -38,24 +38,30 @@ class Namespaces(unittest.TestCase):
         cls.cluster.form()
         with tempfile.TemporaryDirectory(prefix="shoal-lab.") as folder:
             objects.load_images(cls.cluster, folder, ("blue",), client=False)
+        cls.cluster.apply(objects.documents({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": "infra", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
 
-    def make(self, name, *containers, **spec):
-        self.cluster.apply(objects.documents(objects.pod(name, {"app": name}, {
-            "terminationGracePeriodSeconds": 1, "containers": list(containers), **spec})))
+    def make(self, name, *containers, namespace="default", **spec):
+        pod = objects.pod(name, {"app": name}, {"terminationGracePeriodSeconds": 1, "containers": list(containers), **spec})
+        pod["metadata"]["namespace"] = namespace
+        self.cluster.apply(objects.documents(pod))
 
-    def wait_pod(self, name, what, condition):
+    def wait_pod(self, name, what, condition, namespace="default"):
+        def pod():
+            return self.cluster.get("pod", name, "-n", namespace)
+
         def holds():
-            pod = self.cluster.get("pod", name)
-            return pod if condition(pod) else None
+            now = pod()
+            return now if condition(now) else None
         return wait_for(f"pod {name}: {what}", holds, 30, on_timeout=lambda: json.dumps(
-            self.cluster.get("pod", name)["status"], indent=1) + self.cluster.log_tail("h1"))
+            pod()["status"], indent=1) + self.cluster.log_tail("h1"))
 
-    def wait_ready(self, name, restarts=None):
+    def wait_ready(self, name, restarts=None, namespace="default"):
         return self.wait_pod(name, f"ready after {restarts} restarts", lambda pod: self.cluster.is_ready(pod) and (
-            restarts is None or [c["restartCount"] for c in pod["status"]["containerStatuses"]] == restarts))
+            restarts is None or [c["restartCount"] for c in pod["status"]["containerStatuses"]] == restarts), namespace)
 
-    def exec(self, name, container_name, *command, check=True):
-        return self.cluster.shoal("h1", "exec", name, "-c", container_name, "--", *command, check=check).stdout
+    def exec(self, name, container_name, *command, check=True, namespace="default"):
+        return self.cluster.shoal("h1", "exec", name, "-n", namespace, "-c", container_name, "--", *command, check=check).stdout
 
     def pids(self, name, container_name, command):
         """Of the processes that have this command, as the container sees them."""
@@ -66,8 +72,8 @@ class Namespaces(unittest.TestCase):
     def holder(self):
         return self.cluster.run("h1", "pgrep", "-x", "shoal-pause").stdout.split()
 
-    def clean(self, name):
-        self.cluster.shoal("h1", "delete", "pod", name)
+    def clean(self, name, namespace="default"):
+        self.cluster.shoal("h1", "delete", "pod", name, "-n", namespace)
         wait_for(f"nothing to be left of pod {name}", lambda: not differences(inventory(self.cluster, "h1"), {}), 30,
                  on_timeout=lambda: differences(inventory(self.cluster, "h1"), {}))
 
@@ -120,6 +126,41 @@ class Namespaces(unittest.TestCase):
         self.wait_ready("anew", [2, 2])
         self.assertEqual(len(self.holder()), 1)
         self.clean("anew")
+
+    def test_the_hosts_namespaces_are_for_namespaces_that_are_privileged(self):
+        for field in ("hostPID", "hostIPC"):
+            wish = objects.documents(objects.pod("taker", {}, {"containers": [container("main", STAYS)], field: True}))
+            told = self.cluster.shoal("h1", "apply", "-f", "-", input=wish, check=False)
+            self.assertNotEqual(told.returncode, 0)
+            self.assertIn('violates PodSecurity "unlabelled" of namespace default: '
+                          f"host namespaces ({field}=true)", told.stderr)
+        both = {"containers": [container("main", STAYS)], "hostPID": True, "shareProcessNamespace": True}
+        told = self.cluster.shoal("h1", "apply", "-f", "-", input=objects.documents(objects.pod("both", {}, both)), check=False)
+        self.assertIn("ShareProcessNamespace and HostPID cannot both be enabled", told.stderr)
+
+    def test_the_hosts_processes_and_its_shared_memory(self):
+        self.make("host", container("main", LEAVES), container("side", STAYS), namespace="infra", hostPID=True, hostIPC=True)
+        pod = self.wait_ready("host", [0, 0], "infra")
+        names = lambda of: {name: of("readlink", f"/proc/self/ns/{name}").strip() for name in ("pid", "ipc", "net", "uts")}
+        own = names(lambda *command: self.cluster.run("h1", *command).stdout)
+        theirs = names(lambda *command: self.exec("host", "side", *command, namespace="infra"))
+        self.assertEqual({name for name, it in own.items() if theirs[name] == it}, {"pid", "ipc"})
+        self.cluster.run("h1", "sh", "-c", "echo of the host >/dev/shm/shoal-namespaces-test")
+        self.assertEqual(self.exec("host", "side", "cat", "/dev/shm/shoal-namespaces-test", namespace="infra"), "of the host\n")
+        shim = self.cluster.run("h1", "pgrep", "-x", "shoal-shim").stdout.split()[0]
+        self.assertEqual(self.exec("host", "side", "cat", f"/proc/{shim}/comm", namespace="infra"), "shoal-shim\n")
+        # What a container leaves behind ends with it here as well.
+        before = self.cluster.run("h1", "pgrep", "-fx", "sleep 7001").stdout.split()
+        first = self.cluster.run("h1", "pgrep", "-fo", "setsid sleep 7001").stdout.split()
+        self.cluster.run("h1", "kill", *first)
+        self.wait_ready("host", [1, 0], "infra")
+        after = wait_for("what main leaves again", lambda: self.cluster.run("h1", "pgrep", "-fx", "sleep 7001", check=False).stdout.split())
+        self.assertEqual((len(before), len(after)), (1, 1))
+        self.assertNotEqual(before, after)
+        uid = pod["metadata"]["uid"]
+        self.restart_agent("KILL")
+        wait_for("the pod to be known", lambda: not differences(inventory(self.cluster, "h1"), {uid: ["main", "side"]}))
+        self.clean("host", "infra")
 
     def test_without_it_each_has_its_own(self):
         self.make("own", container("main", STAYS), container("side", STAYS))

@@ -84,6 +84,11 @@ TEST(SchemaPod, NamespacesOfAPod) {
   EXPECT_EQ(refused(R"({"shareProcessNamespace":true,)" + containers), "");
   EXPECT_EQ(refused(R"({"shareProcessNamespace":false,)" + containers), "");
   EXPECT_NE(refused(R"({"shareProcessNamespace":"true",)" + containers), "");
+  EXPECT_EQ(
+      refused(R"({"hostPID":true,"hostIPC":true,"shareProcessNamespace":false,)" + containers), "");
+  EXPECT_EQ(refused(R"({"hostPID":true,"shareProcessNamespace":true,)" + containers),
+            "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID "
+            "cannot both be enabled");
 }
 
 TEST(SchemaPod, ProbesAndHooks) {

@@ -174,10 +174,10 @@ TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
   };
   for (const Case& c : cases)
     EXPECT_EQ(refusal(doc(c.base, c.change)), c.expected) << c.change;
-  const auto refused = admit(doc(kPodText, R"({"spec":{"hostPID":true}})"));
+  const auto refused = admit(doc(kPodText, R"({"spec":{"priority":7}})"));
   ASSERT_EQ(refused.error().causes.size(), 1U);
   EXPECT_EQ(refused.error().causes[0].reason, "FieldValueNotSupported");
-  EXPECT_EQ(refused.error().causes[0].field, "spec.hostPID");
+  EXPECT_EQ(refused.error().causes[0].field, "spec.priority");
 }
 
 TEST(SchemaTest, BadWeightsNameTheAnnotation) {

@@ -29,9 +29,13 @@ protected:
         parse_uint(std::string_view(link).substr(6, link.size() - 6 - 7)).value_or(0));
     ASSERT_GT(holder, 1);
   }
-  void run_shared(const ContainerRef& ref, std::string script, const ResourceLimits& limits = {}) {
-    auto config = box.config("pod-a", ref, std::move(script));
+  // Where its containers are.
+  virtual ContainerConfig placed(ContainerConfig config) const {
     config.pid_namespace = box.env.pid_namespace("pod-a").string();
+    return config;
+  }
+  void run_shared(const ContainerRef& ref, std::string script, const ResourceLimits& limits = {}) {
+    auto config = placed(box.config("pod-a", ref, std::move(script)));
     config.resources = limits;
     shim::CreateRequest request;
     request.shares_pids = true;
@@ -225,6 +229,36 @@ TEST_F(SharedPidsTest, NothingIsLeftAfterTheEnd) {
   start_shared();
   run_shared(main, "(sleep 1000 &); sleep 1000");
   expect_swept(box.env, "pod-a");  // a living one
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
+class HostPidsTest : public SharedPidsTest {
+protected:
+  ContainerConfig placed(ContainerConfig config) const override {
+    config.host_pids = true;
+    config.host_ipc = true;
+    return config;
+  }
+};
+
+TEST_F(HostPidsTest, TheHostIsSeenAndNothingIsLeftInIt) {
+  make_go();
+  auto started = start_sandbox(box.env, {.uid = "pod-a", .hostname = "h", .host_ipc = true});
+  ASSERT_TRUE(started) << started.error().message();
+  sandbox = std::move(*started);
+  EXPECT_FALSE(fs::exists(fs::symlink_status(box.env.pid_namespace("pod-a"))));
+  run_shared(side, "sleep 5000 & wait");
+  const std::string own = fmt::format("/proc/{}/ns/", ::getpid());
+  const std::string theirs = fmt::format("/proc/{}/ns/", box.state("pod-a", side)->pid);
+  for (const char* name : {"pid", "ipc"})
+    EXPECT_EQ(fs::read_symlink(own + name), fs::read_symlink(theirs + name)) << name;
+  for (const char* name : {"net", "uts", "mnt"})
+    EXPECT_NE(fs::read_symlink(own + name), fs::read_symlink(theirs + name)) << name;
+  EXPECT_EQ(trim(exec(side, {"cat", fmt::format("/proc/{}/comm", sandbox.state.shim_pid)}).out),
+            "shoal-shim");
+  expect_nothing_left(side);
+  ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).shutdown());
+  expect_swept(box.env, "pod-a");
   EXPECT_EQ(box.leaks(), std::vector<std::string>{});
 }
 

@@ -101,6 +101,17 @@ TEST(OciSpec, APidNamespaceMayBeThatOfThePod) {
       std::string::npos);
   config.pid_namespace = "pid-namespace";
   EXPECT_EQ(oci_spec(config).error().code(), Errc::kInvalid);
+  config.pid_namespace.clear();
+  config.host_pids = true;
+  EXPECT_NE(oci_spec(config)->find(R"("namespaces":[{"type":"mount"})"), std::string::npos);
+}
+
+TEST(OciSpec, WithTheHostsIpcGoesItsSharedMemory) {
+  ContainerConfig config = minimal();
+  EXPECT_EQ(oci_spec(config)->find(R"("source":"/dev/shm")"), std::string::npos);
+  config.host_ipc = true;
+  EXPECT_NE(oci_spec(config)->find(R"("destination":"/dev/shm","type":"bind","source":"/dev/shm")"),
+            std::string::npos);
 }
 
 TEST(OciSpec, SameValueSameBytes) { EXPECT_EQ(*oci_spec(minimal()), *oci_spec(minimal())); }
