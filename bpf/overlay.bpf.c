@@ -244,6 +244,9 @@ static __always_inline int from_balancer(struct __sk_buff *skb, struct shoal_pkt
 			return ask ? not_mine(skb) : drop(SHOAL_DROP_STALE_BACKEND);
 		if (ask && !later && !flow_is_here(p, &addr, port))
 			return not_mine(skb);
+		/* This host, that asked another one's node port. */
+		if (unlikely(addr_equal(&addr, &p->key.saddr)))
+			return hairpin(skb, p, v6, port) ? drop(SHOAL_DROP_HAIRPIN) : SHOAL_PASS;
 		return to_stack(skb, p, v6, &addr, port);
 	}
 	dsr_target(&addr, &eth, v6);

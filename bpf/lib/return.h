@@ -114,6 +114,7 @@ static __always_inline bool has_stack_replies(void)
 static __always_inline int leaving_stack(struct __sk_buff *skb, const bool v6)
 {
 	struct shoal_pkt p;
+	int rc;
 
 	if (!has_stack_replies())
 		return SHOAL_PASS;
@@ -121,7 +122,11 @@ static __always_inline int leaving_stack(struct __sk_buff *skb, const bool v6)
 		return SHOAL_PASS;
 	if (is_balanced_proto(p.key.proto) && !(p.frag & IP_OFFSET) && parse_l4(skb, &p) != PARSE_OK)
 		return SHOAL_PASS;
-	return from_backend(skb, &p, v6) < 0 ? drop(SHOAL_DROP_REWRITE) : SHOAL_PASS;
+	rc = from_backend(skb, &p, v6);
+	if (rc < 0)
+		return drop(SHOAL_DROP_REWRITE);
+	/* It asked itself, by another host's node port. */
+	return unlikely(rc && is_self(&p.key.daddr, v6)) ? to_host(skb) : SHOAL_PASS;
 }
 
 #endif

@@ -266,6 +266,23 @@ TEST_P(StackTest, AProcessOfThisHostAsksAnotherOne) {
   EXPECT_EQ(named(run.out), "TCP cluster > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
 }
 
+// By another host's node port: that one sends it here, where its client is this host.
+TEST_P(StackTest, AProcessOfThisHostAsksAnotherOneByAnotherHost) {
+  const SocketAddress asker = on(self, 5555);
+  Outcome run = from(kOtherHost, kVniDsr, to_self(tcp(asker, vip, kSyn), me));
+  EXPECT_EQ(run.verdict, kPass);
+  EXPECT_EQ(named(run.out), "TCP vip:5555 > me [S] seq=1000 ack=0 ttl=64 +0");
+  run = leaving_uplink(tcp(me, on(vip, 5555), kSyn | kAck));
+  EXPECT_EQ(run.verdict, kRedirect);
+  EXPECT_EQ(run.mark, kToHost);
+  EXPECT_EQ(named(run.out), "TCP vip > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+  // What a datagram's later fragments belong to is not known then.
+  Packet later = udp(asker, vip);
+  later.fragment = 64;
+  EXPECT_EQ(from(kOtherHost, kVniDsr, to_self(later, me)).verdict, kShot);
+  EXPECT_EQ(host.drops("HAIRPIN"), 1U);
+}
+
 TEST_P(StackTest, AProcessOfThisHostAsksAMachineOutside) {
   const SocketAddress asker = on(self, 5555);
   host.ring(1, {kOutsideId}, 0);
