@@ -27,6 +27,18 @@ void fill_container_port(json::object& port) {
 const Message kContainerPort{
     .name = "ContainerPort", .fields = kContainerPortFields, .fill = fill_container_port};
 
+void fill_host_ports(json::value& container) {
+  json::value* ports =
+      container.is_object() ? container.get_object().if_contains("ports") : nullptr;
+  if (!ports || !ports->is_array())
+    return;
+  for (json::value& value : ports->get_array())
+    if (json::object* port = value.if_object())
+      if (const json::value* own = port->if_contains("containerPort");
+          own && !port->contains("hostPort"))
+        port->insert({{"hostPort", json::value(*own)}});
+}
+
 // ---- resources
 constexpr Field kResourceListFields[] = {
     {.name = "cpu", .type = FieldType::kQuantity},
@@ -256,7 +268,7 @@ constexpr Field kPodSpecFields[] = {
     {.name = "enableServiceLinks", .type = FieldType::kBool},
     later("ephemeralContainers"),
     {.name = "hostIPC", .type = FieldType::kBool},
-    later("hostNetwork"),
+    {.name = "hostNetwork", .type = FieldType::kBool},
     {.name = "hostPID", .type = FieldType::kBool},
     later("hostUsers", "true"),
     {.name = "imagePullSecrets",
@@ -284,6 +296,16 @@ constexpr Field kPodSpecFields[] = {
      .list = ListType::kMap,
      .list_keys = "name"},
 };
+// In its host's network a container's port is the host's.
+void fill_pod_spec(json::object& spec) {
+  const json::value* host_network = spec.if_contains("hostNetwork");
+  if (!host_network || *host_network != json::value(true))
+    return;
+  for (const std::string_view list : {"initContainers", "containers"})
+    if (json::value* containers = spec.if_contains(list); containers && containers->is_array())
+      for (json::value& container : containers->get_array())
+        fill_host_ports(container);
+}
 constexpr Field kPodTemplateFields[] = {
     {.name = "metadata", .type = FieldType::kMessage, .message = &kTemplateMeta, .fallback = "{}"},
     part("spec", kPodSpec, true),
@@ -307,7 +329,8 @@ constexpr Field kPodFields[] = {
 
 }  // namespace
 
-const Message kPodSpec{.name = "PodSpec", .fields = kPodSpecFields, .check = check_pod_spec};
+const Message kPodSpec{
+    .name = "PodSpec", .fields = kPodSpecFields, .fill = fill_pod_spec, .check = check_pod_spec};
 const Message kPodTemplate{
     .name = "PodTemplateSpec", .fields = kPodTemplateFields, .check = check_template};
 const Message kPod{.name = "Pod", .fields = kPodFields, .check = check_backoff};

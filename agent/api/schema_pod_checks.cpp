@@ -85,6 +85,18 @@ void check_namespaces(const json::object& spec, std::string_view path, Causes& c
   if (is_set(spec, "shareProcessNamespace") && is_set(spec, "hostPID"))
     causes.invalid(child_path(path, "shareProcessNamespace"), true,
                    "ShareProcessNamespace and HostPID cannot both be enabled");
+  if (!is_set(spec, "hostNetwork"))
+    return;
+  each_container(spec, path, [&](const json::object& container, const std::string& at, bool) {
+    const json::array* ports = find_array(container, "ports");
+    for (std::size_t p = 0; ports && p < ports->size(); ++p) {
+      const json::object* port = (*ports)[p].if_object();
+      const std::int64_t number = port ? find_int(*port, "containerPort", 0) : 0;
+      if (port && find_int(*port, "hostPort", number) != number)
+        causes.invalid(child_path(item_path(child_path(at, "ports"), p), "containerPort"), number,
+                       "must match `hostPort` when `hostNetwork` is true");
+    }
+  });
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ DrainBoard::DrainBoard(std::string self, view::View& view, Publish publish,
 }
 
 bool DrainBoard::balanced(const store::Object& pod) const {
-  return !view_.services_selecting(pod).empty() || !view::host_ports(pod).empty();
+  return !view_.services_selecting(pod).empty() ||
+         (!view::host_ports(pod).empty() && !view::in_host_network(pod));
 }
 
 void DrainBoard::on_pod(const view::Change& change) {

@@ -232,6 +232,11 @@ void serve_capture(const api::ExchangePtr& x, const node::Node& pods, const view
   const auto pod = find_local_pod(pods, view, request.params.at("namespace"), name);
   if (!pod)
     return x->reply_error(pod.error());
+  if ((*pod)->spec().host_network)
+    return x->reply_error(
+        Error(Errc::kInvalid,
+              fmt::format("pod {} is in the network of its host: run tcpdump there, for its ports",
+                          name)));
   if (!(*pod)->local())
     return x->reply_error(
         Error(Errc::kUnavailable,

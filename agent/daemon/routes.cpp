@@ -237,6 +237,11 @@ void Agent::Impl::trace(const api::ExchangePtr& x) {
   if (!pod)
     return x->reply_error(Error(Errc::kNotFound, fmt::format("there is no pod {}", query->pod)));
   const std::string_view host = view::node_of(*pod);
+  if (view::in_host_network(*pod))
+    return x->reply_error(
+        Error(Errc::kInvalid, fmt::format("pod {} is in the network of its host: ask {} with "
+                                          "--from host",
+                                          query->pod, host.empty() ? "its host" : host)));
   x->reply_error(Error(Errc::kConflict,
                        host.empty() || host == files.node_name
                            ? fmt::format("pod {} has no network here yet", query->pod)

@@ -6,7 +6,8 @@
 // Backends of a service with a selector: its pods that have an IP and are bound to a host. kReady
 // when their host reports them ready and is alive; kServing when they are being deleted and still
 // pass their probes; else kTerminating: a pod that stops being ready, or whose host is away, gets
-// no new connections and keeps those it has. Of a service without a selector: the EndpointSlices
+// no new connections and keeps those it has. One in its host's network is a process of the host at
+// the host's address, of generation 0. Of a service without a selector: the EndpointSlices
 // that name it; stored ones of services with a selector are never read. Desired::pods is left
 // empty: only the node agent knows interfaces and MACs, and adds them.
 //

@@ -18,7 +18,8 @@ public:
   Part run() {
     part_.created = pod_.create_revision;
     const auto addresses = view::pod_addresses(pod_);
-    if (addresses.empty() || view::is_finished(pod_))
+    // In its host's network it listens there itself.
+    if (addresses.empty() || view::is_finished(pod_) || view::in_host_network(pod_))
       return std::move(part_);
     for (const view::HostPort& wanted : view::host_ports(pod_)) {
       if (scene_.inputs.agent_ports.contains({wanted.proto, wanted.port})) {

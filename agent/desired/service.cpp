@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <map>
 #include <set>
 
 namespace shoal::desired {
@@ -31,6 +32,7 @@ namespace {
 // A pod as an endpoint of its service, before ports and family are known.
 struct Candidate {
   ObjectPtr pod;
+  bool in_host_network = false;
   std::vector<model::PodAddress> addresses;
   Endpoint endpoint;
 };
@@ -192,6 +194,7 @@ private:
       candidate.endpoint.zone = zone_of(candidate.endpoint.node);
       if (backend.state == BackendState::kReady)
         ready_groups_.insert(backend.group);
+      candidate.in_host_network = view::in_host_network(*pod);
       candidate.pod = std::move(pod);
       candidates_.push_back(std::move(candidate));
     }
@@ -204,6 +207,7 @@ private:
 
   std::vector<Endpoint> pod_endpoints(const json::object& port_spec, IpFamily family) const {
     std::vector<Endpoint> out;
+    std::map<SocketAddress, std::size_t> of_hosts;  // in out
     for (const Candidate& candidate : candidates_) {
       const auto number = view::target_port(*candidate.pod, port_spec);
       if (!number)
@@ -211,6 +215,15 @@ private:
       for (const auto& [ip, generation] : candidate.addresses) {
         if (ip.family() != family)
           continue;
+        // Two pods at one address and port are one backend: the readier one's.
+        if (candidate.in_host_network) {
+          const auto [at, fresh] = of_hosts.try_emplace({ip, *number}, out.size());
+          if (!fresh) {
+            BackendState& state = out[at->second].backend.state;
+            state = std::min(state, candidate.endpoint.backend.state);
+            continue;
+          }
+        }
         out.push_back(candidate.endpoint);
         out.back().backend.ip = ip;
         out.back().backend.generation = generation;

@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unordered_map>
 
 namespace shoal::node {
@@ -28,6 +29,7 @@ namespace fs = std::filesystem;
 using runtime::shim::ContainerRef;
 
 constexpr std::size_t kSeccompBytesMax = 1 << 20;
+constexpr std::size_t kHostsBytesMax = 1 << 20;
 
 fs::path rootfs_dir(const runtime::SandboxEnv& env, const std::string& uid, const std::string& id) {
   return env.pod_data_dir(uid) / "containers" / id;
@@ -49,6 +51,11 @@ StartFailure image_failure(const Error& error) {
   return failure(error.code() == Errc::kNotFound ? "ErrImagePull" : "CreateContainerError", error);
 }
 
+std::string shown_hostname(const PodSpec& pod) {
+  utsname host{};
+  return pod.host_network && ::uname(&host) == 0 ? host.nodename : kernel_hostname(pod);
+}
+
 Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env,
                                                   const StartRequest& request) {
   const fs::path etc = env.pod_run_dir(request.pod.uid) / "etc";
@@ -56,8 +63,11 @@ Result<std::vector<runtime::BindMount>> write_etc(const runtime::SandboxEnv& env
   std::vector<IpAddress> addresses;
   for (const model::PodAddress& address : request.pod_addresses)
     addresses.push_back(address.ip);
-  SHOAL_TRY(write_file_atomic(etc / "hosts", hosts_file(request.pod, addresses), 0644));
-  SHOAL_TRY(write_file_atomic(etc / "hostname", kernel_hostname(request.pod) + "\n", 0644));
+  const auto hosts = request.pod.host_network ? read_file("/etc/hosts", kHostsBytesMax)
+                                              : Result<std::string>(std::string());
+  SHOAL_TRY(write_file_atomic(etc / "hosts", hosts_file(request.pod, addresses, hosts.value_or("")),
+                              0644));
+  SHOAL_TRY(write_file_atomic(etc / "hostname", shown_hostname(request.pod) + "\n", 0644));
   const auto host = read_file("/etc/resolv.conf", 65536);
   SHOAL_TRY(
       write_file_atomic(etc / "resolv.conf", resolv_conf(request.pod, host.value_or("")), 0644));
@@ -171,7 +181,9 @@ Result<Specs> make_specs(const runtime::SandboxEnv& env, const StartRequest& req
   };
   config.args = SHOAL_TRY(runtime::process_args(
       image.entrypoint, image.cmd, expanded(container.command), expanded(container.args)));
-  std::vector<std::string> env_own = {"HOSTNAME=" + request.pod.hostname};
+  std::vector<std::string> env_own = {"HOSTNAME=" + (request.pod.host_network
+                                                         ? shown_hostname(request.pod)
+                                                         : request.pod.hostname)};
   env_own.insert(env_own.end(), request.env.begin(), request.env.end());
   std::vector<std::string> env_image = image.env;
   if (container.tty)  // what a terminal is driven by; the image may know better

@@ -78,7 +78,8 @@ void PodWorker::start_sandbox() {
                                                  .hostname = kernel_hostname(spec_),
                                                  .limits = pod_limits(spec_, context_.pod_pids_max),
                                                  .share_pids = spec_.share_pids,
-                                                 .host_ipc = spec_.host_ipc}]() -> Out {
+                                                 .host_ipc = spec_.host_ipc,
+                                                 .host_network = spec_.host_network}]() -> Out {
     runtime::Sandbox sandbox = SHOAL_TRY(runtime::start_sandbox(env, spec));
     runtime::ShimEvents events = SHOAL_TRY(runtime::ShimEvents::subscribe(env.socket(spec.uid)));
     return std::pair(std::move(sandbox), std::move(events));
@@ -92,6 +93,12 @@ void PodWorker::start_sandbox() {
 }
 
 void PodWorker::attach_network() {
+  if (spec_.host_network) {
+    std::vector<model::PodAddress> addresses;
+    for (const IpAddress& ip : context_.host_ips())
+      addresses.push_back({ip, 0});
+    return network_is_there(std::move(addresses));
+  }
   const auto work = [&context = context_, uid = spec_.uid] { return context.leases.allocate(uid); };
   on_worker(work, [this](Result<std::vector<ipam::Lease>> leases) {
     if (!leases)
@@ -110,8 +117,12 @@ void PodWorker::attach(const std::vector<ipam::Lease>& leases) {
   if (!local)
     return step_failed(local.error(), "FailedCreatePodSandBox");
   local_ = std::move(*local);
+  network_is_there(attachment.addresses);
+}
+
+void PodWorker::network_is_there(std::vector<model::PodAddress> addresses) {
   seen_.network = true;
-  seen_.addresses = attachment.addresses;
+  seen_.addresses = std::move(addresses);
   taking_up_ = false;
   step_succeeded();
   context_.local_pods_changed({});

@@ -10,6 +10,7 @@ namespace shoal::node {
 namespace {
 
 constexpr std::string_view kClusterDomain = "cluster.local";
+constexpr std::string_view kHostNetworkHeader = "# Kubernetes-managed hosts file (host network).\n";
 
 void add_once(std::vector<std::string>& list, std::string_view text) {
   if (!text.empty() && std::ranges::find(list, text) == list.end())
@@ -50,6 +51,21 @@ std::string joined(const std::vector<std::string>& words, std::size_t max) {
   return out;
 }
 
+std::string own_hosts(const PodSpec& pod, const std::vector<IpAddress>& addresses) {
+  std::string out = "# Kubernetes-managed hosts file.\n"
+                    "127.0.0.1\tlocalhost\n"
+                    "::1\tlocalhost ip6-localhost ip6-loopback\n"
+                    "fe00::0\tip6-localnet\n"
+                    "fe00::0\tip6-mcastprefix\n"
+                    "fe00::1\tip6-allnodes\n"
+                    "fe00::2\tip6-allrouters\n";
+  const std::string fqdn = fqdn_of(pod);
+  for (const IpAddress& address : addresses)
+    out += fmt::format("{}\t{}{}{}\n", address.to_string(), fqdn, fqdn.empty() ? "" : "\t",
+                       pod.hostname);
+  return out;
+}
+
 }  // namespace
 
 std::string fqdn_of(const PodSpec& pod) {
@@ -62,18 +78,11 @@ std::string kernel_hostname(const PodSpec& pod) {
   return pod.hostname_is_fqdn && !pod.subdomain.empty() ? fqdn_of(pod) : pod.hostname;
 }
 
-std::string hosts_file(const PodSpec& pod, const std::vector<IpAddress>& addresses) {
-  std::string out = "# Kubernetes-managed hosts file.\n"
-                    "127.0.0.1\tlocalhost\n"
-                    "::1\tlocalhost ip6-localhost ip6-loopback\n"
-                    "fe00::0\tip6-localnet\n"
-                    "fe00::0\tip6-mcastprefix\n"
-                    "fe00::1\tip6-allnodes\n"
-                    "fe00::2\tip6-allrouters\n";
-  const std::string fqdn = fqdn_of(pod);
-  for (const IpAddress& address : addresses)
-    out += fmt::format("{}\t{}{}{}\n", address.to_string(), fqdn, fqdn.empty() ? "" : "\t",
-                       pod.hostname);
+std::string hosts_file(const PodSpec& pod, const std::vector<IpAddress>& addresses,
+                       std::string_view host) {
+  std::string out = pod.host_network ? fmt::format("{}{}{}", kHostNetworkHeader, host,
+                                                   host.ends_with('\n') || host.empty() ? "" : "\n")
+                                     : own_hosts(pod, addresses);
   if (!pod.host_aliases.empty())
     out += "\n# Entries added by HostAliases.\n";
   for (const HostAlias& alias : pod.host_aliases) {

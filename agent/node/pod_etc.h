@@ -17,9 +17,11 @@ inline constexpr std::size_t kSearchesMax = 32;
 
 // hostname.subdomain.namespace.svc.cluster.local; empty without a subdomain.
 std::string fqdn_of(const PodSpec& pod);
-// What uname says in the pod.
+// What uname says in the pod, where that is not its host's network: there it is the host's name.
 std::string kernel_hostname(const PodSpec& pod);
-std::string hosts_file(const PodSpec& pod, const std::vector<IpAddress>& addresses);
+// host: the text of the host's own, which pods in its network have.
+std::string hosts_file(const PodSpec& pod, const std::vector<IpAddress>& addresses,
+                       std::string_view host);
 // host: the text of the host's own resolv.conf. There is no cluster DNS yet: but for dnsPolicy
 // None, a pod resolves what its host resolves, and what dnsConfig adds.
 std::string resolv_conf(const PodSpec& pod, std::string_view host);

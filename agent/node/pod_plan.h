@@ -83,7 +83,7 @@ struct PodSeen {
   MonoTime volumes_not_before{};
   bool freed = false;  // nothing is held for it any more: all that is left is shown, not run
   std::vector<model::PodAddress>
-      addresses;  // IPv4 first; generation 0: not known to be its own yet
+      addresses;  // IPv4 first; generation 0: its host's, or not known to be its own yet
   WallTime started{};
   std::optional<Waiting> sandbox_error;
   std::optional<Waiting> failure;  // the pod as a whole is over: its deadline passed, say

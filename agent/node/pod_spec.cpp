@@ -254,6 +254,7 @@ Result<PodSpec> read_pod(const store::Object& pod) {
   out.share_pids = flag_at(*spec, "shareProcessNamespace");
   out.host_pids = flag_at(*spec, "hostPID");
   out.host_ipc = flag_at(*spec, "hostIPC");
+  out.host_network = flag_at(*spec, "hostNetwork");
   const std::string policy = text_at(*spec, "restartPolicy");
   out.restart = policy == "Never"       ? RestartPolicy::kNever
                 : policy == "OnFailure" ? RestartPolicy::kOnFailure

@@ -133,6 +133,7 @@ struct PodSpec {
   bool share_pids = false;  // shareProcessNamespace
   bool host_pids = false;   // hostPID
   bool host_ipc = false;
+  bool host_network = false;
   DnsConfig dns;
   RestartPolicy restart = RestartPolicy::kAlways;
   std::chrono::seconds grace{30};

@@ -193,13 +193,16 @@ json::array ip_list(const std::vector<IpAddress>& ips) {
   return out;
 }
 
-void show_addresses(const PodSeen& seen, json::object& out) {
-  if (seen.addresses.empty() || (seen.addresses.front().generation == 0 && !seen.freed))
+void show_addresses(const PodSpec& spec, const PodSeen& seen, json::object& out) {
+  if (seen.addresses.empty())
+    return;
+  const bool known = spec.host_network ? seen.network : seen.addresses.front().generation != 0;
+  if (!known && !seen.freed)
     return;
   std::vector<IpAddress> ips;
   for (const auto& [ip, generation] : seen.addresses) {
     ips.push_back(ip);
-    if (!seen.freed)  // it was this pod's address and may be another's now
+    if (!seen.freed && !spec.host_network)  // it was this pod's address and may be another's now
       out[ip == seen.addresses.front().ip ? "shoalGeneration" : "shoalGenerationV6"] = generation;
   }
   out["podIP"] = ips.front().to_string();
@@ -278,7 +281,7 @@ json::object pod_status(const PodSpec& spec, const PodSeen& seen, const StatusFa
                    {"containerStatuses", std::move(main)}};
   if (!init.empty())
     out["initContainerStatuses"] = std::move(init);
-  show_addresses(seen, out);
+  show_addresses(spec, seen, out);
   show_reason(seen, out);
   const Condition ready = ready_condition(spec, seen, phase);
   out["conditions"] = json::array{

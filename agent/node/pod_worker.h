@@ -94,6 +94,7 @@ private:
   void take_sandbox(runtime::Sandbox sandbox, runtime::ShimEvents events);
   void attach_network();
   void attach(const std::vector<ipam::Lease>& leases);
+  void network_is_there(std::vector<model::PodAddress> addresses);
   void start_one(std::size_t index);
   void start_failed(std::size_t index, const Waiting& why);
   bool image_ready(std::size_t index);

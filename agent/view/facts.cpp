@@ -303,6 +303,11 @@ std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name
   return found;
 }
 
+bool in_host_network(const Object& pod) {
+  const auto* value = find_path(pod.body, "spec.hostNetwork");
+  return value && value->is_bool() && value->get_bool();
+}
+
 std::vector<HostPort> host_ports(const Object& pod) {
   std::vector<HostPort> out;
   any_port(pod, [&](const boost::json::object& spec) {

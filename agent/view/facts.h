@@ -63,6 +63,8 @@ std::int64_t restarts_of(const Object& pod);
 // A container port by name and protocol; init containers have none.
 std::optional<std::uint16_t> named_port(const Object& pod, std::string_view name,
                                         std::string_view protocol);
+// It has no network of its own: its addresses are its host's, and its ports too.
+bool in_host_network(const Object& pod);
 // A port of the pod's host that leads to the pod. No ip: any address of the host.
 struct HostPort {
   std::optional<IpAddress> ip;

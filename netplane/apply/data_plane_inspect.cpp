@@ -35,7 +35,8 @@ std::map<IpAddress, std::string> BpfDataPlane::pod_names() const {
     return names;
   for (const model::ServicePort& service : desired_->services)
     for (const model::Backend& backend : service.backends)
-      if (!backend.pod.empty())
+      // Not of one in its host's network, whose address is not its alone.
+      if (!backend.pod.empty() && backend.generation != 0)
         names.emplace(backend.ip, backend.pod);
   for (const model::LocalPod& pod : desired_->pods)
     for (const model::PodAddress& address : pod.addresses)

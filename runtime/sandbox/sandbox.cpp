@@ -56,6 +56,8 @@ std::vector<std::string> shim_command(const SandboxEnv& env, const SandboxSpec& 
     argv.push_back("--share-pids");
   if (spec.host_ipc)
     argv.push_back("--host-ipc");
+  if (spec.host_network)
+    argv.push_back("--host-network");
   for (const fs::path& leaf : leaves)
     argv.insert(argv.end(), {"--join", leaf.string()});
   return argv;

@@ -64,14 +64,15 @@ struct SandboxSpec {
   std::string uid;
   std::string hostname;
   PodLimits limits;
-  bool share_pids = false;  // all containers in one pid namespace: pid_namespace() of the pod
-  bool host_ipc = false;    // no IPC namespace of its own: the host's
+  bool share_pids = false;    // all containers in one pid namespace: pid_namespace() of the pod
+  bool host_ipc = false;      // no IPC namespace of its own: the host's
+  bool host_network = false;  // nor a network and a UTS namespace: hostname is not used
 };
 
 struct Sandbox {
   std::string uid;
   UniqueFd pidfd;        // of the shim: readable when it has died
-  UniqueFd netns;        // the pod's network namespace
+  UniqueFd netns;        // the pod's network namespace, which may be the host's
   shim::PodState state;  // as of now
 };
 

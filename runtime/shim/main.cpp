@@ -62,8 +62,12 @@ Result<> bring_loopback_up() {
 }
 
 Result<> make_namespaces(const Options& options) {
-  if (::unshare(CLONE_NEWNET | CLONE_NEWUTS | (options.host_ipc ? 0 : CLONE_NEWIPC)) != 0)
+  const int flags = (options.host_ipc ? 0 : CLONE_NEWIPC) |
+                    (options.host_network ? 0 : CLONE_NEWNET | CLONE_NEWUTS);
+  if (::unshare(flags) != 0)
     return fail_errno("make the pod's namespaces");
+  if (options.host_network)
+    return {};
   if (::sethostname(options.hostname.data(), options.hostname.size()) != 0)
     return fail_errno("set the pod's host name");
   SHOAL_TRY(bring_loopback_up());

@@ -12,7 +12,9 @@ bool* switch_of(Options& options, std::string_view flag) {
     return &options.hybrid;
   if (flag == "--share-pids")
     return &options.share_pids;
-  return flag == "--host-ipc" ? &options.host_ipc : nullptr;
+  if (flag == "--host-ipc")
+    return &options.host_ipc;
+  return flag == "--host-network" ? &options.host_network : nullptr;
 }
 
 }  // namespace

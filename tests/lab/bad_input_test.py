@@ -121,7 +121,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: bad}
 spec:
-  hostNetwork: true                 #! spec.hostNetwork: Shoal does not act on
+  overhead: {cpu: "1"}              #! spec.overhead: Shoal does not act on
   ephemeralContainers: [{name: i, image: a}]  #! spec.ephemeralContainers: Shoal does not act on
   volumes: [{name: v, csi: {driver: x}}]  #! spec.volumes[0].csi: Shoal does not act on
   containers:
@@ -325,12 +325,12 @@ spec:
     def test_the_api_itself_refuses_what_the_command_would(self):
         before = self.cluster.status("h1")["revision"]
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"},
-               "spec": {"containers": [{"name": "a", "image": "a"}], "hostNetwork": True}}
+               "spec": {"containers": [{"name": "a", "image": "a"}], "overhead": {"cpu": "1"}}}
         typo = {**pod, "spec": {**pod["spec"], "nodName": "h1"}}
         policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "bad"}, "spec": {}}
         for path, body, code, words in (
                 ("api/v1/namespaces/default/pods", json.dumps(typo), 400, ["spec.nodName", "did you mean"]),
-                ("api/v1/namespaces/default/pods", json.dumps(pod), 422, ["spec.hostNetwork", "does not act on"]),
+                ("api/v1/namespaces/default/pods", json.dumps(pod), 422, ["spec.overhead", "does not act on"]),
                 ("apis/networking.k8s.io/v1/namespaces/default/networkpolicies", json.dumps(policy), 404, ["not"]),
                 ("api/v1/namespaces/default/pods", "{", 400, ["JSON"]),
                 ("api/v1/namespaces/default/pods", json.dumps({**pod, "kind": "Service"}), 400, ["kind"])):

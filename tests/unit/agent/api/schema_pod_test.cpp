@@ -3,6 +3,7 @@
 #include "agent/api/schema.h"
 
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <gtest/gtest.h>
 
 namespace shoal::api {
@@ -89,6 +90,38 @@ TEST(SchemaPod, NamespacesOfAPod) {
   EXPECT_EQ(refused(R"({"hostPID":true,"shareProcessNamespace":true,)" + containers),
             "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID "
             "cannot both be enabled");
+  const std::string ports = R"(,"ports":[{"containerPort":80},{"containerPort":81)";
+  const auto in_host = [&](const std::string& more) {
+    return refused(R"({"hostNetwork":true,"containers":[{"name":"a","image":"x")" + ports + more +
+                   "}]}]}");
+  };
+  EXPECT_EQ(in_host(""), "");
+  EXPECT_EQ(in_host(R"(,"hostPort":81)"), "");
+  EXPECT_EQ(in_host(R"(,"hostPort":8081)"),
+            "spec.containers[0].ports[1].containerPort: Invalid value: 81: must match `hostPort` "
+            "when `hostNetwork` is true");
+  EXPECT_EQ(of_container(ports + R"(,"hostPort":8081}])"), "");
+}
+
+TEST(SchemaPod, PortsInTheHostsNetworkAreTheHosts) {
+  const auto host_ports = [](std::string_view spec) {
+    json::object pod =
+        json::parse(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"}})").get_object();
+    pod["spec"] = json::parse(spec);
+    fill_defaults(*find_kind("v1", "Pod"), pod);
+    std::string found;
+    for (const char* list : {"containers", "initContainers"})
+      for (const json::value& port : pod["spec"].at(list).at(0).at("ports").as_array())
+        found +=
+            (port.as_object().contains("hostPort") ? json::serialize(port.at("hostPort")) : "-") +
+            " ";
+    return found;
+  };
+  const std::string rest = R"("containers":[{"name":"a","image":"x","ports":[{"containerPort":80},
+      {"containerPort":81,"hostPort":0}]}],
+      "initContainers":[{"name":"b","image":"x","ports":[{"containerPort":82}]}]})";
+  EXPECT_EQ(host_ports(R"({"hostNetwork":true,)" + rest), "80 81 82 ");
+  EXPECT_EQ(host_ports(R"({"hostNetwork":false,)" + rest), "- - - ");
 }
 
 TEST(SchemaPod, ProbesAndHooks) {

@@ -150,8 +150,8 @@ TEST(SchemaTest, WhatShoalDoesNotActOnYetIsRefusedByName) {
   const Case cases[] = {
       {kPodText, R"({"spec":{"volumes":[{"name":"data","csi":{"driver":"x"}}]}})",
        R"(422 Invalid: Pod "web" is invalid: spec.volumes[0].csi: Unsupported value: Shoal does not act on "csi" yet)"},
-      {kPodText, R"({"spec":{"hostNetwork":true}})",
-       R"(422 Invalid: Pod "web" is invalid: spec.hostNetwork: Unsupported value: Shoal does not act on "hostNetwork" yet)"},
+      {kPodText, R"({"spec":{"overhead":{"cpu":"1"}}})",
+       R"(422 Invalid: Pod "web" is invalid: spec.overhead: Unsupported value: Shoal does not act on "overhead" yet)"},
       {kPodText, R"({"spec":{"schedulerName":"other"}})",
        R"(422 Invalid: Pod "web" is invalid: spec.schedulerName: Unsupported value: Shoal does not act on other values of "schedulerName" than default-scheduler yet)"},
       {kPodText,

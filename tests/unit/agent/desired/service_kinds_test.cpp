@@ -192,6 +192,40 @@ default/pod.p:198.18.7.1:53/UDP 198.18.7.1:53/HostPort
   EXPECT_EQ(brief(), "");
 }
 
+// It is a process of its host, which has the port itself.
+TEST_F(HostPortTest, InTheHostsNetworkAreNobodysFrontends) {
+  put_spec("web", R"({"selector":{"app":"direct"},"clusterIP":"10.96.0.9",
+      "ports":[{"port":80,"targetPort":"http"}]})");
+  for (const auto& [name, node, ip] :
+       {std::tuple{"d1", "h1", "198.18.0.11"}, std::tuple{"d2", "h2", "198.18.0.12"}}) {
+    boost::json::object body = fakes::pod(
+        {.name = name, .labels = R"({"app":"direct"})", .node = node, .ip = ip, .generation = 0});
+    auto& spec = body["spec"].as_object();
+    spec["hostNetwork"] = true;
+    spec["containers"].as_array()[0].as_object()["ports"] =
+        boost::json::parse(R"([{"name":"http","containerPort":8080,"hostPort":8080}])");
+    test.put(std::move(body));
+  }
+  EXPECT_EQ(text(), R"(default/web:/TCP 10.96.0.9:80/ClusterIP
+  198.18.0.11:8080 gen 0 ready - h1 default/d1
+  198.18.0.12:8080 gen 0 ready - h2 default/d2
+)");
+  // Whoever of two at one address has the port: it is one backend.
+  boost::json::object twin = test.view.get(view::kPods, "default", "d1")->body;
+  twin["metadata"].as_object()["name"] = "d0";
+  twin["metadata"].as_object()["uid"] = "uid-d0";
+  test.put(std::move(twin));
+  test.change(view::kPods, "default", "d1", [](boost::json::object& body) {
+    body["status"].as_object()["conditions"] = boost::json::array();
+  });
+  EXPECT_THAT(text(), testing::HasSubstr("  198.18.0.11:8080 gen 0 ready - h1 default/d0\n"
+                                         "  198.18.0.12:8080 gen 0 ready - h2 default/d2\n"));
+  test.change(view::kPods, "default", "d0", [](boost::json::object& body) {
+    body["status"].as_object()["conditions"] = boost::json::array();
+  });
+  EXPECT_THAT(text(), testing::HasSubstr("  198.18.0.11:8080 gen 0 terminating - h1 default/d0\n"));
+}
+
 TEST_F(HostPortTest, StandBehindServicesAndOlderPods) {
   put_spec("web", R"({"type":"NodePort","clusterIP":"10.96.0.9","ports":[
       {"port":80,"targetPort":"http","nodePort":30080}]})");

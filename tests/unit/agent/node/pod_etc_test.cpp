@@ -12,16 +12,27 @@ const std::vector<IpAddress> kAddresses = {*IpAddress::parse("10.244.1.5"),
 TEST(HostsFile, NamesThePodAndItsAliases) {
   PodSpec spec = pod();
   spec.hostname = "web-1";
-  const std::string plain = hosts_file(spec, kAddresses);
+  const std::string plain = hosts_file(spec, kAddresses, "ignored");
   EXPECT_TRUE(plain.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"))
       << plain;
   EXPECT_TRUE(plain.ends_with("\n10.244.1.5\tweb-1\nfd10:244::5\tweb-1\n")) << plain;
   spec.subdomain = "sub";
   spec.host_aliases = {{"123.45.67.89", {"foo", "bar"}}};
-  const std::string more = hosts_file(spec, {kAddresses[0]});
+  const std::string more = hosts_file(spec, {kAddresses[0]}, "");
   EXPECT_TRUE(more.ends_with("\n10.244.1.5\tweb-1.sub.default.svc.cluster.local\tweb-1\n"
                              "\n# Entries added by HostAliases.\n123.45.67.89\tfoo\tbar\n"))
       << more;
+}
+
+TEST(HostsFile, InTheHostsNetworkIsTheHosts) {
+  PodSpec spec = pod();
+  spec.host_network = true;
+  EXPECT_EQ(hosts_file(spec, kAddresses, "198.18.0.11 h1"),
+            "# Kubernetes-managed hosts file (host network).\n198.18.0.11 h1\n");
+  spec.host_aliases = {{"123.45.67.89", {"foo"}}};
+  EXPECT_EQ(hosts_file(spec, kAddresses, ""), "# Kubernetes-managed hosts file (host network).\n"
+                                              "\n# Entries added by HostAliases.\n"
+                                              "123.45.67.89\tfoo\n");
 }
 
 TEST(ResolvConf, IsTheHostsWithWhatThePodAdds) {

@@ -346,6 +346,19 @@ TEST(PodStatus, AnEvictionIsRemembered) {
   EXPECT_EQ(*after.failure, *state.failure);
 }
 
+TEST(PodStatus, InTheHostsNetworkAddressesAreTheHosts) {
+  PodSpec spec = pod();
+  spec.host_network = true;
+  PodSeen state = seen({running()});
+  state.addresses = {{*IpAddress::parse("198.18.0.11"), 0}};
+  const json::object status = status_of(spec, state);
+  EXPECT_EQ(shown_at(status, "/podIP"), "198.18.0.11");
+  EXPECT_EQ(shown_at(status, "/podIPs"), R"([{"ip":"198.18.0.11"}])");
+  EXPECT_EQ(shown_at(status, "/shoalGeneration"), "-");
+  state.network = false;
+  EXPECT_EQ(shown_at(status_of(spec, state), "/podIP"), "-");
+}
+
 TEST(PodStatus, OfARunningPod) {
   PodSeen state = seen({running(2)});
   state.containers[0].ready = true;

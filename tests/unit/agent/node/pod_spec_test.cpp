@@ -39,7 +39,8 @@ TEST(ReadPod, FillsDefaults) {
   EXPECT_EQ(spec->restart, RestartPolicy::kAlways);
   EXPECT_EQ(spec->grace, std::chrono::seconds(30));
   EXPECT_FALSE(spec->deleting);
-  EXPECT_FALSE(spec->share_pids || spec->host_pids || spec->host_ipc || spec->shares_pids());
+  EXPECT_FALSE(spec->share_pids || spec->host_pids || spec->host_ipc || spec->host_network ||
+               spec->shares_pids());
   EXPECT_EQ(spec->containers[0].pull, PullPolicy::kIfNotPresent);
   EXPECT_FALSE(spec->containers[0].readiness);
 }
@@ -54,10 +55,11 @@ TEST(ReadPod, TakesWhatIsGiven) {
   ASSERT_TRUE(spec) << spec.error().message();
   EXPECT_EQ(spec->hostname, "h");
   EXPECT_TRUE(spec->share_pids && spec->shares_pids());
-  const auto of_host =
-      read(R"({"hostPID":true,"hostIPC":true,"containers":[{"name":"c","image":"i:1"}]})");
+  const auto of_host = read(
+      R"({"hostPID":true,"hostIPC":true,"hostNetwork":true,"containers":[{"name":"c","image":"i:1"}]})");
   ASSERT_TRUE(of_host);
-  EXPECT_TRUE(of_host->host_pids && of_host->host_ipc && of_host->shares_pids());
+  EXPECT_TRUE(of_host->host_pids && of_host->host_ipc && of_host->host_network &&
+              of_host->shares_pids());
   EXPECT_EQ(spec->restart, RestartPolicy::kOnFailure);
   EXPECT_EQ(spec->grace, std::chrono::seconds(5));
   const ContainerSpec& c = spec->containers[0];

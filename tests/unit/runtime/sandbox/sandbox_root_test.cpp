@@ -77,6 +77,32 @@ TEST_F(SandboxTest, ContainersShareThePodsNamespacesAndNoOthers) {
   }
 }
 
+TEST_F(SandboxTest, InTheHostsNetworkNothingOfItIsTouched) {
+  const auto ports = [] {
+    return read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", 64).value_or("?");
+  };
+  const std::string before = ports();
+  char name[65] = {};
+  ASSERT_EQ(::gethostname(name, sizeof(name) - 1), 0);
+  auto started =
+      start_sandbox(box.env, {.uid = "pod-a", .hostname = "web-1", .host_network = true});
+  ASSERT_TRUE(started) << started.error().message();
+  sandbox = std::move(*started);
+  expect_running(box.run("pod-a", main, box.config("pod-a", main, "sleep 1000")));
+  const std::string theirs = fmt::format("/proc/{}/ns/", box.state("pod-a", main)->pid);
+  for (const char* shared : {"net", "uts"})
+    EXPECT_EQ(fs::read_symlink(theirs + shared),
+              fs::read_symlink(fmt::format("/proc/self/ns/{}", shared)));
+  for (const char* separate : {"ipc", "pid", "mnt"})
+    EXPECT_NE(fs::read_symlink(theirs + separate),
+              fs::read_symlink(fmt::format("/proc/self/ns/{}", separate)));
+  EXPECT_EQ(exec(main, {"hostname"}).out, std::string(name) + "\n");
+  EXPECT_EQ(ports(), before);
+  ASSERT_TRUE(ShimClient(box.env.socket("pod-a")).shutdown());
+  expect_swept(box.env, "pod-a");
+  EXPECT_EQ(box.leaks(), std::vector<std::string>{});
+}
+
 TEST_F(SandboxTest, DefaultsAreTight) {
   start();
   auto config = box.config("pod-a", main, "sleep 1000");
