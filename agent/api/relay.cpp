@@ -5,6 +5,7 @@
 #include "netplane/base/strings.h"
 
 #include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
@@ -22,13 +23,14 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::size_t kPieceBytes = 32 << 10;
+constexpr std::chrono::milliseconds kLingerTime{2'000};
 
 class Run : public std::enable_shared_from_this<Run> {
 public:
   Run(asio::io_context& loop, std::shared_ptr<asio::ssl::context> tls, PeerHost host,
       std::chrono::milliseconds timeout, ExchangePtr x)
-      : tls_(std::move(tls)), stream_(loop, *tls_), host_(std::move(host)), timeout_(timeout),
-        x_(std::move(x)) {}
+      : tls_(std::move(tls)), stream_(loop, *tls_), linger_(loop), host_(std::move(host)),
+        timeout_(timeout), x_(std::move(x)) {}
 
   void start() {
     const Request& asked = x_->request();
@@ -137,7 +139,7 @@ private:
     raw_ = std::move(raw);
     raw_->on_gone([weak = weak_from_this()] {
       if (const auto self = weak.lock())
-        self->abort();
+        self->client_ended();
     });
     to_host();
     if (buffer_.size() == 0)
@@ -153,7 +155,7 @@ private:
       return;
     raw_->read([self = shared_from_this()](Result<std::string_view> bytes) {
       if (!bytes || bytes->empty() || !self->raw_)
-        return self->close();
+        return self->client_ended();
       asio::async_write(self->stream_, asio::buffer(bytes->data(), bytes->size()),
                         // It may have said all that it has to say, and that is still to be read.
                         [self](error_code e, std::size_t) {
@@ -186,22 +188,31 @@ private:
     close();
   }
   void close() {
+    error_code ignored;
+    if (abort_)
+      tcp().socket().set_option(asio::socket_base::linger(true, 0), ignored);
     tcp().close();
     x_.reset();
     if (const RawStreamPtr raw = std::exchange(raw_, nullptr))
       raw->close();
   }
-  // The client has gone and the host does not read: it would not get to see the end of what was
-  // sent to it.
-  void abort() {
+  // The host gets to see what was sent and that it ended, if it reads. If it does not, an end would
+  // stand behind the rest for good: after a while it is told by a reset.
+  void client_ended() {
     error_code ignored;
-    tcp().socket().set_option(asio::socket_base::linger(true, 0), ignored);
-    close();
+    tcp().socket().shutdown(asio::socket_base::shutdown_send, ignored);
+    abort_ = true;
+    linger_.expires_after(kLingerTime);
+    linger_.async_wait([weak = weak_from_this()](error_code e) {
+      if (const auto self = weak.lock(); self && !e)
+        self->close();
+    });
   }
   beast::tcp_stream& tcp() { return beast::get_lowest_layer(stream_); }
 
   std::shared_ptr<asio::ssl::context> tls_;
   beast::ssl_stream<beast::tcp_stream> stream_;
+  asio::steady_timer linger_;
   const PeerHost host_;
   const std::chrono::milliseconds timeout_;
   ExchangePtr x_;  // until it is answered, or has become raw_
@@ -210,6 +221,7 @@ private:
   beast::flat_buffer buffer_;
   std::array<char, kPieceBytes> piece_;
   RawStreamPtr raw_;
+  bool abort_ = false;
 };
 
 }  // namespace

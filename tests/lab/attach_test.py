@@ -6,6 +6,7 @@
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -237,16 +238,17 @@ class Attach(unittest.TestCase):
             return self.cluster.popen(hosts[i % 2], "sh", "-c", typing, "sh", f"/run/deaf{i}.pid", SHOAL, "attach", "-i", "deaf",
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-        def all_taken():
-            # Who looks takes a place for a while: one that found none tries again.
-            looked = self.cluster.run(hosts[1], "timeout", "1", SHOAL, "attach", "deaf", check=False)
-            gone = [i for i, process in enumerate(begun) if process.poll() is not None]
-            for i in gone:
-                begun[i] = begin(i)
-            return not gone and "16 are attached to this pod" in looked.stderr
+        def all_type():
+            for i in (i for i, process in enumerate(begun) if process.poll() is not None):
+                begun[i] = begin(i)  # the place of who was killed before may not have been free yet
+            read = "".join(self.cluster.run(host, "sh", "-c", "for f in /run/deaf*.pid; do cat /proc/$(cat $f)/io; done",
+                                            check=False).stdout for host in hosts)
+            return sum(int(chars) > 60_000 for chars in re.findall(r"rchar: (\d+)", read)) == 16
         for _ in range(2):
             begun = [begin(i) for i in range(16)]
-            wait_for("all places to be taken", all_taken, 30)
+            wait_for("all to type", all_type, 30, on_timeout=lambda: str([p.poll() for p in begun]))
+            late = self.cluster.shoal(hosts[1], "attach", "deaf", check=False)
+            self.assertIn("16 are attached to this pod", late.stderr)
             for i, process in enumerate(begun):
                 self.cluster.run(hosts[i % 2], "sh", "-c", f"kill -KILL $(cat /run/deaf{i}.pid)")
                 process.wait(timeout=20)

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from shoal_lab import objects, probe  # noqa: E402
-from shoal_lab.cluster import Cluster, wait_for  # noqa: E402
+from shoal_lab.cluster import Cluster, PROXY, wait_for  # noqa: E402
 from shoal_lab.inventory import inventory  # noqa: E402
 
 NAMESPACE = "infra"
@@ -95,7 +95,7 @@ class HostNetwork(unittest.TestCase):
         self.assertIn("is in the network of its host", refused.stderr)
         traced = self.cluster.shoal("h1", "trace", "--from", f"{NAMESPACE}/{pods[0]['metadata']['name']}", "--to",
                                     f"{cluster_ip}:80", check=False)
-        self.assertIn("is in the network of its host", traced.stderr)
+        self.assertIn("is in the network of its host" if PROXY == "ebpf" else "proxy: nftables", traced.stderr)
         for kind in ("deployment", "service"):
             self.cluster.shoal("h1", "delete", kind, "web", "-n", NAMESPACE)
         wait_for("its pods to be gone", lambda: not self.pods(), 40)
