@@ -21,8 +21,6 @@ from shoal_lab.service_cluster import ServiceCluster  # noqa: E402
 
 STATE, RUN = "/var/lib/shoal", "/run/shoal"
 NO_SPACE = "No space left on device"
-# What is done before it comes to that is pressure_test.py's.
-NO_PRESSURE = "node: {eviction_disk_percent: 0, eviction_inodes_percent: 0, eviction_images_percent: 0}\n"
 # Lines of more than a block in ten, and how far it is where no disk is.
 TALK = """pad=$(head -c 1000 /dev/zero | tr '\\0' .); n=0
 while sleep 0.05; do n=$((n+1)); echo "$pad $n"; echo $n >/dev/shm/n; done"""
@@ -31,8 +29,7 @@ while sleep 0.05; do n=$((n+1)); echo "$pad $n"; echo $n >/dev/shm/n; done"""
 class FullDisk(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = ServiceCluster(f"full-disk-{os.getpid()}", hosts=2, config={"pod_replace_after_s": 600},
-                                    config_text=NO_PRESSURE)
+        cls.cluster = ServiceCluster(f"full-disk-{os.getpid()}", hosts=2, config={"pod_replace_after_s": 600})
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
         for host in cls.cluster.hosts:

@@ -6,6 +6,7 @@ conditions, with a bound; a condition that does not come says what it was and sh
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ LB_POOL = "198.18.0.208/28"
 FAMILIES = ("IPv4", "IPv6")
 # Which data plane the hosts have unless a test says so: any test can be run on the other one.
 PROXY = os.environ.get("SHOAL_PROXY", "ebpf")
+# How full the machine's disk is decides nothing here, but where a test says so.
+NO_DISK_PRESSURE = "node: {eviction_disk_percent: 0, eviction_inodes_percent: 0, eviction_images_percent: 0}\n"
 NETWORK_MODE = os.environ.get("SHOAL_NETWORK_MODE", "vxlan")
 DUAL_STACK = ("  pod_cidr: ['10.244.0.0/16', 'fd10:244::/48']\n"
               "  service_cidr: ['10.96.0.0/16', 'fd10:96::/112']\n"
@@ -145,6 +148,9 @@ class Cluster:
 
     def write_config(self, host, extra="", config=None):
         config = self.config | (config or {})
+        sections = self.config_text + extra
+        if not re.search("^node:", sections, re.MULTILINE):
+            sections += NO_DISK_PRESSURE
         text = (f"node_name: {host}\n"
                 f"proxy: {config.get('proxy', PROXY)}\n"
                 f"runtime:\n  shim: {config.get('shim', SHIM)}\n"
@@ -157,7 +163,7 @@ class Cluster:
                 "cluster:\n"
                 f"  pod_replace_after_s: {config.get('pod_replace_after_s', 5)}\n"
                 "log:\n"
-                f"  level: {config.get('log_level', 'info')}\n" + self.config_text + extra)
+                f"  level: {config.get('log_level', 'info')}\n" + sections)
         self.run(host, "sh", "-c", "mkdir -p /etc/shoal && cat > /etc/shoal/shoald.yaml", input=text)
 
     def start_daemon(self, host, program=SHOALD):
