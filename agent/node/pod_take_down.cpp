@@ -36,7 +36,7 @@ void PodWorker::take_down(runtime::Sweep what, std::function<void()> done) {
     seen_.network = false;
     netns_.reset();
     local_.reset();
-    detach(std::move(*ips), context_.clock.now() + kNamespaceGoesMax, std::move(done));
+    detach(std::move(*ips), context_.clock.now() + kNamespaceGoesMax, done);
   });
 }
 

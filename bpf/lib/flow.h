@@ -484,6 +484,8 @@ static __always_inline void flow_expect_hairpin(const struct shoal_pkt *p, __be1
 {
 	struct shoal_flow_key key;
 	struct shoal_flow fresh;
+	struct shoal_flow *flow;
+	__u32 now = now_s();
 
 	__builtin_memset(&key, 0, sizeof(key));
 	addr_copy(&key.saddr, &p->key.saddr);
@@ -492,11 +494,20 @@ static __always_inline void flow_expect_hairpin(const struct shoal_pkt *p, __be1
 	key.dport = p->key.sport;
 	key.proto = p->key.proto;
 	key.dir = SHOAL_FLOW_REVERSE;
+	flow = bpf_map_lookup_elem(&shoal_flows, &key);
+	if (flow && flow->flags & SHOAL_FLOW_HAIRPIN && flow->port == p->key.dport) {
+		/* That it has closed is kept: the address that was asked may be a host's, which asks by itself. */
+		if (is_syn(p))
+			flow->flags = SHOAL_FLOW_HAIRPIN;
+		flow_touch(flow, p, now);
+		return;
+	}
 	__builtin_memset(&fresh, 0, sizeof(fresh));
 	addr_copy(&fresh.addr, &p->key.daddr);
 	fresh.port = p->key.dport;
-	fresh.seen_s = now_s();
+	fresh.seen_s = now;
 	fresh.flags = SHOAL_FLOW_HAIRPIN;
+	flow_touch(&fresh, p, now);
 	bpf_map_update_elem(&shoal_flows, &key, &fresh, BPF_ANY);
 }
 

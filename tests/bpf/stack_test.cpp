@@ -276,6 +276,20 @@ TEST_P(StackTest, AProcessOfThisHostAsksAnotherOneByAnotherHost) {
   EXPECT_EQ(run.verdict, kRedirect);
   EXPECT_EQ(run.mark, kToHost);
   EXPECT_EQ(named(run.out), "TCP vip > me:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+  // It closes, and the host that was asked, which is seen as the client, asks by itself from that
+  // port.
+  EXPECT_EQ(from(kOtherHost, kVniDsr, to_self(tcp(asker, vip, kAck), me)).verdict, kPass);
+  EXPECT_EQ(leaving_uplink(tcp(me, on(vip, 5555), kFin | kAck)).verdict, kRedirect);
+  EXPECT_EQ(from(kOtherHost, kVniDsr, to_self(tcp(asker, vip, kFin | kAck), me)).verdict, kPass);
+  EXPECT_EQ(from(kOtherHost, kVniDsr, to_self(tcp(asker, vip, kAck), me)).verdict, kPass);
+  EXPECT_EQ(leaving_uplink(tcp(me, on(vip, 5555), kAck)).verdict, kRedirect);
+  const Packet answer = tcp(me, on(vip, 5555), kSyn | kAck);
+  const Outcome direct = leaving_uplink(answer);
+  EXPECT_EQ(direct.verdict, kPass);
+  EXPECT_EQ(named(direct.out), "TCP me > vip:5555 [SA] seq=1000 ack=0 ttl=64 +0");
+  // Until this one asks once more.
+  EXPECT_EQ(from(kOtherHost, kVniDsr, to_self(tcp(asker, vip, kSyn), me)).verdict, kPass);
+  EXPECT_EQ(leaving_uplink(answer).verdict, kRedirect);
   // What a datagram's later fragments belong to is not known then.
   Packet later = udp(asker, vip);
   later.fragment = 64;
