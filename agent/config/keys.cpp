@@ -220,7 +220,8 @@ constexpr Key kKeys[] = {
      "Translate services at connect() through cgroup hooks. off: in tc, packet by packet.",
      set_switch<&Config::socket_lb>},
     {"features.tcx", Type::kChoice, "auto", "", 0, 0, "auto off",
-     "Attach by TCX links where the kernel has them (6.6). off: clsact filters.",
+     "Attach to uplinks and the overlay by TCX links where the kernel has them (6.6). off: by "
+     "clsact filters, as to pods.",
      set_switch<&Config::tcx>},
     {"features.redirect_peer", Type::kChoice, "auto", "", 0, 0, "auto off",
      "Put packets straight into a pod's namespace (bpf_redirect_peer). off: through the host's end "
